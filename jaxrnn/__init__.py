@@ -1,0 +1,62 @@
+"""Recurrent networks on variable-length sequences in JAX: PyTorch's RNN, LSTM and GRU, exactly."""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from jaxrnn.cells import GRUCell, LSTMCell, LSTMState, RNNCell
+    from jaxrnn.data.batching import pad_sequences, unpad_sequences
+    from jaxrnn.data.ragged import Ragged
+    from jaxrnn.data.reader import read_sequences
+    from jaxrnn.inference import TrainedModel
+    from jaxrnn.interop.torch import load_torch_state_dict, to_torch_state_dict
+    from jaxrnn.layers import GRU, LSTM, RNN
+
+__version__ = "0.1.0"
+
+# Imported when first asked for: a command's --help must not wait for JAX.
+_HOMES = {
+    "GRU": "layers",
+    "GRUCell": "cells",
+    "LSTM": "layers",
+    "LSTMCell": "cells",
+    "LSTMState": "cells",
+    "RNN": "layers",
+    "RNNCell": "cells",
+    "Ragged": "data.ragged",
+    "TrainedModel": "inference",
+    "load_torch_state_dict": "interop.torch",
+    "pad_sequences": "data.batching",
+    "read_sequences": "data.reader",
+    "to_torch_state_dict": "interop.torch",
+    "unpad_sequences": "data.batching",
+}
+
+__all__ = [
+    "GRU",
+    "LSTM",
+    "RNN",
+    "GRUCell",
+    "LSTMCell",
+    "LSTMState",
+    "RNNCell",
+    "Ragged",
+    "TrainedModel",
+    "load_torch_state_dict",
+    "pad_sequences",
+    "read_sequences",
+    "to_torch_state_dict",
+    "unpad_sequences",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOMES])

@@ -1,0 +1,38 @@
+"""The names of the dimensions, and the array types that say them.
+
+| name | what it counts |
+|---|---|
+| batch | rows of a batch |
+| time | steps of a row, padding included |
+| input | features of a step |
+| hidden | hidden units: PyTorch's hidden_size |
+| output | size of the state that is read: hidden, or proj_size where a layer projects |
+| gates | rows of a weight matrix: number of gates * hidden |
+
+The public surface is batch-major, ``(batch, time, input)``; only recurrence.py is time-major.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from jax import Array
+from jaxtyping import Bool, Float, Int, PyTree
+
+State = PyTree[Float[Array, "..."]]
+Mask = Bool[Array, "batch time"]
+TimeMajorMask = Bool[Array, "time batch"]
+StateDict = Mapping[str, np.ndarray]
+
+__all__ = [
+    "Any",
+    "Array",
+    "Bool",
+    "Float",
+    "Int",
+    "Mask",
+    "PyTree",
+    "State",
+    "StateDict",
+    "TimeMajorMask",
+]

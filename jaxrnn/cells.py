@@ -1,0 +1,275 @@
+"""RNNCell, LSTMCell, GRUCell: parameters, projections and the equations, as PyTorch defines them."""
+
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from jaxrnn import recurrence
+from jaxrnn._typing import Any, Array, Float, State
+
+Nonlinearity = Literal["tanh", "relu"]
+
+
+class LSTMState(NamedTuple):
+    """The state of an LSTM.
+
+    Attributes:
+      h: The hidden state, which is also the output.
+      c: The cell state.
+    """
+
+    h: Array
+    c: Array
+
+
+@dataclasses.dataclass(frozen=True)
+class Equation:
+    """What makes a cell: how its gates become its next state.
+
+    Attributes:
+      num_gates: G; the weight matrices have G * hidden rows.
+      pointwise: ``pointwise(state, input_gates, hidden_gates) -> state``.
+      state_sizes: ``state_sizes(hidden, output)`` gives the size of every array of the state, in the
+        state's own structure; the hidden vector comes first and has size `output`.
+    """
+
+    num_gates: int
+    pointwise: Callable[..., State]
+    state_sizes: Callable[[int, int], Any]
+
+    def zero_state(self, hidden_size: int, output_size: int, *, leading: tuple[int, ...], dtype: Any) -> State:
+        """Returns a state of zeros with arrays of shape ``leading + (size,)``."""
+        sizes = self.state_sizes(hidden_size, output_size)
+        return jax.tree.map(lambda size: jnp.zeros((*leading, size), dtype), sizes)
+
+
+def rnn_tanh_step(h: Array, input_gates: Array, hidden_gates: Array) -> Array:
+    """h' = tanh(W_ih x + b_ih + W_hh h + b_hh)."""
+    del h
+    return jnp.tanh(input_gates + hidden_gates)
+
+
+def rnn_relu_step(h: Array, input_gates: Array, hidden_gates: Array) -> Array:
+    """h' = relu(W_ih x + b_ih + W_hh h + b_hh)."""
+    del h
+    return jax.nn.relu(input_gates + hidden_gates)
+
+
+def lstm_step(state: LSTMState, input_gates: Array, hidden_gates: Array) -> LSTMState:
+    """c' = f * c + i * g;  h' = o * tanh(c');  i, f, o = sigmoid(.), g = tanh(.) of the summed gates."""
+    i, f, g, o = jnp.split(input_gates + hidden_gates, 4, axis=-1)
+    i, f, o = jax.nn.sigmoid(i), jax.nn.sigmoid(f), jax.nn.sigmoid(o)
+    c = f * state.c + i * jnp.tanh(g)
+    h = o * jnp.tanh(c)
+    return LSTMState(h, c)
+
+
+def gru_step(h: Array, input_gates: Array, hidden_gates: Array) -> Array:
+    """n = tanh(W_in x + b_in + r * (W_hn h + b_hn));  h' = (1 - z) * n + z * h;  r, z = sigmoid(.)."""
+    input_r, input_z, input_n = jnp.split(input_gates, 3, axis=-1)
+    hidden_r, hidden_z, hidden_n = jnp.split(hidden_gates, 3, axis=-1)
+    r = jax.nn.sigmoid(input_r + hidden_r)
+    z = jax.nn.sigmoid(input_z + hidden_z)
+    n = jnp.tanh(input_n + r * hidden_n)
+    return (1 - z) * n + z * h
+
+
+def _only_hidden(hidden: int, output: int) -> int:
+    del hidden
+    return output
+
+
+def _hidden_and_cell(hidden: int, output: int) -> LSTMState:
+    return LSTMState(h=output, c=hidden)  # type: ignore[arg-type]
+
+
+RNN_TANH = Equation(1, rnn_tanh_step, _only_hidden)
+RNN_RELU = Equation(1, rnn_relu_step, _only_hidden)
+LSTM = Equation(4, lstm_step, _hidden_and_cell)
+GRU = Equation(3, gru_step, _only_hidden)
+
+
+def rnn_equation(nonlinearity: Nonlinearity) -> Equation:
+    """Returns the equation of a plain RNN.
+
+    Raises:
+      ValueError: `nonlinearity` is neither "tanh" nor "relu".
+    """
+    if nonlinearity not in ("tanh", "relu"):
+        raise ValueError(f"nonlinearity: got {nonlinearity!r}; expected 'tanh' or 'relu'")
+    return RNN_TANH if nonlinearity == "tanh" else RNN_RELU
+
+
+def check_size(name: str, value: int, *, minimum: int = 1) -> None:
+    """Raises unless `value` is an integer of at least `minimum`.
+
+    Raises:
+      TypeError: It is not an integer.
+      ValueError: It is too small.
+    """
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name}: got {value!r} ({type(value).__name__}); expected an integer")
+    if value < minimum:
+        raise ValueError(f"{name}: got {value}; expected at least {minimum}")
+
+
+def parameter_shapes(
+    equation: Equation, input_size: int, hidden_size: int, *, proj_size: int = 0, bias: bool = True
+) -> dict[str, tuple[int, ...]]:
+    """Returns the shapes of a cell's parameters by PyTorch's names, in PyTorch's order."""
+    gates = equation.num_gates * hidden_size
+    shapes: dict[str, tuple[int, ...]] = {
+        "weight_ih": (gates, input_size),
+        "weight_hh": (gates, proj_size or hidden_size),
+    }
+    if bias:
+        shapes |= {"bias_ih": (gates,), "bias_hh": (gates,)}
+    if proj_size:
+        shapes["weight_hr"] = (proj_size, hidden_size)
+    return shapes
+
+
+def create_parameter(shape: tuple[int, ...], hidden_size: int, *, rngs: nnx.Rngs, dtype: Any) -> nnx.Param:
+    """Draws a parameter from U(-1/sqrt(hidden_size), 1/sqrt(hidden_size)), as PyTorch does for all of them."""
+    bound = 1 / math.sqrt(hidden_size)
+    return nnx.Param(jax.random.uniform(rngs.params(), shape, dtype, -bound, bound))
+
+
+class AbstractCell(nnx.Module):
+    """One step of a recurrence, with PyTorch's parameters: weight_ih, weight_hh, bias_ih, bias_hh.
+
+    A final cell sets `equation` and hands its sizes on.
+    """
+
+    equation: Equation
+
+    def __init__(
+        self,
+        equation: Equation,
+        input_size: int,
+        hidden_size: int,
+        *,
+        bias: bool,
+        param_dtype: Any,
+        rngs: nnx.Rngs,
+    ):
+        check_size("input_size", input_size)
+        check_size("hidden_size", hidden_size)
+        self.equation = equation
+        self.input_size = input_size
+        self.hidden_size = hidden_size
+        self.bias = bias
+        for name, shape in parameter_shapes(equation, input_size, hidden_size, bias=bias).items():
+            setattr(self, name, create_parameter(shape, hidden_size, rngs=rngs, dtype=param_dtype))
+
+    def initial_state(self, batch_size: int | None = None) -> State:
+        """Returns zeros: arrays of (batch, hidden), or (hidden,) without a batch size."""
+        leading = () if batch_size is None else (batch_size,)
+        dtype = self.weight_ih.get_value().dtype
+        return self.equation.zero_state(self.hidden_size, self.hidden_size, leading=leading, dtype=dtype)
+
+    def __call__(self, inputs: Float[Array, "*batch input"], state: State | None = None) -> State:
+        """Advances the state by one step.
+
+        Args:
+          inputs: (batch, input), or (input,) of a single row.
+          state: The state before the step, arrays of (batch, hidden) or (hidden,); zeros if None.
+
+        Returns:
+          The state after the step: `LSTMState` for an LSTM, else h.
+
+        Raises:
+          ValueError: A size does not fit.
+        """
+        if inputs.ndim not in (1, 2) or inputs.shape[-1] != self.input_size:
+            raise ValueError(
+                f"inputs: got shape {inputs.shape}; expected (batch, {self.input_size}) or ({self.input_size},)"
+            )
+        if state is None:
+            state = self.initial_state(*inputs.shape[:-1])
+        single = inputs.ndim == 1
+        if single:
+            inputs, state = inputs[None], jax.tree.map(lambda leaf: leaf[None], state)
+        check_state(state, self.equation.state_sizes(self.hidden_size, self.hidden_size), inputs.shape[:1])
+        biases = (self.bias_ih.get_value(), self.bias_hh.get_value()) if self.bias else (None, None)
+        weights = recurrence.RecurrentWeights(self.weight_hh.get_value(), biases[1])
+        input_gates = recurrence.linear(inputs, self.weight_ih.get_value(), biases[0])
+        new_state = recurrence.step(self.equation.pointwise, state, input_gates, weights)
+        return jax.tree.map(lambda leaf: leaf[0], new_state) if single else new_state
+
+
+def check_state(state: State, sizes: Any, leading: tuple[int, ...]) -> None:
+    """Raises unless a state has the structure and the shapes that an equation asks for.
+
+    Raises:
+      TypeError: Another structure: a plain array for an LSTM, say.
+      ValueError: Another shape.
+    """
+    expected_structure = jax.tree.structure(sizes)
+    if jax.tree.structure(state) != expected_structure:
+        expected = "LSTMState(h, c)" if isinstance(sizes, LSTMState) else str(expected_structure)
+        raise TypeError(f"state: got {jax.tree.structure(state)}; expected {expected}")
+    for leaf, size in zip(jax.tree.leaves(state), jax.tree.leaves(sizes), strict=True):
+        if leaf.shape != (*leading, size):
+            raise ValueError(f"state: got an array of shape {leaf.shape}; expected {(*leading, size)}")
+
+
+class RNNCell(AbstractCell):
+    """An Elman cell: h' = tanh(W_ih x + b_ih + W_hh h + b_hh), or relu.
+
+    Args:
+      input_size: Features of a step.
+      hidden_size: Hidden units.
+      nonlinearity: "tanh" or "relu".
+      bias: Whether there are bias_ih and bias_hh.
+      param_dtype: The type of the parameters.
+      rngs: Where initial values come from.
+
+    Source: torch.nn.RNNCell; Elman, "Finding Structure in Time", 1990.
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        *,
+        bias: bool = True,
+        nonlinearity: Nonlinearity = "tanh",
+        param_dtype: Any = jnp.float32,
+        rngs: nnx.Rngs,
+    ):
+        equation = rnn_equation(nonlinearity)
+        super().__init__(equation, input_size, hidden_size, bias=bias, param_dtype=param_dtype, rngs=rngs)
+
+
+class LSTMCell(AbstractCell):
+    """A long short-term memory cell: c' = f * c + i * g; h' = o * tanh(c').
+
+    Its state is `LSTMState(h, c)`. Rows of the weights are ordered i, f, g, o. Args as `RNNCell`.
+
+    Source: torch.nn.LSTMCell; Hochreiter and Schmidhuber, "Long Short-Term Memory", 1997.
+    """
+
+    def __init__(
+        self, input_size: int, hidden_size: int, *, bias: bool = True, param_dtype: Any = jnp.float32, rngs: nnx.Rngs
+    ):
+        super().__init__(LSTM, input_size, hidden_size, bias=bias, param_dtype=param_dtype, rngs=rngs)
+
+
+class GRUCell(AbstractCell):
+    """A gated recurrent unit: n = tanh(W_in x + b_in + r * (W_hn h + b_hn)); h' = (1 - z) * n + z * h.
+
+    The reset gate acts after the matmul, as in cuDNN and PyTorch. Rows are ordered r, z, n. Args as `RNNCell`.
+
+    Source: torch.nn.GRUCell; Cho et al., "Learning Phrase Representations", 2014.
+    """
+
+    def __init__(
+        self, input_size: int, hidden_size: int, *, bias: bool = True, param_dtype: Any = jnp.float32, rngs: nnx.Rngs
+    ):
+        super().__init__(GRU, input_size, hidden_size, bias=bias, param_dtype=param_dtype, rngs=rngs)

@@ -1,0 +1,333 @@
+"""The configuration: frozen dataclasses, the only place where a field, its default or its range is written.
+
+Every field is a key of the TOML files and a flag of the command line by the same name, with dashes:
+``hidden_size = 32`` and ``--hidden-size=32``. Names are unique across the classes, so files are flat.
+Precedence: the defaults here < the recipe of the cell < ``--config`` < flags.
+"""
+
+import dataclasses
+import difflib
+import json
+import re
+import tomllib
+import types
+import typing
+from pathlib import Path
+from typing import Any, Literal
+
+from jaxrnn.errors import UserError
+
+Cell = Literal["rnn", "lstm", "gru"]
+Metric = Literal["loss", "accuracy", "mae", "rmse", "within_half"]
+
+PACKAGE_DIR = Path(__file__).resolve().parent
+
+
+def _require(condition: bool, key: str, value: object, expected: str) -> None:
+    if not condition:
+        raise UserError(f"{key}: got {value!r}; expected {expected}")
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelConfig:
+    """Which network."""
+
+    cell: Cell = "lstm"
+    """Recurrent layer: rnn, lstm or gru."""
+    hidden_size: int = 32
+    """Hidden units of a layer."""
+    num_layers: int = 1
+    """Layers stacked."""
+    nonlinearity: Literal["tanh", "relu"] = "tanh"
+    """Of cell = rnn."""
+    bias: bool = True
+    """Whether the recurrent layers have biases."""
+    dropout: float = 0.0
+    """Between layers, at training only."""
+    proj_size: int = 0
+    """Of cell = lstm: size that the hidden state is projected to; 0 for none."""
+
+    def __post_init__(self) -> None:
+        _require(self.hidden_size >= 1, "hidden_size", self.hidden_size, "at least 1")
+        _require(self.num_layers >= 1, "num_layers", self.num_layers, "at least 1")
+        _require(0 <= self.dropout < 1, "dropout", self.dropout, "0 or more, less than 1")
+        limit = self.hidden_size if self.cell == "lstm" else 1
+        what = f"0 or more, less than hidden_size = {self.hidden_size}" if self.cell == "lstm" else "0: only lstm projects"
+        _require(0 <= self.proj_size < limit, "proj_size", self.proj_size, what)
+
+
+@dataclasses.dataclass(frozen=True)
+class ReaderConfig:
+    """How the data file is read."""
+
+    delimiter: str = ","
+    """Between the values of a row: one character."""
+    header: bool = False
+    """Skip the first line."""
+    blank_lines: Literal["error", "skip"] = "error"
+    """What to do with blank lines."""
+    column: str | None = None
+    """The list column of a Parquet or Arrow file that has several."""
+    max_row_length: int = 1_000_000
+    """Longest row accepted, in values."""
+    max_bytes: int = 4 * 2**30
+    """Largest file accepted, in bytes after decompression."""
+
+    def __post_init__(self) -> None:
+        _require(self.max_row_length >= 1, "max_row_length", self.max_row_length, "at least 1")
+        _require(self.max_bytes >= 1, "max_bytes", self.max_bytes, "at least 1")
+
+    def as_options(self) -> dict[str, Any]:
+        """Returns the fields as keyword arguments of `jaxrnn.read_sequences`."""
+        return dataclasses.asdict(self)
+
+
+@dataclasses.dataclass(frozen=True)
+class DataConfig:
+    """Which rows train, validate and test, and in which units the network sees them."""
+
+    data: str = "ball.csv"
+    """File of ragged rows: CSV (also gzip or zstd), Parquet or Arrow."""
+    split: Literal["grouped", "random", "tutorial"] = "grouped"
+    """grouped keeps identical rows on one side; random does not; tutorial splits at random within blocks."""
+    split_fractions: tuple[float, float, float] = (0.6, 0.2, 0.2)
+    """Shares of training, validation and test rows."""
+    split_block: int = 2000
+    """Rows of a block of split = tutorial."""
+    normalizer: Literal["standard", "divide", "none"] = "standard"
+    """standard subtracts the training mean and divides by the standard deviation; divide uses divisor."""
+    divisor: float = 50.0
+    """Of normalizer = divide, in the data's units."""
+
+    def __post_init__(self) -> None:
+        fractions = self.split_fractions
+        _require(
+            len(fractions) == 3 and all(0 < f < 1 for f in fractions) and abs(sum(fractions) - 1) < 1e-6,
+            "split_fractions",
+            list(fractions),
+            "three shares between 0 and 1 that sum to 1",
+        )
+        _require(self.split_block >= 3, "split_block", self.split_block, "at least 3")
+        _require(0 < self.divisor < float("inf"), "divisor", self.divisor, "a positive number")
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimizerConfig:
+    """How parameters are updated."""
+
+    optimizer: Literal["sgd", "adam", "adamw", "rmsprop"] = "adam"
+    """As torch.optim defines them."""
+    learning_rate: float = 0.01
+    """At the start, after any warm-up."""
+    schedule: Literal["constant", "cosine", "linear"] = "cosine"
+    """How the learning rate falls to 0 over the epochs."""
+    warmup_epochs: int = 0
+    """Epochs over which the learning rate rises from 0."""
+    momentum: float = 0.0
+    """Of sgd and rmsprop."""
+    weight_decay: float = 0.0
+    """adamw: decoupled (PyTorch's default is 0.01); others: added to the gradient."""
+    clip_norm: float = 0.0
+    """Largest global norm of the gradient; 0 for no clipping."""
+
+    def __post_init__(self) -> None:
+        _require(0 < self.learning_rate < float("inf"), "learning_rate", self.learning_rate, "a positive number")
+        _require(self.warmup_epochs >= 0, "warmup_epochs", self.warmup_epochs, "0 or more")
+        _require(0 <= self.momentum < 1, "momentum", self.momentum, "0 or more, less than 1")
+        _require(0 <= self.weight_decay < float("inf"), "weight_decay", self.weight_decay, "0 or more")
+        _require(0 <= self.clip_norm < float("inf"), "clip_norm", self.clip_norm, "0 or more")
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingConfig:
+    """How long, on which batches and towards what."""
+
+    epochs: int = 300
+    """At most this many."""
+    batch_size: int = 100
+    """Rows of a batch; the last, short one counts by its rows."""
+    target: Literal["last", "every"] = "last"
+    """Learn the last value of a row, or every step's next value."""
+    loss: Literal["mse", "mae", "huber"] = "mse"
+    """Of the normalised values."""
+    shuffle: bool = True
+    """Draw the batches afresh every epoch."""
+    num_buckets: int = 4
+    """Padded lengths at most; 1 pads every row to the longest."""
+    patience: int = 0
+    """Stop once the best epoch is more than this many epochs ago; 0 for never."""
+    monitor: Metric = "loss"
+    """Validation figure that says which epoch is best."""
+    accuracy_epsilon: float = 0.005
+    """In 1 - |y - p| / (|y| + epsilon), in the data's units: 0.0001 of the tutorial's 50."""
+    seed: int = 0
+    """Of the split, the initial parameters, the batches and dropout."""
+    checkpoint_seconds: float = 10.0
+    """Save a checkpoint when this much time has passed, and at the end."""
+
+    def __post_init__(self) -> None:
+        for key in ("epochs", "batch_size", "num_buckets"):
+            _require(getattr(self, key) >= 1, key, getattr(self, key), "at least 1")
+        seconds = self.checkpoint_seconds
+        _require(0 <= seconds < float("inf"), "checkpoint_seconds", seconds, "0 or more")
+        _require(self.patience >= 0, "patience", self.patience, "0 or more")
+        _require(0 < self.accuracy_epsilon < float("inf"), "accuracy_epsilon", self.accuracy_epsilon, "a positive number")
+        _require(0 <= self.seed < 2**32, "seed", self.seed, "0 to 4294967295")
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """A whole run."""
+
+    model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
+    data: DataConfig = dataclasses.field(default_factory=DataConfig)
+    reader: ReaderConfig = dataclasses.field(default_factory=ReaderConfig)
+    optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
+    training: TrainingConfig = dataclasses.field(default_factory=TrainingConfig)
+
+    def __post_init__(self) -> None:
+        _require(
+            self.optimizer.warmup_epochs < self.training.epochs or self.optimizer.warmup_epochs == 0,
+            "warmup_epochs",
+            self.optimizer.warmup_epochs,
+            f"less than epochs = {self.training.epochs}",
+        )
+
+    def to_flat(self) -> dict[str, Any]:
+        """Returns every field by its name, with plain values that JSON and TOML can hold."""
+        flat: dict[str, Any] = {}
+        for section in dataclasses.fields(self):
+            flat |= dataclasses.asdict(getattr(self, section.name))
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in flat.items()}
+
+    def replace_flat(self, values: dict[str, Any]) -> "Config":
+        """Returns a copy with some fields set, by name.
+
+        Raises:
+          UserError: An unknown name, with the nearest known one; a wrong type; a value out of range.
+        """
+        sections: dict[str, dict[str, Any]] = {}
+        for key, value in values.items():
+            if key not in FIELD_TYPES:
+                raise UserError(f"{key}: unknown key{_suggestion(key)}")
+            section, hint = FIELD_TYPES[key]
+            sections.setdefault(section, {})[key] = _checked(key, value, hint)
+        parts = {name: dataclasses.replace(getattr(self, name), **part) for name, part in sections.items()}
+        return dataclasses.replace(self, **parts)
+
+
+def _collect_field_types() -> dict[str, tuple[str, Any]]:
+    found: dict[str, tuple[str, Any]] = {}
+    for section, section_class in typing.get_type_hints(Config).items():
+        for key, hint in typing.get_type_hints(section_class).items():
+            assert key not in found, f"two sections have a field {key}"
+            found[key] = (section, hint)
+    return found
+
+
+FIELD_TYPES = _collect_field_types()
+"""Every key: the section it belongs to and its type."""
+
+
+def _suggestion(key: str) -> str:
+    near = difflib.get_close_matches(key.replace("-", "_"), FIELD_TYPES, n=1)
+    return f"; did you mean {near[0]}?" if near else f"; known keys: {', '.join(FIELD_TYPES)}"
+
+
+def _checked(key: str, value: Any, hint: Any) -> Any:
+    """Returns a value as its field's type, or raises a `UserError` that says what was expected."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Literal:
+        near = difflib.get_close_matches(str(value), arguments, n=1)
+        hint_text = f"; did you mean {near[0]!r}?" if near and value not in arguments else ""
+        _require(value in arguments, key, value, f"one of {', '.join(arguments)}{hint_text}")
+        return value
+    if origin is types.UnionType:
+        return None if value is None else _checked(key, value, arguments[0])
+    if origin is tuple:
+        _require(
+            isinstance(value, (list, tuple)) and len(value) == len(arguments),
+            key, value, f"a list of {len(arguments)} numbers",
+        )  # fmt: skip
+        return tuple(_checked(key, part, kind) for part, kind in zip(value, arguments, strict=True))
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    names = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
+    _require(type(value) is hint, key, value, names[hint])
+    return value
+
+
+def read_toml(path: str | Path) -> dict[str, Any]:
+    """Reads the keys and values of a configuration file and checks each of them.
+
+    Raises:
+      UserError: ``FILE:LINE: key: got ..; expected ..``.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+        values = tomllib.loads(text)
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}; expected a TOML file or one of the recipes: "
+                        f"{', '.join(recipe_names())}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not a TOML file: {error}") from error
+    for key, value in values.items():
+        try:
+            Config().replace_flat({key: value}) if key not in FIELD_TYPES else _checked(key, value, FIELD_TYPES[key][1])
+        except UserError as error:
+            raise UserError(f"{path}:{_line_of(key, text)}: {error}") from error
+    return values
+
+
+def _line_of(key: str, text: str) -> int:
+    found = re.search(rf"^\s*(?:\[+\s*)?[\"']?{re.escape(key)}\b", text, re.MULTILINE)
+    return text.count("\n", 0, found.end()) + 1 if found else 1
+
+
+def to_toml(config: Config) -> str:
+    """Writes a configuration as TOML, with a comment a section; None is left out."""
+    lines = []
+    for section in dataclasses.fields(config):
+        part = getattr(config, section.name)
+        lines.append(f"# {part.__doc__}")
+        for key, value in dataclasses.asdict(part).items():
+            if value is not None:
+                plain = list(value) if isinstance(value, tuple) else value
+                lines.append(f"{key} = {json.dumps(plain, ensure_ascii=False)}")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def recipe_directory() -> Path:
+    """Returns where the recipes are: in the installed package, or beside it in a checkout."""
+    installed = PACKAGE_DIR / "configs"
+    return installed if installed.is_dir() else PACKAGE_DIR.parent / "configs"
+
+
+def recipe_names() -> list[str]:
+    """Returns the recipes' names, which --config takes too."""
+    return sorted(path.stem for path in recipe_directory().glob("*.toml"))
+
+
+def load_config(cell: str | None = None, config: str | None = None, *, base: Path | None = None) -> Config:
+    """Builds a configuration from the defaults, the recipe of the cell and a file, each over the one before.
+
+    Args:
+      cell: The cell as a flag gave it; else the file's; else the default.
+      config: A TOML file's path or a recipe's name.
+      base: A run's config.toml, which then takes the place of the defaults and the recipe.
+
+    Raises:
+      UserError: As `read_toml`.
+    """
+    from_file: dict[str, Any] = {}
+    if config is not None:
+        recipe = recipe_directory() / f"{config}.toml"
+        from_file = read_toml(recipe if config in recipe_names() and not Path(config).exists() else config)
+    chosen = cell or from_file.get("cell", ModelConfig.cell)
+    below = base or recipe_directory() / f"{chosen}.toml"
+    values = read_toml(below) if base or (chosen in typing.get_args(Cell) and below.is_file()) else {}
+    values |= from_file
+    if cell is not None:
+        values["cell"] = cell
+    return Config().replace_flat(values)

@@ -1,0 +1,26 @@
+"""Reads rows as a configuration says, and tells the user what was passed over."""
+
+from jaxrnn.config import ReaderConfig
+from jaxrnn.data.ragged import Ragged
+from jaxrnn.data.reader import read_sequences_with_report
+from jaxrnn.reporting import say
+
+
+def load_rows(path: str, reader: ReaderConfig, *, min_length: int) -> Ragged:
+    """Reads a data file and says how many blank lines were skipped.
+
+    Args:
+      path: A file, or - for standard input.
+      reader: How to read it.
+      min_length: The fewest values a row may have.
+
+    Raises:
+      DataError: The file is not what it should be.
+    """
+    import sys
+
+    source = sys.stdin.buffer if path == "-" else path
+    report = read_sequences_with_report(source, min_length=min_length, **reader.as_options())
+    if report.num_blank_lines:
+        say(f"{path}: skipped {report.num_blank_lines} blank lines")
+    return report.sequences

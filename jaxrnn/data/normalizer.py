@@ -1,0 +1,48 @@
+"""Between the data's units and the network's."""
+
+import dataclasses
+import math
+from typing import Literal
+
+import numpy as np
+
+from jaxrnn._typing import Any
+from jaxrnn.data.ragged import Ragged
+
+
+@dataclasses.dataclass(frozen=True)
+class Normalizer:
+    """normalised = (value - offset) / scale.
+
+    Attributes:
+      offset: In the data's units.
+      scale: In the data's units, positive.
+    """
+
+    offset: float = 0.0
+    scale: float = 1.0
+
+    @classmethod
+    def fit(
+        cls, kind: Literal["standard", "divide", "none"], training: Ragged, *, divisor: float
+    ) -> "Normalizer":
+        """Fits a normaliser on the training rows alone.
+
+        Args:
+          kind: "standard" for mean and standard deviation, "divide" for a fixed divisor, or "none".
+          training: The training rows.
+          divisor: Of "divide".
+        """
+        if kind == "none":
+            return cls()
+        if kind == "divide":
+            return cls(0.0, divisor)
+        deviation = float(np.std(training.values))
+        usable = math.isfinite(deviation) and deviation > 0
+        return cls(float(np.mean(training.values)), deviation if usable else 1.0)
+
+    def normalize(self, values: Any) -> Any:
+        return (values - self.offset) / self.scale
+
+    def denormalize(self, values: Any) -> Any:
+        return values * self.scale + self.offset

@@ -1,0 +1,95 @@
+"""Which rows train, validate and test."""
+
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from jaxrnn.data.ragged import Ragged
+from jaxrnn.errors import DataError
+
+Kind = Literal["grouped", "random", "tutorial"]
+PART_NAMES = ("training", "validation", "test")
+
+
+class Split(NamedTuple):
+    """Row numbers of each part, int64."""
+
+    training: np.ndarray
+    validation: np.ndarray
+    test: np.ndarray
+
+
+def split_rows(
+    rows: Ragged, kind: Kind, *, fractions: tuple[float, float, float], seed: int, block: int = 2000
+) -> Split:
+    """Draws three parts.
+
+    Args:
+      rows: All rows.
+      kind: "random" draws rows; "grouped" draws sets of identical rows, so that no test row was seen
+        in training; "tutorial" draws rows within each block of `block` rows, as the tutorial does.
+      fractions: Shares of training, validation and test.
+      seed: Of the draw; the same seed gives the same parts.
+      block: Rows of a block.
+
+    Raises:
+      DataError: A part would be empty.
+    """
+    generator = np.random.default_rng(seed)
+    if kind == "grouped":
+        parts = _split_groups(rows.group_ids(), fractions, generator)
+    else:
+        size = block if kind == "tutorial" else max(len(rows), 1)
+        blocks = [_cut(start + generator.permutation(min(size, len(rows) - start)), fractions)
+                  for start in range(0, len(rows), size)]  # fmt: skip
+        parts = (
+            [np.concatenate(pieces) for pieces in zip(*blocks, strict=True)]
+            if blocks
+            else [np.array([])] * 3
+        )
+    for name, part in zip(PART_NAMES, parts, strict=True):
+        if not len(part):
+            distinct = (
+                f", {rows.group_ids().max() + 1} distinct"
+                if kind == "grouped" and len(rows)
+                else ""
+            )
+            raise DataError(
+                f"no rows are left for the {name} part: got {len(rows)} rows{distinct}, split {kind!r} into"
+                f" {fractions}; give more rows or other --split-fractions"
+            )
+    return Split(*[part.astype(np.int64) for part in parts])
+
+
+def _cut(order: np.ndarray, fractions: tuple[float, float, float]) -> list[np.ndarray]:
+    # Rounded down, as the tutorial does; 1e-9 undoes a sum like 0.6 + 0.2 = 0.7999999999999999...
+    first = int(len(order) * fractions[0] + 1e-9)
+    second = int(len(order) * (fractions[0] + fractions[1]) + 1e-9)
+    return [order[:first], order[first:second], order[second:]]
+
+
+def _split_groups(
+    ids: np.ndarray, fractions: tuple[float, float, float], generator: np.random.Generator
+) -> list[np.ndarray]:
+    """Deals whole groups out, in random order, until each part has its share of rows."""
+    if not len(ids):
+        return [ids, ids, ids]
+    sizes = np.bincount(ids)
+    order = generator.permutation(len(sizes))
+    middle = (
+        np.cumsum(sizes[order]) - sizes[order] / 2
+    )  # a group belongs where its middle row falls
+    part_of_group = np.empty(len(sizes), np.int64)
+    part_of_group[order] = np.searchsorted(
+        np.cumsum(fractions)[:2] * len(ids), middle, side="right"
+    )
+    part = part_of_group[ids]
+    return [generator.permutation(np.flatnonzero(part == number)) for number in range(3)]
+
+
+def count_shared_rows(rows: Ragged, split: Split) -> tuple[int, int]:
+    """Counts the validation and the test rows that also stand, value for value, in the training part."""
+    ids = rows.group_ids()
+    seen = np.zeros(ids.max() + 1, bool)
+    seen[ids[split.training]] = True
+    return int(seen[ids[split.validation]].sum()), int(seen[ids[split.test]].sum())

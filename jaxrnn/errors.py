@@ -1,0 +1,43 @@
+"""The exceptions that commands turn into exit codes.
+
+Anything else that escapes a command is a bug and exits with 1 and a traceback.
+"""
+
+EXIT_OK = 0
+EXIT_BUG = 1
+EXIT_USER_ERROR = 2
+EXIT_DIVERGED = 3
+EXIT_SIGNAL_BASE = 128
+
+
+class UserError(ValueError):
+    """Input, data or a setting that the user can mend; commands print it and exit with 2."""
+
+
+class DataError(UserError):
+    """A data file that is not what it should be.
+
+    The message has one form: ``FILE:LINE:COLUMN: found; expected; what to do``.
+    """
+
+
+class DivergedError(RuntimeError):
+    """A loss or a gradient became NaN or infinite; `jaxrnn.train` exits with 3.
+
+    Args:
+      epoch: The epoch, counted from 1.
+      batch: The batch within the epoch, counted from 1.
+    """
+
+    def __init__(self, message: str, *, epoch: int, batch: int):
+        super().__init__(message)
+        self.epoch = epoch
+        self.batch = batch
+
+
+class InterruptedRun(RuntimeError):
+    """A signal ended the command; it exits with 128 plus the signal's number."""
+
+    def __init__(self, message: str, *, signal_number: int):
+        super().__init__(message)
+        self.signal_number = signal_number

@@ -1,0 +1,57 @@
+"""Evaluates a checkpoint, with trivial baselines beside it.
+
+    python -m jaxrnn.eval --checkpoint=runs/lstm
+    python -m jaxrnn.eval --checkpoint=runs/lstm --data=more.csv --json
+    python -m jaxrnn.eval --checkpoint=runs/lstm --plots
+
+Architecture and normalisation come from the checkpoint. Without --data it evaluates the run's own test rows.
+"""
+
+import dataclasses
+import sys
+from collections.abc import Sequence
+
+from jaxrnn import command_line
+from jaxrnn.config import ReaderConfig
+
+PROGRAM = "python -m jaxrnn.eval"
+
+
+@dataclasses.dataclass(frozen=True)
+class EvalCommand:
+    """Evaluates a checkpoint; architecture and normalisation come from it."""
+
+    checkpoint: str
+    """Run directory (its best parameters), DIR/best, DIR/latest, or the directory of a step."""
+    data: str | None = None
+    """File whose rows are evaluated; the run's own test rows if left out."""
+    json: bool = False
+    """Print one JSON object."""
+    plots: bool = False
+    """Draw predicted against actual and error by length."""
+    plots_dir: str = "plots"
+    """Where --plots draws."""
+    reader: ReaderConfig = dataclasses.field(default_factory=ReaderConfig)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command; returns its exit code."""
+    return command_line.run(lambda: _evaluate(argv))
+
+
+def _evaluate(argv: Sequence[str] | None) -> None:
+    command = command_line.parse(EvalCommand, argv, program=PROGRAM)
+
+    from jaxrnn import evaluation  # JAX is imported from here on, so that --help need not wait for it
+
+    evaluation.evaluate(
+        command.checkpoint,
+        command.data,
+        command.reader if command.data is not None else None,
+        as_json=command.json,
+        plots_dir=command.plots_dir if command.plots else None,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,80 @@
+"""The evaluation command once its arguments are parsed: restore, read, evaluate, report."""
+
+import json
+from pathlib import Path
+
+from jaxrnn import plots, reporting
+from jaxrnn.config import ReaderConfig
+from jaxrnn.data.loading import load_rows
+from jaxrnn.data.ragged import Ragged
+from jaxrnn.errors import UserError
+from jaxrnn.fitting import draw_split
+from jaxrnn.inference import Evaluation, TrainedModel
+from jaxrnn.reporting import say
+from jaxrnn.run_directory import hash_file
+
+
+def evaluate(
+    checkpoint: str, data: str | None, reader: ReaderConfig | None, *, as_json: bool, plots_dir: str | None
+) -> None:
+    """Evaluates a checkpoint on a file, or on the test rows of its run, and prints the figures.
+
+    Args:
+      checkpoint: As `TrainedModel.load` takes it.
+      data: A file, all of whose rows are evaluated; None for the run's own test rows.
+      reader: How to read it; None for as in training.
+      as_json: Print one JSON object.
+      plots_dir: Where to draw predicted against actual and error by length; None for nowhere.
+
+    Raises:
+      UserError: Bad data, a bad checkpoint, or a data file that has changed since training.
+    """
+    model = TrainedModel.load(checkpoint)
+    reader = reader or model.config.reader
+    if data is not None:
+        rows, source = load_rows(data, reader, min_length=2), data
+    else:
+        rows, source = _test_rows(model, reader)
+    evaluation = model.evaluate(rows)
+    baselines = model.evaluate_baselines(rows)
+    if plots_dir is not None:
+        _draw(evaluation, rows, Path(plots_dir))
+    if as_json:
+        result = {
+            "checkpoint": checkpoint,
+            "data": source,
+            "rows": len(rows),
+            "metrics": evaluation.figures,
+            "baselines": baselines,
+        }
+        print(json.dumps(result))
+        return
+    which = "rows" if data is not None else "test rows"
+    print(f"{source}: {len(rows):,} {which}; checkpoint {checkpoint}, step {model.step}")
+    reporting.print_figures(
+        {model.config.model.cell: evaluation.figures},
+        baselines,
+        accuracy_epsilon=model.config.training.accuracy_epsilon,
+    )
+
+
+def _test_rows(model: TrainedModel, reader: ReaderConfig) -> tuple[Ragged, str]:
+    described = model.metadata["data"]
+    path = described["path"]
+    rows = load_rows(path, reader, min_length=2)
+    if hash_file(path) != described["sha256"]:
+        raise UserError(
+            f"{path}: has changed since training (SHA-256 differs), so the run's test rows are gone; expected"
+            f" {described['rows']} rows with SHA-256 {described['sha256'][:12]}..; give a file with --data"
+        )
+    return rows.take(draw_split(model.config, rows).test), path
+
+
+def _draw(evaluation: Evaluation, rows: Ragged, directory: Path) -> None:
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        plots.plot_predictions(evaluation.actual, evaluation.predicted, directory / "predictions.png")
+        plots.plot_error_by_length(rows, evaluation.actual, evaluation.predicted, directory / "error_by_length.png")
+    except OSError as error:
+        raise UserError(f"--plots: cannot write to {directory}: {error.strerror}") from error
+    say(f"wrote {directory / 'predictions.png'} and {directory / 'error_by_length.png'}")

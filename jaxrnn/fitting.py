@@ -1,0 +1,235 @@
+"""A run from rows to a trained model: the host's side of training. It prepares data, logs, saves and stops."""
+
+import dataclasses
+import time
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from jaxrnn import training
+from jaxrnn._typing import Any
+from jaxrnn.checkpoint import Checkpointer
+from jaxrnn.config import Config
+from jaxrnn.data.batching import Bucket, bucket_rows, choose_bucket_lengths
+from jaxrnn.data.normalizer import Normalizer
+from jaxrnn.data.ragged import Ragged
+from jaxrnn.data.split import Split, split_rows
+from jaxrnn.errors import DivergedError, InterruptedRun
+from jaxrnn.inference import TrainedModel
+from jaxrnn.optimizers import build_optimizer, learning_rate_schedule
+from jaxrnn.reporting import Progress
+from jaxrnn.run_directory import RunDirectory, versions
+from jaxrnn.signals import NoteSignal
+
+# One jitted call should last about this long: long enough to hide the host's work, short enough to show progress
+# and to answer a signal.
+SECONDS_PER_CALL = 0.4
+# Rows of a chunk in validation: bounds memory.
+VALIDATION_CHUNK_ROWS = 1000
+
+
+class PreparedData(NamedTuple):
+    """Rows as training wants them.
+
+    Attributes:
+      split: Row numbers of the parts.
+      normalizer: Fitted on the training rows.
+      training: Normalised buckets of whole batches, on the device.
+      validation: Normalised buckets of (chunks, rows, length), on the device.
+      num_rows: Real rows of each training bucket.
+    """
+
+    split: Split
+    normalizer: Normalizer
+    training: tuple[Bucket, ...]
+    validation: tuple[Bucket, ...]
+    num_rows: tuple[int, ...]
+
+    @property
+    def bucket_lengths(self) -> list[int]:
+        return [bucket.values.shape[1] for bucket in self.training]
+
+
+def draw_split(config: Config, rows: Ragged) -> Split:
+    """Returns the parts that a configuration's seed gives.
+
+    Raises:
+      DataError: Too few rows.
+    """
+    data = config.data
+    return split_rows(
+        rows, data.split, fractions=data.split_fractions, seed=config.training.seed, block=data.split_block
+    )
+
+
+def prepare_data(config: Config, rows: Ragged) -> PreparedData:
+    """Splits, normalises and pads rows, and puts them on the device.
+
+    Args:
+      config: Of the run.
+      rows: In the data's units, of at least two values each.
+
+    Raises:
+      DataError: Too few rows.
+    """
+    split = draw_split(config, rows)
+    training_rows = rows.take(split.training)
+    normalizer = Normalizer.fit(config.data.normalizer, training_rows, divisor=config.data.divisor)
+
+    def buckets(part: Ragged, multiple_of: int) -> list[tuple[np.ndarray, Bucket]]:
+        normalized = Ragged.from_lengths(normalizer.normalize(part.values), part.lengths)
+        lengths = choose_bucket_lengths(part.lengths, config.training.num_buckets)
+        return bucket_rows(normalized, lengths, multiple_of=multiple_of)
+
+    training_buckets = buckets(training_rows, config.training.batch_size)
+    validation_rows = rows.take(split.validation)
+    chunk = min(VALIDATION_CHUNK_ROWS, len(validation_rows))
+    chunked = [
+        Bucket(b.values.reshape(-1, chunk, b.values.shape[1]), b.lengths.reshape(-1, chunk))
+        for _, b in buckets(validation_rows, chunk)
+    ]
+    return PreparedData(
+        split,
+        normalizer,
+        jax.device_put(tuple(bucket for _, bucket in training_buckets)),
+        jax.device_put(tuple(chunked)),
+        tuple(len(indices) for indices, _ in training_buckets),
+    )
+
+
+def build_trainer(config: Config, data: PreparedData) -> training.Trainer:
+    """Builds what does not change in training."""
+    steps_per_epoch = sum(-(-rows // config.training.batch_size) for rows in data.num_rows)
+    span = {"epochs": config.training.epochs, "steps_per_epoch": steps_per_epoch}
+    return training.Trainer(
+        config,
+        data.normalizer,
+        build_optimizer(config.optimizer, **span),
+        learning_rate_schedule(config.optimizer, **span),
+    )
+
+
+@dataclasses.dataclass
+class Fit:
+    """One run, from its initial or restored state to its end.
+
+    Attributes:
+      trainer: What does not change.
+      data: The rows.
+      state: Where the run is.
+      run_dir: Where it is written.
+      data_description: Path and hash of the data file, for the checkpoint.
+    """
+
+    trainer: training.Trainer
+    data: PreparedData
+    state: training.TrainState
+    run_dir: RunDirectory
+    data_description: dict[str, Any]
+    seconds: float = 0.0
+
+    @property
+    def config(self) -> Config:
+        return self.trainer.config
+
+    def run(self, checkpointer: Checkpointer) -> None:
+        """Trains until the last epoch, an early stop, a divergence or a signal; saves on all of them.
+
+        Raises:
+          DivergedError: A loss or gradient was not finite; the state before that epoch is saved.
+          InterruptedRun: A signal came; the state is saved.
+        """
+        begin = time.perf_counter()
+        epoch = int(self.state.epoch)
+        total = self.config.training.epochs
+        saved_at, saved_epoch = time.monotonic(), epoch
+        num_epochs = 1
+        with NoteSignal() as signals, Progress(total, start=epoch) as progress:
+            while epoch < total and int(self.state.status) == training.RUNNING and signals.received is None:
+                called = time.perf_counter()
+                self.state, history = self.trainer.run_epochs(
+                    self.state,
+                    self.data.training,
+                    self.data.validation,
+                    min(num_epochs, total - epoch),
+                    self.data.num_rows,
+                )
+                before, epoch = epoch, int(self.state.epoch)
+                elapsed = time.perf_counter() - called
+                if before > 0 and num_epochs > 1 or elapsed < SECONDS_PER_CALL:
+                    per_epoch = elapsed / max(epoch - before, 1)
+                    num_epochs = int(np.clip(SECONDS_PER_CALL / per_epoch, 1, training.MAX_EPOCHS_PER_CALL))
+                elif before == int(self.state.epoch) - 1 and num_epochs == 1:
+                    num_epochs = 2  # the first call compiled: its time says nothing yet
+                epochs = _rows_of(history, before, epoch)
+                self.run_dir.append_metrics(epochs)
+                if epochs:
+                    ended = epoch == total or int(self.state.status) != training.RUNNING
+                    progress.update(epochs[-1], final=ended)
+                if time.monotonic() - saved_at >= self.config.training.checkpoint_seconds:
+                    self.save(checkpointer)
+                    saved_at, saved_epoch = time.monotonic(), epoch
+            if saved_epoch != epoch:
+                self.save(checkpointer)
+        self.seconds += time.perf_counter() - begin
+        if int(self.state.status) == training.DIVERGED:
+            self._raise_diverged(epoch)
+        if signals.received is not None and epoch < total:
+            raise InterruptedRun(f"interrupted after epoch {epoch}", signal_number=signals.received)
+
+    def save(self, checkpointer: Checkpointer) -> None:
+        """Writes a checkpoint of the current epoch."""
+        epoch = int(self.state.epoch)
+        metadata = {
+            "config": self.config.to_flat(),
+            "normalizer": dataclasses.asdict(self.data.normalizer),
+            "data": self.data_description,
+            "versions": versions(),
+            "epoch": epoch,
+            "best_epoch": int(self.state.best_epoch),
+        }
+        # Which epoch diverges is found out again on resuming, perhaps with other settings.
+        state = self.state
+        if int(state.status) == training.DIVERGED:
+            state = state._replace(status=np.int32(training.RUNNING), bad_batch=np.int32(0))
+        checkpointer.save(epoch, state._asdict(), metadata)
+
+    def best_model(self) -> TrainedModel:
+        """Returns the model with the best parameters."""
+        params = self.state.best_params if int(self.state.best_epoch) else self.state.params
+        return TrainedModel(self.config, self.data.normalizer, params, self.state.other)
+
+    def _raise_diverged(self, epoch: int) -> None:
+        batch = int(self.state.bad_batch)
+        rate = self.config.optimizer.learning_rate
+        clip = "" if self.config.optimizer.clip_norm else " or --clip-norm=1"
+        raise DivergedError(
+            f"the loss or its gradient became NaN or infinite in epoch {epoch + 1}, batch {batch}; the"
+            f" parameters after epoch {epoch} are kept; try --learning-rate={rate / 10:g}{clip}",
+            epoch=epoch + 1,
+            batch=batch,
+        )
+
+
+def restore_state(trainer: training.Trainer, checkpointer: Checkpointer) -> training.TrainState:
+    """Restores the latest state of a run, or draws the initial one where none was saved."""
+    steps = checkpointer.steps()
+    if not steps:
+        return trainer.init(trainer.config.training.seed)
+    template = jax.eval_shape(lambda: trainer.init(trainer.config.training.seed))
+    return training.TrainState(**checkpointer.restore(steps[-1], template._asdict()))
+
+
+def _rows_of(history: training.History, before: int, after: int) -> list[dict[str, Any]]:
+    """Turns a call's history into lines of metrics.jsonl."""
+    host = jax.tree.map(np.asarray, history)
+    return [
+        {
+            "epoch": before + 1 + i,
+            "training": {name: float(values[i]) for name, values in host.training.items()},
+            "validation": {name: float(values[i]) for name, values in host.validation.items()},
+            "learning_rate": float(host.learning_rate[i]),
+        }
+        for i in range(after - before)
+    ]

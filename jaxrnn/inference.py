@@ -1,0 +1,224 @@
+"""A trained model: restored from a checkpoint alone, it evaluates and predicts."""
+
+import dataclasses
+import functools
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from flax import nnx
+
+from jaxrnn import metrics
+from jaxrnn._typing import Any
+from jaxrnn.checkpoint import Checkpointer, CheckpointError
+from jaxrnn.config import Config
+from jaxrnn.data.batching import Bucket, pad_sequences
+from jaxrnn.data.normalizer import Normalizer
+from jaxrnn.data.ragged import Ragged
+from jaxrnn.models import build_model
+from jaxrnn.training import loss_and_last
+
+CHECKPOINTS_DIR = "checkpoints"
+
+# Rows of a chunk, and values of a chunk: what bounds memory. Chunks are padded to powers of two, so that any file
+# needs few compiled shapes.
+MAX_CHUNK_ROWS = 4096
+MAX_CHUNK_VALUES = 2**21
+
+
+class Evaluation(NamedTuple):
+    """Figures, and what they are made from.
+
+    Attributes:
+      figures: loss, accuracy, mae, rmse, within_half.
+      predicted: (rows,) predictions of the last values, in the data's units.
+      actual: (rows,) the last values.
+    """
+
+    figures: dict[str, float]
+    predicted: np.ndarray
+    actual: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class TrainedModel:
+    """Parameters with all that is needed to use them: configuration and normaliser.
+
+    Attributes:
+      config: That of the run.
+      normalizer: Fitted on the run's training rows.
+      params: The parameters.
+      other: The rest of the model's state.
+      metadata: The checkpoint's: data file and its hash, versions, epoch.
+      step: The checkpoint's number.
+    """
+
+    config: Config
+    normalizer: Normalizer
+    params: Any
+    other: Any
+    metadata: dict[str, Any] = dataclasses.field(default_factory=dict)
+    step: int = 0
+
+    @classmethod
+    def load(cls, path: str | Path) -> "TrainedModel":
+        """Restores a model.
+
+        Args:
+          path: A run directory (its best parameters), ``DIR/best``, ``DIR/latest``, or the directory of a step.
+
+        Raises:
+          CheckpointError: There is no checkpoint, or it is damaged.
+        """
+        directory, step, which = locate(path)
+        with Checkpointer(directory, read_only=True) as checkpointer:
+            available = checkpointer.steps()
+            if not available or (step is not None and step not in available):
+                raise CheckpointError(f"{path}: holds no whole checkpoint; train with --run-dir={path} first")
+            step = available[-1] if step is None else step
+            metadata = checkpointer.read_metadata(step)
+            config = Config().replace_flat(metadata["config"])
+            model = nnx.eval_shape(lambda: build_model(config.model, nnx.Rngs(0)))
+            _, params, other = nnx.split(model, nnx.Param, ...)
+            restored = checkpointer.restore(step, {which: params, "other": other})
+        return cls(config, Normalizer(**metadata["normalizer"]), restored[which], restored["other"], metadata, step)
+
+    @functools.cached_property
+    def model(self) -> nnx.Module:
+        """The module itself, with the restored parameters, in evaluation mode."""
+        model = nnx.merge(self._graphdef, self.params, self.other)
+        model.eval()
+        return model
+
+    @functools.cached_property
+    def _graphdef(self) -> Any:
+        return nnx.split(nnx.eval_shape(lambda: build_model(self.config.model, nnx.Rngs(0))), nnx.Param, ...)[0]
+
+    def predict(self, rows: Ragged, horizon: int = 1) -> np.ndarray:
+        """Predicts the values that follow each row.
+
+        Args:
+          rows: In the data's units; one value a row is enough.
+          horizon: How many values; each is predicted from those before it, predictions included.
+
+        Returns:
+          (rows, horizon) float64, in the order of the rows and in the data's units.
+
+        Raises:
+          ValueError: `horizon` is below 1, or a row is empty.
+        """
+        if horizon < 1:
+            raise ValueError(f"horizon: got {horizon}; expected at least 1")
+        if len(rows) and rows.lengths.min() < 1:
+            raise ValueError("rows: got an empty row; expected at least one value to predict from")
+        predicted = np.zeros((len(rows), horizon))
+        for indices, chunk in self._chunks(rows):
+            values = _forecast(self, self.params, self.other, chunk, horizon)
+            predicted[indices] = np.asarray(values, np.float64)[: len(indices)]
+        return self.normalizer.denormalize(predicted)
+
+    def evaluate(self, rows: Ragged) -> Evaluation:
+        """Predicts the last value of every row from those before it and measures the errors, in float64.
+
+        Args:
+          rows: In the data's units, of at least two values each.
+        """
+        predicted = np.zeros(len(rows))
+        loss_sum = loss_weight = 0.0
+        for indices, chunk in self._chunks(rows):
+            last, (total, weight) = _evaluate(self, self.params, self.other, chunk)
+            predicted[indices] = np.asarray(last, np.float64)[: len(indices)]
+            loss_sum += float(total)
+            loss_weight += float(weight)
+        predicted = self.normalizer.denormalize(predicted)
+        return self._measured(rows, predicted, (loss_sum, loss_weight))
+
+    def evaluate_baselines(self, rows: Ragged) -> dict[str, dict[str, float]]:
+        """Measures the two predictions that need no training, on the same rows and in the same way.
+
+        Args:
+          rows: In the data's units, of at least two values each.
+
+        Returns:
+          Figures of "repeat_last", the value before, and of "continue_step", that value plus the step that led to it.
+        """
+        ends = rows.offsets[1:]
+        before = rows.values[ends - 2]
+        step_known = rows.lengths >= 3
+        step = np.where(step_known, before - rows.values[np.maximum(ends - 3, 0)], 0.0)
+        figures = {}
+        for name, predicted in (("repeat_last", before), ("continue_step", before + step)):
+            normalized = self.normalizer.normalize(predicted), self.normalizer.normalize(rows.values[ends - 1])
+            losses = metrics.elementwise_loss(self.config.training.loss, *normalized)
+            figures[name] = self._measured(rows, predicted, (losses.sum(), len(rows))).figures
+        return figures
+
+    def _measured(self, rows: Ragged, predicted: np.ndarray, loss: tuple[Any, Any]) -> Evaluation:
+        actual = rows.values[rows.offsets[1:] - 1]
+        sums = metrics.measure(
+            predicted,
+            actual,
+            np.ones(len(rows)),
+            loss=loss,
+            accuracy_epsilon=self.config.training.accuracy_epsilon,
+        )
+        return Evaluation(metrics.as_floats(sums.compute()), predicted, actual)
+
+    def _chunks(self, rows: Ragged) -> Iterator[tuple[np.ndarray, Bucket]]:
+        """Yields row numbers and normalised rows padded to powers of two, short rows together."""
+        padded_lengths = _next_power_of_two(rows.lengths)
+        for length in np.unique(padded_lengths):
+            members = np.flatnonzero(padded_lengths == length)
+            size = max(1, min(MAX_CHUNK_ROWS, MAX_CHUNK_VALUES // int(length)))
+            for start in range(0, len(members), size):
+                indices = members[start : start + size]
+                part = rows.take(indices)
+                normalized = Ragged.from_lengths(self.normalizer.normalize(part.values), part.lengths)
+                values, lengths = pad_sequences(normalized, int(length))
+                fill = int(_next_power_of_two(np.array([len(indices)]))[0]) - len(indices)
+                yield indices, Bucket(np.pad(values, ((0, fill), (0, 0))), np.pad(lengths, (0, fill)))
+
+    def _merged(self, params: Any, other: Any) -> Any:
+        model = nnx.merge(self._graphdef, params, other)
+        model.eval()
+        return model
+
+
+@functools.partial(jax.jit, static_argnums=(0, 4))
+def _forecast(trained: TrainedModel, params: Any, other: Any, batch: Bucket, horizon: int) -> jax.Array:
+    return trained._merged(params, other).forecast(batch.values, batch.lengths, horizon)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _evaluate(trained: TrainedModel, params: Any, other: Any, batch: Bucket) -> Any:
+    return loss_and_last(trained._merged(params, other), batch, trained.config)
+
+
+def _next_power_of_two(numbers: np.ndarray) -> np.ndarray:
+    return 2 ** np.ceil(np.log2(np.maximum(numbers, 8))).astype(np.int64)
+
+
+def locate(path: str | Path) -> tuple[Path, int | None, str]:
+    """Resolves a checkpoint's path.
+
+    Returns:
+      ``(directory of the steps, step or None for the latest, "best_params" or "params")``.
+
+    Raises:
+      CheckpointError: There is nothing at the path.
+    """
+    path = Path(path)
+    if path.name in ("best", "latest") and not path.exists():
+        run, which = path.parent, "params" if path.name == "latest" else "best_params"
+    else:
+        run, which = path, "best_params"
+    if (run / CHECKPOINTS_DIR).is_dir():
+        return run / CHECKPOINTS_DIR, None, which
+    if run.name.isdigit() and run.is_dir() and run == path:
+        return run.parent, int(run.name), "params"
+    reason = "no such directory" if not run.exists() else f"has no {CHECKPOINTS_DIR} directory and is not a step"
+    raise CheckpointError(
+        f"{path}: {reason}; expected a run directory, DIR/best, DIR/latest or the directory of a step"
+    )

@@ -1,0 +1,86 @@
+"""The next-value model: a recurrent layer and a linear head."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax import lax
+
+from jaxrnn import recurrence
+from jaxrnn._typing import Array, Float, Int
+from jaxrnn.config import ModelConfig
+from jaxrnn.layers import GRU, LSTM, RNN, AbstractRecurrentLayer
+
+
+class NextValueModel(nnx.Module):
+    """Predicts the next value of a sequence of numbers from those before it.
+
+    Its state dict has the tutorial's names: ``rnn.weight_ih_l0`` .. and ``linear.weight``, ``linear.bias``.
+    It reads forward only: a reverse direction would see the values it is to predict.
+
+    Args:
+      rnn: A layer with input_size 1 and one direction.
+      rngs: Where the head's initial values come from: PyTorch's, U(-1/sqrt(features), 1/sqrt(features)).
+    """
+
+    def __init__(self, rnn: AbstractRecurrentLayer, *, rngs: nnx.Rngs):
+        self.rnn = rnn
+        bound = 1 / math.sqrt(rnn.output_size)
+
+        def uniform(key: Array, shape: tuple[int, ...], dtype: jnp.dtype, *args: object) -> Array:
+            del args
+            return jax.random.uniform(key, shape, dtype, -bound, bound)
+
+        self.linear = nnx.Linear(rnn.output_size, 1, kernel_init=uniform, bias_init=uniform, rngs=rngs)
+
+    def predict_last(
+        self, values: Float[Array, "batch time"], lengths: Int[Array, " batch"]
+    ) -> Float[Array, " batch"]:
+        """Returns the value after the last valid one of every row."""
+        _, state = self.rnn(values[:, :, None], lengths=lengths)
+        return self._head(recurrence.hidden_of(state)[-1])
+
+    def predict_every(
+        self, values: Float[Array, "batch time"], lengths: Int[Array, " batch"]
+    ) -> Float[Array, "batch time"]:
+        """Returns the value after each one of every row; what stands at padding means nothing."""
+        outputs, _ = self.rnn(values[:, :, None], lengths=lengths)
+        return self._head(outputs)
+
+    def forecast(
+        self, values: Float[Array, "batch time"], lengths: Int[Array, " batch"], horizon: int
+    ) -> Float[Array, "batch horizon"]:
+        """Returns the next `horizon` values of every row, each predicted from those before it."""
+        _, state = self.rnn(values[:, :, None], lengths=lengths)
+        first = self._head(recurrence.hidden_of(state)[-1])
+
+        def advance(carry: tuple[Array, object], _: None) -> tuple[tuple[Array, object], Array]:
+            value, state = carry
+            output, state = self.rnn.step(value[:, None], state)
+            value = self._head(output)
+            return (value, state), value
+
+        _, later = lax.scan(advance, (first, state), None, length=horizon - 1)
+        return jnp.concatenate([first[:, None], later.T], axis=1)
+
+    def _head(self, hidden: Float[Array, "*rows features"]) -> Float[Array, "*rows"]:
+        return self.linear(hidden)[..., 0]
+
+
+def build_model(config: ModelConfig, rngs: nnx.Rngs) -> NextValueModel:
+    """Builds the model that a configuration describes."""
+    shared = {
+        "num_layers": config.num_layers,
+        "bias": config.bias,
+        "dropout": config.dropout if config.num_layers > 1 else 0.0,
+        "rngs": rngs,
+    }
+    layer: AbstractRecurrentLayer
+    if config.cell == "rnn":
+        layer = RNN(1, config.hidden_size, nonlinearity=config.nonlinearity, **shared)
+    elif config.cell == "lstm":
+        layer = LSTM(1, config.hidden_size, proj_size=config.proj_size, **shared)
+    else:
+        layer = GRU(1, config.hidden_size, **shared)
+    return NextValueModel(layer, rngs=rngs)

@@ -1,0 +1,60 @@
+"""Predicts the values that follow each row.
+
+    python -m jaxrnn.predict --checkpoint=runs/lstm rows.csv
+    echo 1,3,5,7 | python -m jaxrnn.predict --checkpoint=runs/lstm --horizon=3 -
+    python -m jaxrnn.predict --checkpoint=runs/lstm
+
+Prints one line per row, in the order of the rows. On a terminal and without a file it asks for rows.
+"""
+
+import dataclasses
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import tyro
+
+from jaxrnn import command_line
+from jaxrnn.config import ReaderConfig
+from jaxrnn.errors import UserError
+
+PROGRAM = "python -m jaxrnn.predict"
+
+
+@dataclasses.dataclass(frozen=True)
+class PredictCommand:
+    """Predicts the values that follow each row of a file, of standard input, or of what is typed."""
+
+    checkpoint: str
+    """Run directory (its best parameters), DIR/best, DIR/latest, or the directory of a step."""
+    file: Annotated[str | None, tyro.conf.Positional] = None
+    """Rows of one value or more; - for standard input."""
+    horizon: int = 1
+    """How many values to predict; each from those before it, predictions included."""
+    reader: ReaderConfig = dataclasses.field(default_factory=ReaderConfig)
+
+    def __post_init__(self) -> None:
+        if self.horizon < 1:
+            raise UserError(f"horizon: got {self.horizon}; expected at least 1")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command; returns its exit code."""
+    return command_line.run(lambda: _predict(argv))
+
+
+def _predict(argv: Sequence[str] | None) -> None:
+    command = command_line.parse(PredictCommand, argv, program=PROGRAM)
+
+    from jaxrnn import prediction  # JAX is imported from here on, so that --help need not wait for it
+
+    if command.file is None and sys.stdin.isatty():
+        prediction.converse(command.checkpoint, command.reader, horizon=command.horizon)
+    else:
+        prediction.predict_file(
+            command.checkpoint, command.file or "-", command.reader, horizon=command.horizon
+        )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

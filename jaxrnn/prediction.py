@@ -1,0 +1,71 @@
+"""Predictions for people: of a file, of standard input, or of rows typed at a prompt."""
+
+import sys
+
+import numpy as np
+
+from jaxrnn._typing import Any
+from jaxrnn.config import ReaderConfig
+from jaxrnn.data.exact_parser import parse_line
+from jaxrnn.data.loading import load_rows
+from jaxrnn.data.ragged import Ragged
+from jaxrnn.errors import UserError
+from jaxrnn.inference import TrainedModel
+from jaxrnn.reporting import say
+
+PROMPT = "positions so far: "
+ANSWER = "next: "
+
+
+def predict_file(checkpoint: str, path: str, reader: ReaderConfig, *, horizon: int) -> None:
+    """Prints one line per row of a file, in the file's order: `horizon` numbers joined by commas.
+
+    Args:
+      checkpoint: As `TrainedModel.load` takes it.
+      path: A file, or - for standard input.
+      reader: How to read it.
+      horizon: How many values to predict.
+
+    Raises:
+      UserError: Bad data or a bad checkpoint; nothing is printed then.
+    """
+    rows = load_rows(path, reader, min_length=1)
+    predicted = TrainedModel.load(checkpoint).predict(rows, horizon)
+    sys.stdout.writelines(_joined(values) + "\n" for values in predicted)
+
+
+def converse(checkpoint: str, reader: ReaderConfig, *, horizon: int) -> None:
+    """Asks for a row, answers with what follows, and asks again, until the input ends.
+
+    A line that is no row is answered with what is wrong with it.
+
+    Args:
+      checkpoint: As `TrainedModel.load` takes it.
+      reader: How a line is read.
+      horizon: How many values to predict.
+
+    Raises:
+      CheckpointError: A bad checkpoint.
+    """
+    model = TrainedModel.load(checkpoint)
+    say("Type positions separated by commas, such as 1,3,5,7; end with Ctrl-D.")
+    line_number = 0
+    while True:
+        try:
+            line = input(PROMPT)
+        except EOFError:
+            print()
+            return
+        line_number += 1
+        try:
+            values = parse_line(line, name="line", line_number=line_number, delimiter=reader.delimiter)
+        except UserError as error:
+            print(f"error: {error}")
+            continue
+        predicted = model.predict(Ragged.from_rows([values]), horizon)
+        print(ANSWER + _joined(predicted[0]))
+
+
+def _joined(values: Any) -> str:
+    """Joins numbers, each with the digits that float32 holds."""
+    return ",".join(str(np.float32(value)) for value in values)

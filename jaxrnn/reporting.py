@@ -1,0 +1,140 @@
+"""What a person sees: a banner, progress, results. Progress goes to stderr, results to stdout."""
+
+import shutil
+import sys
+import time
+import unicodedata
+from pathlib import Path
+from types import TracebackType
+
+from jaxrnn.metrics import FIGURE_NAMES
+
+from jaxrnn._typing import Any
+
+PLAIN_LINE_SECONDS = 2.0
+ACCURACY_NOTE = (
+    "accuracy is the tutorial's, 1 - mean(|y - p| / (|y| + {epsilon:g})): rows whose last value is near 0 rule it;"
+    " mae and rmse are in the data's units, within_half is the share of rows off by at most 0.5"
+)
+
+
+def say(text: str = "") -> None:
+    """Writes a line to stderr."""
+    print(printable(text), file=sys.stderr, flush=True)
+
+
+def printable(text: str) -> str:
+    """Escapes what could steer a terminal: control and formatting characters, but for line ends."""
+    return "".join(
+        c if c == "\n" or unicodedata.category(c) not in ("Cc", "Cf", "Co", "Cs", "Zl", "Zp") else repr(c)[1:-1]
+        for c in text
+    )
+
+
+def table(header: list[str], rows: list[list[str]]) -> str:
+    """Lays out columns, the first to the left and the others to the right."""
+    widths = [max(len(line[i]) for line in [header, *rows]) for i in range(len(header))]
+    lines = []
+    for line in [header, *rows]:
+        cells = [cell.rjust(width) for cell, width in zip(line[1:], widths[1:], strict=True)]
+        lines.append("  ".join([line[0].ljust(widths[0]), *cells]).rstrip())
+    return "\n".join(lines)
+
+
+def format_figure(name: str, value: float) -> str:
+    """Formats a figure of merit for people."""
+    if name == "loss":
+        return f"{value:.3g}"
+    return f"{value:.2%}" if name == "within_half" else f"{value:.4f}"
+
+
+def figures_table(rows: dict[str, dict[str, float]]) -> str:
+    """Lays out figures, a line for every model or baseline."""
+    body = [[name, *[format_figure(key, figures[key]) for key in FIGURE_NAMES]] for name, figures in rows.items()]
+    return table(["", *FIGURE_NAMES], body)
+
+
+def print_figures(
+    figures: dict[str, dict[str, float]], baselines: dict[str, dict[str, float]], *, accuracy_epsilon: float
+) -> None:
+    """Prints a model's figures with the baselines' beside them, and what the accuracy is."""
+    named = {f"baseline {name}": values for name, values in baselines.items()}
+    print(figures_table({**figures, **named}))
+    print(ACCURACY_NOTE.format(epsilon=accuracy_epsilon))
+
+
+def parameter_table(named: dict[str, Any]) -> str:
+    """Lays out the parameters' names, shapes and sizes."""
+    rows = [[name, str(tuple(leaf.shape)), f"{leaf.size:,}"] for name, leaf in named.items()]
+    total = sum(leaf.size for leaf in named.values())
+    return table(["parameter", "shape", "values"], [*rows, ["total", "", f"{total:,}"]])
+
+
+def gpu_without_support(backend: str) -> str | None:
+    """Returns a warning where there is a GPU that this JAX cannot use."""
+    if backend != "cpu":
+        return None
+    seen = next((path for path in ("/dev/nvidia0", "/dev/kfd") if Path(path).exists()), None)
+    seen = seen or shutil.which("nvidia-smi")
+    if seen is None:
+        return None
+    bar = "!" * 78
+    return (
+        f"{bar}\n!! THIS MACHINE HAS A GPU ({seen}) BUT JAX RUNS ON THE CPU: jaxlib is the CPU-only build.\n"
+        f"!! Install the GPU build:  python -m pip install -e '.[cuda]'\n{bar}"
+    )
+
+
+class Progress:
+    """Shows how training goes: a bar on a terminal, plain lines now and then elsewhere.
+
+    Args:
+      total: Epochs at most.
+      start: Epochs done before.
+    """
+
+    def __init__(self, total: int, *, start: int = 0):
+        self._total = total
+        self._last_line = float("-inf")
+        self._bar: Any = None
+        if sys.stderr.isatty():
+            from rich.console import Console
+            from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+            from rich.progress import Progress as RichProgress
+
+            self._bar = RichProgress(
+                TextColumn("epoch"), MofNCompleteColumn(), BarColumn(), TimeRemainingColumn(), TextColumn("{task.fields[note]}"),
+                console=Console(stderr=True),
+            )  # fmt: skip
+            self._task = self._bar.add_task("", total=total, completed=start, note="compiling")
+            self._bar.start()
+
+    def __enter__(self) -> "Progress":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def update(self, epoch: dict[str, Any], *, final: bool) -> None:
+        """Shows the figures of the latest epoch.
+
+        Args:
+          epoch: As a line of metrics.jsonl.
+          final: Whether it is the last one, which is always shown.
+        """
+        validation = epoch["validation"]
+        note = (
+            f"training loss {epoch['training']['loss']:.3g}  validation"
+            f" loss {validation['loss']:.3g}  accuracy {validation['accuracy']:.4f}  mae {validation['mae']:.4f}"
+        )
+        if self._bar is not None:
+            self._bar.update(self._task, completed=epoch["epoch"], note=note)
+            return
+        now = time.monotonic()
+        if final or now - self._last_line >= PLAIN_LINE_SECONDS:
+            self._last_line = now
+            width = len(str(self._total))
+            say(f"epoch {epoch['epoch']:{width}}/{self._total}  {note}")

@@ -1,0 +1,148 @@
+"""The training command once its arguments are parsed: read, build, fit, report."""
+
+import time
+from pathlib import Path
+
+import jax
+
+from jaxrnn import plots, reporting
+from jaxrnn._typing import Any
+from jaxrnn.checkpoint import Checkpointer, named_leaves
+from jaxrnn.compilation import CompilationCounter
+from jaxrnn.config import Config, read_toml
+from jaxrnn.data.ragged import Ragged
+from jaxrnn.data.loading import load_rows
+from jaxrnn.data.split import count_shared_rows
+from jaxrnn.errors import UserError
+from jaxrnn.fitting import Fit, PreparedData, build_trainer, prepare_data, restore_state
+from jaxrnn.reporting import say
+from jaxrnn.run_directory import RunDirectory, describe_environment, hash_file, versions
+
+# A run may go on with these changed: nothing computed so far depends on them.
+MAY_CHANGE_ON_RESUME = {"patience", "checkpoint_seconds", "max_bytes", "max_row_length", "data"}
+
+
+def train(config: Config, run_dir: RunDirectory, *, resume: bool, begin: float) -> None:
+    """Trains a model and writes its run directory.
+
+    Args:
+      config: The whole configuration.
+      run_dir: Where to write.
+      resume: Whether to go on with the run that is there.
+      begin: `time.perf_counter()` when the command began.
+
+    Raises:
+      UserError: Bad data, or a changed configuration on resuming.
+      DivergedError: A loss or gradient was not finite.
+      InterruptedRun: A signal came.
+    """
+    if resume:
+        _check_unchanged(config, run_dir)
+    rows = load_rows(config.data.data, config.reader, min_length=2)
+    description = {
+        "path": str(Path(config.data.data).absolute()),
+        "sha256": hash_file(config.data.data),
+        "rows": len(rows),
+        "values": rows.num_values,
+    }
+    with CompilationCounter() as compilations:
+        data = prepare_data(config, rows)
+        trainer = build_trainer(config, data)
+        run_dir.create(config)
+        environment = describe_environment([str(device) for device in jax.devices()], description)
+        run_dir.write_json(run_dir.environment, environment)
+        with Checkpointer(run_dir.checkpoints) as checkpointer:
+            state = restore_state(trainer, checkpointer)
+            run_dir.keep_metrics_until(int(state.epoch))
+            fit = Fit(trainer, data, state, run_dir, description)
+            _print_banner(config, rows, data, state.params, run_dir)
+            if resume:
+                say(f"going on after epoch {int(state.epoch)}")
+            compiled_before = compilations.seconds
+            fit.run(checkpointer)
+            compiling = compilations.seconds - compiled_before
+        _report(fit, rows, run_dir, compilations, training_seconds=fit.seconds - compiling, begin=begin)
+
+
+def _check_unchanged(config: Config, run_dir: RunDirectory) -> None:
+    saved = Config().replace_flat(read_toml(run_dir.config)).to_flat()
+    changed = {
+        key: (saved[key], value)
+        for key, value in config.to_flat().items()
+        if value != saved[key] and key not in MAY_CHANGE_ON_RESUME
+    }
+    if changed:
+        lines = [f"  {key}: the run has {old!r}, got {new!r}" for key, (old, new) in changed.items()]
+        raise UserError(
+            "--resume: a run cannot go on with another configuration:\n"
+            + "\n".join(lines)
+            + "\nleave these flags out, or start a new run without --resume"
+        )
+
+
+def _print_banner(config: Config, rows: Ragged, data: PreparedData, params: Any, run_dir: RunDirectory) -> None:
+    found = versions()
+    say("  ".join(f"{name} {found[name]}" for name in ("jaxrnn", "python", "jax", "jaxlib", "flax", "optax")))
+    devices = jax.devices()
+    say(f"devices: {len(devices)} x {devices[0].device_kind} ({jax.default_backend()})")
+    warning = reporting.gpu_without_support(jax.default_backend())
+    if warning:
+        say(warning)
+    lengths = rows.lengths
+    say(
+        f"data: {config.data.data}: {len(rows):,} rows, {rows.group_ids().max() + 1:,} distinct, {rows.num_values:,}"
+        f" values; lengths {lengths.min()} to {lengths.max()}, mean {lengths.mean():.1f}; values"
+        f" {rows.values.min():g} to {rows.values.max():g}"
+    )
+    split = data.split
+    say(
+        f"split: {config.data.split}: {len(split.training):,} training, {len(split.validation):,} validation,"
+        f" {len(split.test):,} test rows; normalised by (x - {data.normalizer.offset:.6g}) / {data.normalizer.scale:.6g};"
+        f" padded to {', '.join(map(str, data.bucket_lengths))}"
+    )
+    in_validation, in_test = count_shared_rows(rows, split)
+    if in_validation or in_test:
+        say(
+            f"warning: {in_validation:,} validation and {in_test:,} test rows also stand in the training part, value for"
+            " value: the figures below flatter the model; --split=grouped keeps them apart"
+        )
+    say(reporting.parameter_table(named_leaves(params)))
+    say(f"run directory: {run_dir.path}")
+
+
+def _report(
+    fit: Fit,
+    rows: Ragged,
+    run_dir: RunDirectory,
+    compilations: CompilationCounter,
+    *,
+    training_seconds: float,
+    begin: float,
+) -> None:
+    """Evaluates the best parameters, draws the curves, writes summary.json and prints the figures."""
+    model, config = fit.best_model(), fit.config.training
+    split = fit.data.split
+    test_rows = rows.take(split.test)
+    validation, test = model.evaluate(rows.take(split.validation)).figures, model.evaluate(test_rows).figures
+    baselines = model.evaluate_baselines(test_rows)
+    epochs_run, best_epoch = int(fit.state.epoch), int(fit.state.best_epoch)
+    plots.plot_curves(run_dir.read_metrics(), best_epoch, run_dir.curves)
+    summary = {
+        "best_epoch": best_epoch,
+        "epochs_run": epochs_run,
+        "compilations": compilations.count,
+        "seconds": {
+            "compile": round(compilations.seconds, 3),
+            "train": round(max(training_seconds, 0.0), 3),
+            "total": round(time.perf_counter() - begin, 3),
+        },
+        "validation": validation,
+        "test": test,
+        "baselines": baselines,
+    }
+    run_dir.write_json(run_dir.summary, summary)
+    per_epoch = summary["seconds"]["train"] / max(epochs_run, 1)
+    print(f"best epoch {best_epoch} of {epochs_run}; {per_epoch * 1e3:.2f} ms an epoch; seconds: "
+          + ", ".join(f"{name} {value:.1f}" for name, value in summary["seconds"].items()))  # fmt: skip
+    reporting.print_figures({"validation": validation, "test": test}, baselines, accuracy_epsilon=config.accuracy_epsilon)
+    print(f"wrote {run_dir.path}: try  python -m jaxrnn.predict --checkpoint={run_dir.path}")

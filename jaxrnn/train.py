@@ -1,0 +1,74 @@
+"""Trains a recurrent network on ragged rows.
+
+    python -m jaxrnn.train --cell=lstm
+    python -m jaxrnn.train --config=configs/tutorial.toml
+    python -m jaxrnn.train --cell=gru --data=rows.parquet --hidden-size=64 --learning-rate=0.003
+    python -m jaxrnn.train --resume --run-dir=runs/lstm
+
+Writes a run directory with the configuration, the figures of every epoch, checkpoints, curves.png and summary.json.
+"""
+
+import dataclasses
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from jaxrnn import command_line
+from jaxrnn.config import Config, load_config
+from jaxrnn.errors import InterruptedRun
+from jaxrnn.run_directory import RunDirectory
+
+PROGRAM = "python -m jaxrnn.train"
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainCommand:
+    """Trains a recurrent network on ragged rows and writes a run directory.
+
+    Precedence: defaults < recipe of the cell < --config < flags.
+    """
+
+    config: str | None = None
+    """TOML file with any of the keys below, or the name of a recipe."""
+    run_dir: str | None = None
+    """Where to write; a new directory below runs/ if left out."""
+    resume: bool = False
+    """Go on with the run in --run-dir."""
+    settings: Annotated[Config, tyro.conf.arg(name="")] = dataclasses.field(default_factory=Config)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command; returns its exit code."""
+    begin = time.perf_counter()
+    return command_line.run(lambda: _train(argv, begin))
+
+
+def _train(argv: Sequence[str] | None, begin: float) -> None:
+    cell, file, directory = (command_line.value_of_flag(name, argv) for name in ("cell", "config", "run-dir"))
+    resume = command_line.has_flag("resume", argv)
+    name = Path(file).stem if file else cell or Config().model.cell
+    if resume:
+        run_dir = RunDirectory.choose(directory, name=name, resume=True)
+        defaults = load_config(cell, file, base=run_dir.config)
+    else:
+        defaults = load_config(cell, file)
+    command = command_line.parse(TrainCommand, argv, program=PROGRAM, default=TrainCommand(settings=defaults))
+    if not resume:
+        run_dir = RunDirectory.choose(directory, name=name, resume=False)
+
+    from jaxrnn import runner  # JAX is imported from here on, so that --help need not wait for it
+
+    try:
+        runner.train(command.settings, run_dir, resume=resume, begin=begin)
+    except InterruptedRun as error:
+        raise InterruptedRun(
+            f"{error}; go on with:\n  {PROGRAM} --resume --run-dir={run_dir.path}", signal_number=error.signal_number
+        ) from error
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -13,7 +13,6 @@ The public surface is batch-major, ``(batch, time, input)``; only recurrence.py 
 """
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 from jax import Array
@@ -25,7 +24,6 @@ TimeMajorMask = Bool[Array, "time batch"]
 StateDict = Mapping[str, np.ndarray]
 
 __all__ = [
-    "Any",
     "Array",
     "Bool",
     "Float",

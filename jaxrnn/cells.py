@@ -3,14 +3,14 @@
 import dataclasses
 import math
 from collections.abc import Callable
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
 from jaxrnn import recurrence
-from jaxrnn._typing import Any, Array, Float, State
+from jaxrnn._typing import Array, Float, State
 
 Nonlinearity = Literal["tanh", "relu"]
 
@@ -147,6 +147,10 @@ class AbstractCell(nnx.Module):
     """
 
     equation: Equation
+    weight_ih: nnx.Param
+    weight_hh: nnx.Param
+    bias_ih: nnx.Param
+    bias_hh: nnx.Param
 
     def __init__(
         self,
@@ -211,9 +215,10 @@ def check_state(state: State, sizes: Any, leading: tuple[int, ...]) -> None:
       ValueError: Another shape.
     """
     expected_structure = jax.tree.structure(sizes)
-    if jax.tree.structure(state) != expected_structure:
+    found_structure: Any = jax.tree.structure(state)
+    if found_structure != expected_structure:
         expected = "LSTMState(h, c)" if isinstance(sizes, LSTMState) else str(expected_structure)
-        raise TypeError(f"state: got {jax.tree.structure(state)}; expected {expected}")
+        raise TypeError(f"state: got {found_structure}; expected {expected}")
     for leaf, size in zip(jax.tree.leaves(state), jax.tree.leaves(sizes), strict=True):
         if leaf.shape != (*leading, size):
             raise ValueError(f"state: got an array of shape {leaf.shape}; expected {(*leading, size)}")
@@ -256,7 +261,13 @@ class LSTMCell(AbstractCell):
     """
 
     def __init__(
-        self, input_size: int, hidden_size: int, *, bias: bool = True, param_dtype: Any = jnp.float32, rngs: nnx.Rngs
+        self,
+        input_size: int,
+        hidden_size: int,
+        *,
+        bias: bool = True,
+        param_dtype: Any = jnp.float32,
+        rngs: nnx.Rngs,
     ):
         super().__init__(LSTM, input_size, hidden_size, bias=bias, param_dtype=param_dtype, rngs=rngs)
 
@@ -270,6 +281,12 @@ class GRUCell(AbstractCell):
     """
 
     def __init__(
-        self, input_size: int, hidden_size: int, *, bias: bool = True, param_dtype: Any = jnp.float32, rngs: nnx.Rngs
+        self,
+        input_size: int,
+        hidden_size: int,
+        *,
+        bias: bool = True,
+        param_dtype: Any = jnp.float32,
+        rngs: nnx.Rngs,
     ):
         super().__init__(GRU, input_size, hidden_size, bias=bias, param_dtype=param_dtype, rngs=rngs)

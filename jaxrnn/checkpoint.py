@@ -12,11 +12,11 @@ import os
 import warnings
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import jax
 import numpy as np
 
-from jaxrnn._typing import Any
 from jaxrnn.errors import UserError
 
 FORMAT_VERSION = 1
@@ -72,7 +72,10 @@ class Checkpointer:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
     ) -> None:
         self.close()
 
@@ -101,7 +104,8 @@ class Checkpointer:
             saved = self._manager.save(
                 step,
                 args=self._ocp.args.Composite(
-                    arrays=self._ocp.args.StandardSave(arrays), metadata=self._ocp.args.JsonSave(content)
+                    arrays=self._ocp.args.StandardSave(arrays),
+                    metadata=self._ocp.args.JsonSave(content),
                 ),
             )
             self._manager.wait_until_finished()
@@ -233,7 +237,9 @@ def verify_files(directory: Path) -> None:
     try:
         digests = json.loads((directory / MANIFEST_NAME).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise CheckpointError(f"{directory / MANIFEST_NAME}: missing or damaged; the checkpoint is not whole") from error
+        raise CheckpointError(
+            f"{directory / MANIFEST_NAME}: missing or damaged; the checkpoint is not whole"
+        ) from error
     for name, digest in digests.items():
         path = directory / name
         if not path.is_file():

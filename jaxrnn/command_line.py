@@ -70,4 +70,3 @@ def run(body: Callable[[], None]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return errors.EXIT_SIGNAL_BASE + signal.SIGPIPE
     return errors.EXIT_OK
-

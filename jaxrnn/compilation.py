@@ -5,7 +5,10 @@ from types import TracebackType
 import jax
 
 _COMPILE_EVENT = "/jax/core/compile/backend_compile_duration"
-_OTHER_EVENTS = ("/jax/core/compile/jaxpr_trace_duration", "/jax/core/compile/jaxpr_to_mlir_module_duration")
+_OTHER_EVENTS = (
+    "/jax/core/compile/jaxpr_trace_duration",
+    "/jax/core/compile/jaxpr_to_mlir_module_duration",
+)
 
 
 class CompilationCounter:
@@ -28,14 +31,17 @@ class CompilationCounter:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
     ) -> None:
         self._active = False
 
-    def _listen(self, event: str, duration: float, **details: object) -> None:
+    def _listen(self, event: str, duration_secs: float, **details: str | int) -> None:
         del details
         if not self._active:
             return
         self.count += event == _COMPILE_EVENT
         if event == _COMPILE_EVENT or event in _OTHER_EVENTS:
-            self.seconds += duration
+            self.seconds += duration_secs

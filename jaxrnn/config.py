@@ -20,6 +20,7 @@ from jaxrnn.errors import UserError
 Cell = Literal["rnn", "lstm", "gru"]
 Metric = Literal["loss", "accuracy", "mae", "rmse", "within_half"]
 
+FIGURE_NAMES: tuple[str, ...] = typing.get_args(Metric)
 PACKAGE_DIR = Path(__file__).resolve().parent
 
 
@@ -52,7 +53,9 @@ class ModelConfig:
         _require(self.num_layers >= 1, "num_layers", self.num_layers, "at least 1")
         _require(0 <= self.dropout < 1, "dropout", self.dropout, "0 or more, less than 1")
         limit = self.hidden_size if self.cell == "lstm" else 1
-        what = f"0 or more, less than hidden_size = {self.hidden_size}" if self.cell == "lstm" else "0: only lstm projects"
+        what = (
+            f"0 or more, less than hidden_size = {self.hidden_size}" if self.cell == "lstm" else "0: only lstm projects"
+        )
         _require(0 <= self.proj_size < limit, "proj_size", self.proj_size, what)
 
 
@@ -61,11 +64,11 @@ class ReaderConfig:
     """How the data file is read."""
 
     delimiter: str = ","
-    """Between the values of a row: one character."""
+    """Between the values of a row: one ASCII character, or \\t for a tab."""
     header: bool = False
-    """Skip the first line."""
+    """Skip the first line of a text file."""
     blank_lines: Literal["error", "skip"] = "error"
-    """What to do with blank lines."""
+    """What to do with blank lines: error, or skip and count them."""
     column: str | None = None
     """The list column of a Parquet or Arrow file that has several."""
     max_row_length: int = 1_000_000
@@ -74,8 +77,19 @@ class ReaderConfig:
     """Largest file accepted, in bytes after decompression."""
 
     def __post_init__(self) -> None:
-        _require(self.max_row_length >= 1, "max_row_length", self.max_row_length, "at least 1")
-        _require(self.max_bytes >= 1, "max_bytes", self.max_bytes, "at least 1")
+        if self.delimiter == r"\t":
+            object.__setattr__(self, "delimiter", "\t")
+        delimiter = self.delimiter
+        is_plain = len(delimiter) == 1 and (delimiter == "\t" or " " <= delimiter <= "~")
+        _require(
+            is_plain and not delimiter.isalnum() and delimiter not in "+-.",
+            "--delimiter",
+            delimiter,
+            "one ASCII character that no number holds, such as --delimiter=';' or --delimiter='\\t'",
+        )
+        _require(self.blank_lines in ("error", "skip"), "--blank-lines", self.blank_lines, "error or skip")
+        _require(self.max_row_length >= 1, "--max-row-length", self.max_row_length, "at least 1")
+        _require(self.max_bytes >= 1, "--max-bytes", self.max_bytes, "at least 1")
 
     def as_options(self) -> dict[str, Any]:
         """Returns the fields as keyword arguments of `jaxrnn.read_sequences`."""
@@ -131,7 +145,12 @@ class OptimizerConfig:
     """Largest global norm of the gradient; 0 for no clipping."""
 
     def __post_init__(self) -> None:
-        _require(0 < self.learning_rate < float("inf"), "learning_rate", self.learning_rate, "a positive number")
+        _require(
+            0 < self.learning_rate < float("inf"),
+            "learning_rate",
+            self.learning_rate,
+            "a positive number",
+        )
         _require(self.warmup_epochs >= 0, "warmup_epochs", self.warmup_epochs, "0 or more")
         _require(0 <= self.momentum < 1, "momentum", self.momentum, "0 or more, less than 1")
         _require(0 <= self.weight_decay < float("inf"), "weight_decay", self.weight_decay, "0 or more")
@@ -171,7 +190,12 @@ class TrainingConfig:
         seconds = self.checkpoint_seconds
         _require(0 <= seconds < float("inf"), "checkpoint_seconds", seconds, "0 or more")
         _require(self.patience >= 0, "patience", self.patience, "0 or more")
-        _require(0 < self.accuracy_epsilon < float("inf"), "accuracy_epsilon", self.accuracy_epsilon, "a positive number")
+        _require(
+            0 < self.accuracy_epsilon < float("inf"),
+            "accuracy_epsilon",
+            self.accuracy_epsilon,
+            "a positive number",
+        )
         _require(0 <= self.seed < 2**32, "seed", self.seed, "0 to 4294967295")
 
 
@@ -267,8 +291,9 @@ def read_toml(path: str | Path) -> dict[str, Any]:
         text = Path(path).read_text(encoding="utf-8")
         values = tomllib.loads(text)
     except OSError as error:
-        raise UserError(f"{path}: {error.strerror}; expected a TOML file or one of the recipes: "
-                        f"{', '.join(recipe_names())}") from error
+        raise UserError(
+            f"{path}: {error.strerror}; expected a TOML file or one of the recipes: {', '.join(recipe_names())}"
+        ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: not a TOML file: {error}") from error
     for key, value in values.items():

@@ -42,7 +42,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _evaluate(argv: Sequence[str] | None) -> None:
     command = command_line.parse(EvalCommand, argv, program=PROGRAM)
 
-    from jaxrnn import evaluation  # JAX is imported from here on, so that --help need not wait for it
+    from jaxrnn import (
+        evaluation,  # JAX is imported from here on, so that --help need not wait for it
+    )
 
     evaluation.evaluate(
         command.checkpoint,

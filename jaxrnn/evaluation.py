@@ -15,7 +15,12 @@ from jaxrnn.run_directory import hash_file
 
 
 def evaluate(
-    checkpoint: str, data: str | None, reader: ReaderConfig | None, *, as_json: bool, plots_dir: str | None
+    checkpoint: str,
+    data: str | None,
+    reader: ReaderConfig | None,
+    *,
+    as_json: bool,
+    plots_dir: str | None,
 ) -> None:
     """Evaluates a checkpoint on a file, or on the test rows of its run, and prints the figures.
 

@@ -2,13 +2,12 @@
 
 import dataclasses
 import time
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 from jaxrnn import training
-from jaxrnn._typing import Any
 from jaxrnn.checkpoint import Checkpointer
 from jaxrnn.config import Config
 from jaxrnn.data.batching import Bucket, bucket_rows, choose_bucket_lengths
@@ -59,7 +58,11 @@ def draw_split(config: Config, rows: Ragged) -> Split:
     """
     data = config.data
     return split_rows(
-        rows, data.split, fractions=data.split_fractions, seed=config.training.seed, block=data.split_block
+        rows,
+        data.split,
+        fractions=data.split_fractions,
+        seed=config.training.seed,
+        block=data.split_block,
     )
 
 
@@ -157,7 +160,7 @@ class Fit:
                 )
                 before, epoch = epoch, int(self.state.epoch)
                 elapsed = time.perf_counter() - called
-                if before > 0 and num_epochs > 1 or elapsed < SECONDS_PER_CALL:
+                if (before > 0 and num_epochs > 1) or elapsed < SECONDS_PER_CALL:
                     per_epoch = elapsed / max(epoch - before, 1)
                     num_epochs = int(np.clip(SECONDS_PER_CALL / per_epoch, 1, training.MAX_EPOCHS_PER_CALL))
                 elif before == int(self.state.epoch) - 1 and num_epochs == 1:

@@ -4,21 +4,19 @@ import dataclasses
 import functools
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from flax import nnx
 
 from jaxrnn import metrics
-from jaxrnn._typing import Any
 from jaxrnn.checkpoint import Checkpointer, CheckpointError
 from jaxrnn.config import Config
 from jaxrnn.data.batching import Bucket, pad_sequences
 from jaxrnn.data.normalizer import Normalizer
 from jaxrnn.data.ragged import Ragged
-from jaxrnn.models import build_model
-from jaxrnn.training import loss_and_last
+from jaxrnn.training import abstract_model, loss_and_last, split_model
 
 CHECKPOINTS_DIR = "checkpoints"
 
@@ -80,10 +78,16 @@ class TrainedModel:
             step = available[-1] if step is None else step
             metadata = checkpointer.read_metadata(step)
             config = Config().replace_flat(metadata["config"])
-            model = nnx.eval_shape(lambda: build_model(config.model, nnx.Rngs(0)))
-            _, params, other = nnx.split(model, nnx.Param, ...)
+            _, params, other = split_model(abstract_model(config.model))
             restored = checkpointer.restore(step, {which: params, "other": other})
-        return cls(config, Normalizer(**metadata["normalizer"]), restored[which], restored["other"], metadata, step)
+        return cls(
+            config,
+            Normalizer(**metadata["normalizer"]),
+            restored[which],
+            restored["other"],
+            metadata,
+            step,
+        )
 
     @functools.cached_property
     def model(self) -> nnx.Module:
@@ -94,7 +98,7 @@ class TrainedModel:
 
     @functools.cached_property
     def _graphdef(self) -> Any:
-        return nnx.split(nnx.eval_shape(lambda: build_model(self.config.model, nnx.Rngs(0))), nnx.Param, ...)[0]
+        return split_model(abstract_model(self.config.model))[0]
 
     def predict(self, rows: Ragged, horizon: int = 1) -> np.ndarray:
         """Predicts the values that follow each row.
@@ -150,7 +154,10 @@ class TrainedModel:
         step = np.where(step_known, before - rows.values[np.maximum(ends - 3, 0)], 0.0)
         figures = {}
         for name, predicted in (("repeat_last", before), ("continue_step", before + step)):
-            normalized = self.normalizer.normalize(predicted), self.normalizer.normalize(rows.values[ends - 1])
+            normalized = (
+                self.normalizer.normalize(predicted),
+                self.normalizer.normalize(rows.values[ends - 1]),
+            )
             losses = metrics.elementwise_loss(self.config.training.loss, *normalized)
             figures[name] = self._measured(rows, predicted, (losses.sum(), len(rows))).figures
         return figures
@@ -178,7 +185,10 @@ class TrainedModel:
                 normalized = Ragged.from_lengths(self.normalizer.normalize(part.values), part.lengths)
                 values, lengths = pad_sequences(normalized, int(length))
                 fill = int(_next_power_of_two(np.array([len(indices)]))[0]) - len(indices)
-                yield indices, Bucket(np.pad(values, ((0, fill), (0, 0))), np.pad(lengths, (0, fill)))
+                yield (
+                    indices,
+                    Bucket(np.pad(values, ((0, fill), (0, 0))), np.pad(lengths, (0, fill))),
+                )
 
     def _merged(self, params: Any, other: Any) -> Any:
         model = nnx.merge(self._graphdef, params, other)

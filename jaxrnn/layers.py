@@ -1,14 +1,14 @@
 """RNN, LSTM and GRU layers: PyTorch's, with lengths and masks in place of packed sequences."""
 
 import warnings
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
 from jaxrnn import cells, recurrence
-from jaxrnn._typing import Any, Array, Bool, Float, Int, Mask, State
+from jaxrnn._typing import Array, Bool, Float, Int, Mask, State
 
 _DIRECTION_SUFFIXES = ("", "_reverse")
 
@@ -54,9 +54,7 @@ class AbstractRecurrentLayer(nnx.Module):
         cells.check_size("num_layers", num_layers)
         cells.check_size("proj_size", proj_size, minimum=0)
         if proj_size >= hidden_size:
-            raise ValueError(
-                f"proj_size: got {proj_size}; expected less than hidden_size = {hidden_size}"
-            )
+            raise ValueError(f"proj_size: got {proj_size}; expected less than hidden_size = {hidden_size}")
         if not 0 <= dropout <= 1:
             raise ValueError(f"dropout: got {dropout}; expected a probability, from 0 to 1")
         if dropout > 0 and num_layers == 1:
@@ -76,14 +74,10 @@ class AbstractRecurrentLayer(nnx.Module):
 
         for layer in range(num_layers):
             layer_input_size = input_size if layer == 0 else self.num_directions * self.output_size
-            shapes = cells.parameter_shapes(
-                equation, layer_input_size, hidden_size, proj_size=proj_size, bias=bias
-            )
+            shapes = cells.parameter_shapes(equation, layer_input_size, hidden_size, proj_size=proj_size, bias=bias)
             for suffix in _DIRECTION_SUFFIXES[: self.num_directions]:
                 for name, shape in shapes.items():
-                    parameter = cells.create_parameter(
-                        shape, hidden_size, rngs=rngs, dtype=param_dtype
-                    )
+                    parameter = cells.create_parameter(shape, hidden_size, rngs=rngs, dtype=param_dtype)
                     setattr(self, f"{name}_l{layer}{suffix}", parameter)
 
     @property
@@ -104,12 +98,10 @@ class AbstractRecurrentLayer(nnx.Module):
 
     def initial_state(self, batch_size: int | None = None) -> State:
         """Returns zeros: arrays of (num_layers * num_directions, batch, size), without batch if None."""
-        leading = (self.num_layers * self.num_directions,)
-        leading += () if batch_size is None else (batch_size,)
-        dtype = self.weight_ih_l0.get_value().dtype
-        return self.equation.zero_state(
-            self.hidden_size, self.output_size, leading=leading, dtype=dtype
-        )
+        rows = () if batch_size is None else (batch_size,)
+        leading = (self.num_layers * self.num_directions, *rows)
+        dtype = self.cell_parameters(0).weight_ih.dtype
+        return self.equation.zero_state(self.hidden_size, self.output_size, leading=leading, dtype=dtype)
 
     def __call__(
         self,
@@ -148,11 +140,7 @@ class AbstractRecurrentLayer(nnx.Module):
         self._check_inputs(inputs)
         if inputs.ndim == 2:
             rows = [None if x is None else x[None] for x in (mask, segment_ids, resets)]
-            state = (
-                None
-                if initial_state is None
-                else jax.tree.map(lambda leaf: leaf[:, None], initial_state)
-            )
+            state = None if initial_state is None else jax.tree.map(lambda leaf: leaf[:, None], initial_state)
             outputs, final_state = self(
                 inputs[None],
                 state,
@@ -168,9 +156,7 @@ class AbstractRecurrentLayer(nnx.Module):
         valid = _valid_steps(batch, num_steps, lengths, mask)
         for name, array in (("segment_ids", segment_ids), ("resets", resets)):
             _check_shape(name, array, (batch, num_steps))
-        steps = recurrence.steps_from_masks(
-            (batch, num_steps), valid=valid, segment_ids=segment_ids, resets=resets
-        )
+        steps = recurrence.steps_from_masks((batch, num_steps), valid=valid, segment_ids=segment_ids, resets=resets)
         features = jnp.swapaxes(inputs, 0, 1)
         if steps.valid is not None:
             features = jnp.where(steps.valid[:, :, None], features, 0)
@@ -180,7 +166,11 @@ class AbstractRecurrentLayer(nnx.Module):
             for direction in range(self.num_directions):
                 index = layer * self.num_directions + direction
                 outputs, final_state = self._run_direction(
-                    features, jax.tree.map(lambda leaf, i=index: leaf[i], state), steps, layer, direction
+                    features,
+                    jax.tree.map(lambda leaf, i=index: leaf[i], state),
+                    steps,
+                    layer,
+                    direction,
                 )
                 directions.append(outputs)
                 final_states.append(final_state)
@@ -213,8 +203,7 @@ class AbstractRecurrentLayer(nnx.Module):
             )
         if inputs.ndim not in (1, 2):
             raise ValueError(
-                f"inputs: got shape {inputs.shape}; expected (batch, {self.input_size}) or"
-                f" ({self.input_size},)"
+                f"inputs: got shape {inputs.shape}; expected (batch, {self.input_size}) or ({self.input_size},)"
             )
         outputs, final_state = self(jnp.expand_dims(inputs, -2), state)
         return jnp.squeeze(outputs, -2), final_state
@@ -251,9 +240,7 @@ class AbstractRecurrentLayer(nnx.Module):
                 f" expected {self.input_size}"
             )
         if not jnp.issubdtype(inputs.dtype, jnp.floating):
-            raise TypeError(
-                f"inputs: got {inputs.dtype}; expected floating point: use inputs.astype(jnp.float32)"
-            )
+            raise TypeError(f"inputs: got {inputs.dtype}; expected floating point: use inputs.astype(jnp.float32)")
 
     def _checked_state(self, state: State | None, batch_shape: tuple[int, ...]) -> State:
         if state is None:

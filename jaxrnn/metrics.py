@@ -4,14 +4,11 @@ All of them are about the last value of a row, predicted from the values before 
 loss is what was minimised, in normalised units. Everything here works on NumPy and on JAX arrays alike.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxrnn._typing import Any, Array, Float
-
 HALF = 0.5
-FIGURE_NAMES = ("loss", "accuracy", "mae", "rmse", "within_half")
 HIGHER_IS_BETTER = ("accuracy", "within_half")
 
 
@@ -45,9 +42,9 @@ class MetricSums(NamedTuple):
 
 
 def measure(
-    predicted: Float[Array, " batch"],
-    actual: Float[Array, " batch"],
-    weight: Float[Array, " batch"],
+    predicted: Any,
+    actual: Any,
+    weight: Any,
     *,
     loss: tuple[Any, Any],
     accuracy_epsilon: float,
@@ -55,9 +52,9 @@ def measure(
     """Measures predictions of rows' last values.
 
     Args:
-      predicted: In the data's units.
-      actual: In the data's units.
-      weight: 1 for a row that counts, 0 for one that fills a batch.
+      predicted: (batch,), in the data's units.
+      actual: (batch,), in the data's units.
+      weight: (batch,): 1 for a row that counts, 0 for one that fills a batch.
       loss: Sum and weight of the loss, in normalised units.
       accuracy_epsilon: What keeps the relative error finite at 0, in the data's units.
 

@@ -1,6 +1,7 @@
 """The next-value model: a recurrent layer and a linear head."""
 
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -34,9 +35,7 @@ class NextValueModel(nnx.Module):
 
         self.linear = nnx.Linear(rnn.output_size, 1, kernel_init=uniform, bias_init=uniform, rngs=rngs)
 
-    def predict_last(
-        self, values: Float[Array, "batch time"], lengths: Int[Array, " batch"]
-    ) -> Float[Array, " batch"]:
+    def predict_last(self, values: Float[Array, "batch time"], lengths: Int[Array, " batch"]) -> Float[Array, " batch"]:
         """Returns the value after the last valid one of every row."""
         _, state = self.rnn(values[:, :, None], lengths=lengths)
         return self._head(recurrence.hidden_of(state)[-1])
@@ -70,7 +69,7 @@ class NextValueModel(nnx.Module):
 
 def build_model(config: ModelConfig, rngs: nnx.Rngs) -> NextValueModel:
     """Builds the model that a configuration describes."""
-    shared = {
+    shared: dict[str, Any] = {
         "num_layers": config.num_layers,
         "bias": config.bias,
         "dropout": config.dropout if config.num_layers > 1 else 0.0,

@@ -1,10 +1,10 @@
 """Pictures of a run, as PNG files. Figures are made without pyplot: no window, no global state."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from jaxrnn._typing import Any
 from jaxrnn.data.ragged import Ragged
 
 DPI = 110
@@ -31,8 +31,20 @@ def plot_curves(epochs: list[dict[str, Any]], best_epoch: int, path: str | Path)
     numbers = [epoch["epoch"] for epoch in epochs]
     for axes, name in ((accuracy_axes, "accuracy"), (loss_axes, "loss")):
         for part, color in (("training", TRAINING_COLOR), ("validation", VALIDATION_COLOR)):
-            axes.plot(numbers, [epoch[part][name] for epoch in epochs], color=color, label=part, linewidth=1.2)
-        axes.axvline(best_epoch, color=ACCENT_COLOR, linestyle=":", linewidth=1, label=f"best epoch: {best_epoch}")
+            axes.plot(
+                numbers,
+                [epoch[part][name] for epoch in epochs],
+                color=color,
+                label=part,
+                linewidth=1.2,
+            )
+        axes.axvline(
+            best_epoch,
+            color=ACCENT_COLOR,
+            linestyle=":",
+            linewidth=1,
+            label=f"best epoch: {best_epoch}",
+        )
         axes.set_xlabel("epoch")
         axes.grid(alpha=0.25)
     # Accuracy starts far below 0, since a small error at a target of 0 counts as a large relative one.
@@ -83,14 +95,20 @@ def plot_error_by_length(rows: Ragged, actual: np.ndarray, predicted: np.ndarray
     figure, axes = _figure(1)
     error = np.abs(predicted - actual)
     lengths = rows.lengths
-    distinct = np.unique(lengths)
+    distinct: Any = np.unique(lengths)
     if len(distinct) > 40:  # group long tails, so that a point stands for enough rows
         edges = np.unique(np.quantile(lengths, np.linspace(0, 1, 41), method="higher"))
-        lengths = edges[np.searchsorted(edges, lengths)]
+        lengths = edges.astype(np.int64)[np.searchsorted(edges, lengths)]
         distinct = np.unique(lengths)
     groups = [error[lengths == length] for length in distinct]
     axes.plot(distinct, [group.mean() for group in groups], "o-", color=TRAINING_COLOR, label="mean")
-    axes.plot(distinct, [np.quantile(group, 0.9) for group in groups], "o--", color=VALIDATION_COLOR, label="90%")
+    axes.plot(
+        distinct,
+        [np.quantile(group, 0.9) for group in groups],
+        "o--",
+        color=VALIDATION_COLOR,
+        label="90%",
+    )
     axes.set_xlabel("values in the row, the predicted one included")
     axes.set_ylabel("absolute error, in the data's units")
     axes.set_ylim(bottom=0)

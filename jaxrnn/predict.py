@@ -46,14 +46,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _predict(argv: Sequence[str] | None) -> None:
     command = command_line.parse(PredictCommand, argv, program=PROGRAM)
 
-    from jaxrnn import prediction  # JAX is imported from here on, so that --help need not wait for it
+    from jaxrnn import (
+        prediction,  # JAX is imported from here on, so that --help need not wait for it
+    )
 
     if command.file is None and sys.stdin.isatty():
         prediction.converse(command.checkpoint, command.reader, horizon=command.horizon)
     else:
-        prediction.predict_file(
-            command.checkpoint, command.file or "-", command.reader, horizon=command.horizon
-        )
+        prediction.predict_file(command.checkpoint, command.file or "-", command.reader, horizon=command.horizon)
 
 
 if __name__ == "__main__":

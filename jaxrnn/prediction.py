@@ -1,10 +1,10 @@
 """Predictions for people: of a file, of standard input, or of rows typed at a prompt."""
 
 import sys
+from typing import Any
 
 import numpy as np
 
-from jaxrnn._typing import Any
 from jaxrnn.config import ReaderConfig
 from jaxrnn.data.exact_parser import parse_line
 from jaxrnn.data.loading import load_rows

@@ -16,13 +16,13 @@ Arrays in, arrays out: nothing here knows a module or a configuration. All array
 
 import functools
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxrnn._typing import Any, Array, Bool, Float, Mask, State, TimeMajorMask
+from jaxrnn._typing import Array, Bool, Float, Mask, State, TimeMajorMask
 
 Pointwise = Callable[..., State]
 
@@ -216,7 +216,11 @@ def _unroll(input_gates: Array, weights: RecurrentWeights) -> int:
 
 
 def _advance(
-    pointwise: Pointwise, state: State, input_gates: Array, weights: RecurrentWeights, extras: tuple[Any, ...]
+    pointwise: Pointwise,
+    state: State,
+    input_gates: Array,
+    weights: RecurrentWeights,
+    extras: tuple[Any, ...],
 ) -> tuple[State, Array]:
     hidden_gates = _matmul(hidden_of(state), weights.weight_hh.T)
     if weights.bias_hh is not None:
@@ -251,7 +255,11 @@ def _run_forward(
         return _where(is_valid, new_state, state), (out, kept)
 
     final_state, (outputs, kept) = lax.scan(
-        body, initial_state, (input_gates, valid, reset), reverse=reverse, unroll=_unroll(input_gates, weights)
+        body,
+        initial_state,
+        (input_gates, valid, reset),
+        reverse=reverse,
+        unroll=_unroll(input_gates, weights),
     )
     return outputs, final_state, kept
 
@@ -274,7 +282,11 @@ def _recur_forward(
 
 
 def _recur_backward(
-    pointwise: Pointwise, collect: Callable[[State], Any], reverse: bool, residuals: Any, cotangents: Any
+    pointwise: Pointwise,
+    collect: Callable[[State], Any],
+    reverse: bool,
+    residuals: Any,
+    cotangents: Any,
 ) -> tuple[Any, ...]:
     (input_gates, weights, initial_state, extras, valid, reset), (states, hidden_gates) = residuals
     d_outputs, d_final_state = cotangents

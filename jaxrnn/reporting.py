@@ -6,10 +6,9 @@ import time
 import unicodedata
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
-from jaxrnn.metrics import FIGURE_NAMES
-
-from jaxrnn._typing import Any
+from jaxrnn.config import FIGURE_NAMES
 
 PLAIN_LINE_SECONDS = 2.0
 ACCURACY_NOTE = (
@@ -55,7 +54,10 @@ def figures_table(rows: dict[str, dict[str, float]]) -> str:
 
 
 def print_figures(
-    figures: dict[str, dict[str, float]], baselines: dict[str, dict[str, float]], *, accuracy_epsilon: float
+    figures: dict[str, dict[str, float]],
+    baselines: dict[str, dict[str, float]],
+    *,
+    accuracy_epsilon: float,
 ) -> None:
     """Prints a model's figures with the baselines' beside them, and what the accuracy is."""
     named = {f"baseline {name}": values for name, values in baselines.items()}
@@ -103,9 +105,13 @@ class Progress:
             from rich.progress import Progress as RichProgress
 
             self._bar = RichProgress(
-                TextColumn("epoch"), MofNCompleteColumn(), BarColumn(), TimeRemainingColumn(), TextColumn("{task.fields[note]}"),
+                TextColumn("epoch"),
+                MofNCompleteColumn(),
+                BarColumn(),
+                TimeRemainingColumn(),
+                TextColumn("{task.fields[note]}"),
                 console=Console(stderr=True),
-            )  # fmt: skip
+            )
             self._task = self._bar.add_task("", total=total, completed=start, note="compiling")
             self._bar.start()
 
@@ -113,7 +119,10 @@ class Progress:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
     ) -> None:
         if self._bar is not None:
             self._bar.stop()

@@ -7,8 +7,8 @@ import os
 import platform
 import sys
 from pathlib import Path
+from typing import Any
 
-from jaxrnn._typing import Any
 from jaxrnn.config import Config, to_toml
 from jaxrnn.errors import UserError
 

@@ -2,16 +2,16 @@
 
 import time
 from pathlib import Path
+from typing import Any
 
 import jax
 
 from jaxrnn import plots, reporting
-from jaxrnn._typing import Any
 from jaxrnn.checkpoint import Checkpointer, named_leaves
 from jaxrnn.compilation import CompilationCounter
 from jaxrnn.config import Config, read_toml
-from jaxrnn.data.ragged import Ragged
 from jaxrnn.data.loading import load_rows
+from jaxrnn.data.ragged import Ragged
 from jaxrnn.data.split import count_shared_rows
 from jaxrnn.errors import UserError
 from jaxrnn.fitting import Fit, PreparedData, build_trainer, prepare_data, restore_state
@@ -97,14 +97,14 @@ def _print_banner(config: Config, rows: Ragged, data: PreparedData, params: Any,
     split = data.split
     say(
         f"split: {config.data.split}: {len(split.training):,} training, {len(split.validation):,} validation,"
-        f" {len(split.test):,} test rows; normalised by (x - {data.normalizer.offset:.6g}) / {data.normalizer.scale:.6g};"
+        f" {len(split.test):,} test; normalised by (x - {data.normalizer.offset:.6g}) / {data.normalizer.scale:.6g};"
         f" padded to {', '.join(map(str, data.bucket_lengths))}"
     )
     in_validation, in_test = count_shared_rows(rows, split)
     if in_validation or in_test:
         say(
-            f"warning: {in_validation:,} validation and {in_test:,} test rows also stand in the training part, value for"
-            " value: the figures below flatter the model; --split=grouped keeps them apart"
+            f"warning: {in_validation:,} validation and {in_test:,} test rows also stand in the training part, value"
+            " for value: the figures below flatter the model; --split=grouped keeps them apart"
         )
     say(reporting.parameter_table(named_leaves(params)))
     say(f"run directory: {run_dir.path}")
@@ -123,26 +123,34 @@ def _report(
     model, config = fit.best_model(), fit.config.training
     split = fit.data.split
     test_rows = rows.take(split.test)
-    validation, test = model.evaluate(rows.take(split.validation)).figures, model.evaluate(test_rows).figures
+    validation, test = (
+        model.evaluate(rows.take(split.validation)).figures,
+        model.evaluate(test_rows).figures,
+    )
     baselines = model.evaluate_baselines(test_rows)
     epochs_run, best_epoch = int(fit.state.epoch), int(fit.state.best_epoch)
     plots.plot_curves(run_dir.read_metrics(), best_epoch, run_dir.curves)
+    seconds = {
+        "compile": round(compilations.seconds, 3),
+        "train": round(max(training_seconds, 0.0), 3),
+        "total": round(time.perf_counter() - begin, 3),
+    }
     summary = {
         "best_epoch": best_epoch,
         "epochs_run": epochs_run,
         "compilations": compilations.count,
-        "seconds": {
-            "compile": round(compilations.seconds, 3),
-            "train": round(max(training_seconds, 0.0), 3),
-            "total": round(time.perf_counter() - begin, 3),
-        },
+        "seconds": seconds,
         "validation": validation,
         "test": test,
         "baselines": baselines,
     }
     run_dir.write_json(run_dir.summary, summary)
-    per_epoch = summary["seconds"]["train"] / max(epochs_run, 1)
+    per_epoch = seconds["train"] / max(epochs_run, 1)
     print(f"best epoch {best_epoch} of {epochs_run}; {per_epoch * 1e3:.2f} ms an epoch; seconds: "
-          + ", ".join(f"{name} {value:.1f}" for name, value in summary["seconds"].items()))  # fmt: skip
-    reporting.print_figures({"validation": validation, "test": test}, baselines, accuracy_epsilon=config.accuracy_epsilon)
+          + ", ".join(f"{name} {value:.1f}" for name, value in seconds.items()))  # fmt: skip
+    reporting.print_figures(
+        {"validation": validation, "test": test},
+        baselines,
+        accuracy_epsilon=config.accuracy_epsilon,
+    )
     print(f"wrote {run_dir.path}: try  python -m jaxrnn.predict --checkpoint={run_dir.path}")

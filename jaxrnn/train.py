@@ -66,7 +66,8 @@ def _train(argv: Sequence[str] | None, begin: float) -> None:
         runner.train(command.settings, run_dir, resume=resume, begin=begin)
     except InterruptedRun as error:
         raise InterruptedRun(
-            f"{error}; go on with:\n  {PROGRAM} --resume --run-dir={run_dir.path}", signal_number=error.signal_number
+            f"{error}; go on with:\n  {PROGRAM} --resume --run-dir={run_dir.path}",
+            signal_number=error.signal_number,
         ) from error
 
 

@@ -7,7 +7,7 @@ every call.
 
 import dataclasses
 import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,8 +16,8 @@ from flax import nnx
 from jax import lax
 
 from jaxrnn import metrics
-from jaxrnn._typing import Any, Array, Float
-from jaxrnn.config import Config
+from jaxrnn._typing import Array, Float
+from jaxrnn.config import FIGURE_NAMES, Config, ModelConfig
 from jaxrnn.data.batching import Bucket
 from jaxrnn.data.normalizer import Normalizer
 from jaxrnn.models import NextValueModel, build_model
@@ -90,6 +90,17 @@ def loss_and_last(
     return last_predicted, (jnp.sum(weight * losses), jnp.sum(weight))
 
 
+def split_model(model: NextValueModel) -> tuple[Any, Any, Any]:
+    """Splits a model into its structure, its parameters and the rest of its state."""
+    graphdef, params, other = nnx.split(model, nnx.Param, ...)  # type: ignore[misc]
+    return graphdef, params, other
+
+
+def abstract_model(config: ModelConfig) -> NextValueModel:
+    """Returns a model whose arrays are shapes: nothing is computed."""
+    return nnx.eval_shape(lambda: build_model(config, nnx.Rngs(0)))
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Trainer:
     """What does not change in training: hashable by identity, so that jitted methods can take it as static."""
@@ -102,14 +113,13 @@ class Trainer:
     @functools.cached_property
     def graphdef(self) -> Any:
         """The model's structure, without arrays."""
-        model = nnx.eval_shape(lambda: build_model(self.config.model, nnx.Rngs(0)))
-        return nnx.split(model, nnx.Param, ...)[0]
+        return split_model(abstract_model(self.config.model))[0]
 
     @functools.partial(jax.jit, static_argnums=0)
     def init(self, seed: Any) -> TrainState:
         """Draws the initial parameters."""
         model = build_model(self.config.model, nnx.Rngs(jax.random.key(seed)))
-        _, params, other = nnx.split(model, nnx.Param, ...)
+        _, params, other = split_model(model)
         zero = jnp.int32(0)
         return TrainState(
             params=params,
@@ -151,8 +161,7 @@ class Trainer:
           undone: the state is that before it, with `status` and `bad_batch` set.
         """
         empty = jnp.zeros(MAX_EPOCHS_PER_CALL, jnp.float32)
-        names = metrics.FIGURE_NAMES
-        history = History(dict.fromkeys(names, empty), dict.fromkeys(names, empty), empty)
+        history = History(dict.fromkeys(FIGURE_NAMES, empty), dict.fromkeys(FIGURE_NAMES, empty), empty)
         begin = state.epoch
 
         def more(carry: Any) -> Array:
@@ -206,15 +215,12 @@ class Trainer:
                 model = self._model(params, other, training=True)
                 predicted, (total, weight) = loss_and_last(model, batch, self.config)
                 sums = self._measure(lax.stop_gradient(predicted), (total, weight), batch)
-                return total / weight, (sums, nnx.split(model, nnx.Param, ...)[2])
+                return total / weight, (sums, split_model(model)[2])
 
             (loss, (sums, other)), grads = jax.value_and_grad(loss_of, has_aux=True)(params)
             return loss, sums, other, grads
 
-        branches = [
-            functools.partial(gradients, bucket, order)
-            for bucket, order in zip(training, orders, strict=True)
-        ]
+        branches = [functools.partial(gradients, bucket, order) for bucket, order in zip(training, orders, strict=True)]
 
         def train_step(carry: Any, xs: Any) -> Any:
             params, other, opt_state, totals, first_bad = carry
@@ -227,7 +233,13 @@ class Trainer:
             first_bad = jnp.where((first_bad == 0) & ~is_finite, position, first_bad)
             return (params, other, opt_state, totals + sums, first_bad), None
 
-        carry = (state.params, state.other, state.opt_state, metrics.MetricSums.zero(), jnp.int32(0))
+        carry = (
+            state.params,
+            state.other,
+            state.opt_state,
+            metrics.MetricSums.zero(),
+            jnp.int32(0),
+        )
         (params, other, opt_state, totals, first_bad), _ = lax.scan(train_step, carry, schedule)
         state = state._replace(params=params, other=other, opt_state=opt_state, epoch=state.epoch + 1)
         return state, totals, first_bad

@@ -50,9 +50,7 @@ def test_a_seed_gives_the_same_rows_and_another_others() -> None:
     assert ball.generate(2, seed=0) == [[5, 4, 3, 2, 1, 0, -1, -2, -3, -4], [0, -1, -2, -3, -4, -5]]
 
 
-def test_another_file_is_replaced_only_by_force(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_another_file_is_replaced_only_by_force(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "ball.csv"
     out.write_text("mine\n")
     assert ball.main([f"--out={out}", "--rows=3"]) == 2
@@ -70,9 +68,7 @@ def test_the_same_file_is_left_as_it_is(tmp_path: Path) -> None:
     assert out.stat().st_mtime_ns == 1
 
 
-def test_a_failed_write_leaves_nothing_behind(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_failed_write_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = tmp_path / "ball.csv"
     out.write_text("mine\n")
 

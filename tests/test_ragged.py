@@ -134,9 +134,7 @@ def test_take_refuses_masks_and_rows_that_are_not_there() -> None:
 
 
 @pytest.mark.parametrize("chunk_values", [1, 4, 1 << 17])
-def test_group_ids_number_distinct_rows_in_order(
-    chunk_values: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_group_ids_number_distinct_rows_in_order(chunk_values: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ragged_module, "_CHUNK_VALUES", chunk_values)
 
     @given(few_values)

@@ -122,9 +122,7 @@ REFUSALS = {
 
 
 @pytest.mark.parametrize("block_bytes", [3, 1 << 18])
-@pytest.mark.parametrize(
-    ("content", "options", "place", "found", "remedy"), REFUSALS.values(), ids=REFUSALS
-)
+@pytest.mark.parametrize(("content", "options", "place", "found", "remedy"), REFUSALS.values(), ids=REFUSALS)
 def test_refused(
     content: bytes, options: dict, place: str, found: str, remedy: str, block_bytes: int,
     monkeypatch: pytest.MonkeyPatch,
@@ -245,9 +243,7 @@ def test_the_largest_float32_is_taken_and_what_rounds_past_it_is_not() -> None:
 
 
 spellings = st.sampled_from([repr, "{:g}".format, "{:+.17e}".format, "{:.3f}".format])
-numbers = st.one_of(
-    st.floats(-FLOAT32_MAX, FLOAT32_MAX), st.integers(-99, 99).map(float), st.just(-0.0)
-)
+numbers = st.one_of(st.floats(-FLOAT32_MAX, FLOAT32_MAX), st.integers(-99, 99).map(float), st.just(-0.0))
 fields = st.builds(
     lambda number, spell, before, after: " " * before + spell(number) + " " * after,
     numbers, spellings, st.integers(0, 2), st.integers(0, 2),

@@ -184,9 +184,7 @@ def test_the_column_must_be_clear(write) -> None:  # type: ignore[no-untyped-def
     lists = pa.array([[1, 2]])
     both = write(pa.table({"a": lists, "b": pa.array([[3, 4]])}))
     assert read(both, column="b") == Ragged.from_rows([[3, 4]])
-    assert "found 2 columns of lists; expected one; give --column with one of 'a', 'b'" in refusal(
-        both
-    )
+    assert "found 2 columns of lists; expected one; give --column with one of 'a', 'b'" in refusal(both)
     other = write(pa.table({"s": ["x"], "n": [1], "l": pa.array([["x"]])}))
     assert "found only columns of other types ('s' 'string'" in refusal(other)
     assert "the column 'n' of type 'int64'" in refusal(other, column="n")
@@ -248,9 +246,7 @@ def test_path_fifo_does_not_wait_for_a_writer(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
-def test_path_that_becomes_a_fifo_does_not_wait(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_path_that_becomes_a_fifo_does_not_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "file").touch()
     regular = os.stat(tmp_path / "file")

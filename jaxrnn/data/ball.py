@@ -64,9 +64,7 @@ def write(path: Path, rows: Sequence[Sequence[int]], *, force: bool = False) -> 
             )
         _write_atomically(path, text)
     except OSError as error:
-        raise UserError(
-            f"{path}: cannot be written ({error.strerror}); give another --out"
-        ) from error
+        raise UserError(f"{path}: cannot be written ({error.strerror}); give another --out") from error
 
 
 def _write_atomically(path: Path, text: bytes) -> None:

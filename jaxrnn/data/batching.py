@@ -1,10 +1,9 @@
 """From ragged rows to rectangular arrays: padding to a few lengths."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxrnn._typing import Any
 from jaxrnn.data.ragged import Ragged
 
 MAX_CANDIDATE_LENGTHS = 64
@@ -42,9 +41,7 @@ def pad_sequences(rows: Ragged, length: int | None = None, *, dtype: Any = np.fl
     longest = int(lengths.max(initial=0))
     length = longest if length is None else length
     if longest > length:
-        raise ValueError(
-            f"pad_sequences: got a row of {longest} values; expected at most length = {length}"
-        )
+        raise ValueError(f"pad_sequences: got a row of {longest} values; expected at most length = {length}")
     values = np.zeros((len(rows), length), dtype)
     values[np.arange(length)[None] < lengths[:, None]] = rows.values
     return Bucket(values, lengths.astype(np.int32))
@@ -99,10 +96,7 @@ def choose_bucket_lengths(lengths: np.ndarray, max_buckets: int) -> list[int]:
         cost = np.concatenate([[0], np.min(steps, axis=0)])
         totals.append(float(cost[-1]))
     number = 1
-    while (
-        number < len(totals)
-        and totals[number - 1] - totals[number] >= MIN_SAVING * totals[number - 1]
-    ):
+    while number < len(totals) and totals[number - 1] - totals[number] >= MIN_SAVING * totals[number - 1]:
         number += 1
     chosen, end = [], len(distinct)
     for choice in reversed(choices[:number]):
@@ -113,9 +107,7 @@ def choose_bucket_lengths(lengths: np.ndarray, max_buckets: int) -> list[int]:
     return sorted(chosen)
 
 
-def bucket_rows(
-    rows: Ragged, bucket_lengths: list[int], *, multiple_of: int = 1
-) -> list[tuple[np.ndarray, Bucket]]:
+def bucket_rows(rows: Ragged, bucket_lengths: list[int], *, multiple_of: int = 1) -> list[tuple[np.ndarray, Bucket]]:
     """Pads every row to the shortest bucket length that holds it.
 
     Args:
@@ -134,7 +126,5 @@ def bucket_rows(
             continue
         values, lengths = pad_sequences(rows.take(indices), length)
         fill = -len(indices) % multiple_of
-        buckets.append(
-            (indices, Bucket(np.pad(values, ((0, fill), (0, 0))), np.pad(lengths, (0, fill))))
-        )
+        buckets.append((indices, Bucket(np.pad(values, ((0, fill), (0, 0))), np.pad(lengths, (0, fill)))))
     return buckets

@@ -65,9 +65,7 @@ def read_columns(stream: BufferedReader, *, name: str, options: ReadOptions) -> 
             remedy="it is damaged or cut short: fetch or write it again",
         ) from error
     if not num_rows:
-        raise complaint(
-            name, found="no rows", expected=_EXPECTED_TYPE, remedy="check that it is the right file"
-        )
+        raise complaint(name, found="no rows", expected=_EXPECTED_TYPE, remedy="check that it is the right file")
     return Ragged.from_lengths(np.concatenate(values), np.concatenate(lengths))
 
 
@@ -92,9 +90,7 @@ def _batches(stream: BufferedReader, name: str, options: ReadOptions) -> Iterato
             yield batch.column(index)
 
 
-def _parquet_batches(
-    file: "pa.BufferReader", name: str, options: ReadOptions
-) -> Iterator["pa.Array"]:
+def _parquet_batches(file: "pa.BufferReader", name: str, options: ReadOptions) -> Iterator["pa.Array"]:
     import pyarrow.parquet as pq
 
     with pq.ParquetFile(file) as parquet:

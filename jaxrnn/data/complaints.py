@@ -42,9 +42,7 @@ def quote(text: str) -> str:
 
 def escape(text: str) -> str:
     """Writes every character that does not print (control, bidi, undecodable byte) as an escape."""
-    return "".join(
-        character if character.isprintable() else _escape_character(character) for character in text
-    )
+    return "".join(character if character.isprintable() else _escape_character(character) for character in text)
 
 
 def _escape_character(character: str) -> str:

@@ -52,9 +52,7 @@ def parse_line(
       UserError: An option is not one of its values.
     """
     # With a header no message suggests that a typed line might be one.
-    options = ReadOptions(
-        delimiter=delimiter, min_length=min_length, max_row_length=max_row_length, header=True
-    )
+    options = ReadOptions(delimiter=delimiter, min_length=min_length, max_row_length=max_row_length, header=True)
     line = text.rstrip("\r\n")
     if is_blank(line):
         raise blank_line(name, line_number, options)
@@ -122,9 +120,7 @@ def _fields(line: str, delimiter: str) -> Iterator[tuple[int, str]]:
         start = end + 1
 
 
-def _bad_field(
-    field: str, line: str, name: str, line_number: int, column: int, options: ReadOptions
-) -> DataError:
+def _bad_field(field: str, line: str, name: str, line_number: int, column: int, options: ReadOptions) -> DataError:
     """Says what is wrong with a field that is refused, and what would mend it."""
     number = field.strip(" ")
     found, expected = quote(number or field), "a decimal number"
@@ -156,9 +152,7 @@ def _remedy(number: str, line: str, line_number: int, options: ReadOptions) -> s
     if number.startswith(('"', "'")):
         return "remove the quotes" + _header_remedy(line, line_number, options)
     if _WORD.search(number) or "_" in number:
-        return "write it in digits, such as -1.5 or 2e3" + _header_remedy(
-            line, line_number, options
-        )
+        return "write it in digits, such as -1.5 or 2e3" + _header_remedy(line, line_number, options)
     return "write it in ASCII digits, such as -1.5 or 2e3"
 
 
@@ -184,16 +178,11 @@ def _delimiter_remedy(number: str, line: str, options: ReadOptions) -> str:
         spelled = {"\t": r"'\t'", " ": "' '"}.get(other, f"'{other}'")
         if all(_is_number(field) for field in fields):
             return f"if {spelled} separates the values, give --delimiter={spelled}"
-        if other in _BESIDE_DECIMAL_COMMAS and all(
-            _is_number(field.replace(",", ".")) for field in fields
-        ):
-            return (
-                f"write decimals with a point in place of the comma, and give --delimiter={spelled}"
-            )
+        if other in _BESIDE_DECIMAL_COMMAS and all(_is_number(field.replace(",", ".")) for field in fields):
+            return f"write decimals with a point in place of the comma, and give --delimiter={spelled}"
     if "," in number and _is_number(number.replace(",", ".")):
         return (
-            "write decimals with a point in place of the comma, or, if ',' separates the "
-            "values, give --delimiter=','"
+            "write decimals with a point in place of the comma, or, if ',' separates the values, give --delimiter=','"
         )
     return ""
 

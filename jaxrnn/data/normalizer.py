@@ -2,11 +2,10 @@
 
 import dataclasses
 import math
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
-from jaxrnn._typing import Any
 from jaxrnn.data.ragged import Ragged
 
 
@@ -23,9 +22,7 @@ class Normalizer:
     scale: float = 1.0
 
     @classmethod
-    def fit(
-        cls, kind: Literal["standard", "divide", "none"], training: Ragged, *, divisor: float
-    ) -> "Normalizer":
+    def fit(cls, kind: Literal["standard", "divide", "none"], training: Ragged, *, divisor: float) -> "Normalizer":
         """Fits a normaliser on the training rows alone.
 
         Args:

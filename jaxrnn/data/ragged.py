@@ -44,10 +44,7 @@ class Ragged:
             )
         if not offsets.size or offsets[0] != 0 or offsets[-1] != values.size:
             ends = f"{offsets[0]} and {offsets[-1]}" if offsets.size else "nothing"
-            raise ValueError(
-                f"offsets start and end with {ends}; expected 0 and {values.size}, "
-                "the number of values"
-            )
+            raise ValueError(f"offsets start and end with {ends}; expected 0 and {values.size}, the number of values")
         frozen_offsets = _read_only(offsets, np.dtype(np.int64))
         falls = np.flatnonzero(frozen_offsets[1:] < frozen_offsets[:-1])
         if falls.size:
@@ -71,9 +68,7 @@ class Ragged:
         for index, row in enumerate(rows):
             # A string is a sequence too, and NumPy would read its characters as numbers.
             if isinstance(row, str | bytes) or not hasattr(row, "__len__"):
-                raise TypeError(
-                    f"row {index} is a {type(row).__name__}; expected numbers in a list"
-                )
+                raise TypeError(f"row {index} is a {type(row).__name__}; expected numbers in a list")
             lengths[index] = len(row)
         # np.fromiter would take None as nan and '1' as 1; np.asarray keeps their types to be seen.
         if not _is_numeric(values := list(chain.from_iterable(rows))):
@@ -122,9 +117,7 @@ class Ragged:
         """Whether both hold equal rows in the same order; a NaN equals nothing."""
         if not isinstance(other, Ragged):
             return NotImplemented
-        return np.array_equal(self.offsets, other.offsets) and np.array_equal(
-            self.values, other.values
-        )
+        return np.array_equal(self.offsets, other.offsets) and np.array_equal(self.values, other.values)
 
     # Rows that compare equal would need equal hashes, which costs a pass over all values.
     __hash__ = None  # type: ignore[assignment]
@@ -133,10 +126,7 @@ class Ragged:
         if not len(self):
             return "Ragged(0 rows)"
         lengths = self.lengths
-        return (
-            f"Ragged({len(self)} rows, {self.num_values} values, "
-            f"lengths {lengths.min()} to {lengths.max()})"
-        )
+        return f"Ragged({len(self)} rows, {self.num_values} values, lengths {lengths.min()} to {lengths.max()})"
 
     def take(self, indices: ArrayLike) -> "Ragged":
         """Copies the rows at `indices`, integers of shape (num_taken,), in their order.

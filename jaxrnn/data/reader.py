@@ -124,9 +124,7 @@ def read_sequences_with_report(
     return _read(source, "<stdin>" if name is None else name, chosen)
 
 
-def _read(
-    file: BinaryIO, name: str, options: ReadOptions, status: os.stat_result | None = None
-) -> ReadReport:
+def _read(file: BinaryIO, name: str, options: ReadOptions, status: os.stat_result | None = None) -> ReadReport:
     # A file's size is known: refuse it before the first byte is read.
     if status and stat.S_ISREG(status.st_mode) and status.st_size > options.max_bytes:
         raise too_many_bytes(name, options.max_bytes)

@@ -43,9 +43,7 @@ def open_file(path: str | os.PathLike[str]) -> BinaryIO:
     except DataError:  # is a ValueError too
         raise
     except FileNotFoundError:
-        raise complaint(
-            name, found="no such file", expected="a data file", remedy=_missing_remedy(name)
-        ) from None
+        raise complaint(name, found="no such file", expected="a data file", remedy=_missing_remedy(name)) from None
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         reason = getattr(error, "strerror", None) or str(error)
         raise complaint(

@@ -42,18 +42,10 @@ def split_rows(
         size = block if kind == "tutorial" else max(len(rows), 1)
         blocks = [_cut(start + generator.permutation(min(size, len(rows) - start)), fractions)
                   for start in range(0, len(rows), size)]  # fmt: skip
-        parts = (
-            [np.concatenate(pieces) for pieces in zip(*blocks, strict=True)]
-            if blocks
-            else [np.array([])] * 3
-        )
+        parts = [np.concatenate(pieces) for pieces in zip(*blocks, strict=True)] if blocks else [np.array([])] * 3
     for name, part in zip(PART_NAMES, parts, strict=True):
         if not len(part):
-            distinct = (
-                f", {rows.group_ids().max() + 1} distinct"
-                if kind == "grouped" and len(rows)
-                else ""
-            )
+            distinct = f", {rows.group_ids().max() + 1} distinct" if kind == "grouped" and len(rows) else ""
             raise DataError(
                 f"no rows are left for the {name} part: got {len(rows)} rows{distinct}, split {kind!r} into"
                 f" {fractions}; give more rows or other --split-fractions"
@@ -76,13 +68,9 @@ def _split_groups(
         return [ids, ids, ids]
     sizes = np.bincount(ids)
     order = generator.permutation(len(sizes))
-    middle = (
-        np.cumsum(sizes[order]) - sizes[order] / 2
-    )  # a group belongs where its middle row falls
+    middle = np.cumsum(sizes[order]) - sizes[order] / 2  # a group belongs where its middle row falls
     part_of_group = np.empty(len(sizes), np.int64)
-    part_of_group[order] = np.searchsorted(
-        np.cumsum(fractions)[:2] * len(ids), middle, side="right"
-    )
+    part_of_group[order] = np.searchsorted(np.cumsum(fractions)[:2] * len(ids), middle, side="right")
     part = part_of_group[ids]
     return [generator.permutation(np.flatnonzero(part == number)) for number in range(3)]
 

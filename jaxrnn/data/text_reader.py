@@ -78,9 +78,7 @@ def read_text(stream: BufferedReader, *, name: str, options: ReadOptions) -> tup
     return _concatenate(blocks), num_blank_lines
 
 
-def _read_blocks(
-    stream: BufferedReader, options: ReadOptions
-) -> Iterator[tuple[bytes, _Block | None]]:
+def _read_blocks(stream: BufferedReader, options: ReadOptions) -> Iterator[tuple[bytes, _Block | None]]:
     """Parses blocks in threads, a few at a time, and yields them in the order of the file."""
     num_workers = min(_MAX_WORKERS, _num_cpus())
     pending: deque[tuple[bytes, Future[_Block | None]]] = deque()
@@ -184,9 +182,7 @@ def _parse_plain(text: bytes, options: ReadOptions) -> _Block | None:
     starts = np.zeros(separators.size + 1, np.int64)
     starts[1:] = separators - np.arange(separators.size)
     characters = text.translate(None, b"\n" + delimiter)
-    strings = pa.LargeStringArray.from_buffers(
-        separators.size, pa.py_buffer(starts), pa.py_buffer(characters)
-    )
+    strings = pa.LargeStringArray.from_buffers(separators.size, pa.py_buffer(starts), pa.py_buffer(characters))
     try:
         values = pc.cast(strings, pa.float64()).to_numpy()
     except pa.ArrowInvalid:

@@ -1,13 +1,13 @@
 """PyTorch's state dicts, both ways. Takes and gives NumPy arrays: torch itself is not needed."""
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from jaxrnn._typing import Any, StateDict
+from jaxrnn._typing import StateDict
 
 
 class _Entry(NamedTuple):
@@ -55,7 +55,9 @@ def load_torch_state_dict(module: nnx.Module, mapping: StateDict) -> None:
     known = {entry.name for entry in entries}
     missing, unexpected = sorted(known - set(mapping)), sorted(set(mapping) - known)
     if missing or unexpected:
-        found = [f"{what}: {', '.join(names)}" for what, names in (("missing", missing), ("unexpected", unexpected)) if names]
+        found = [
+            f"{what}: {', '.join(names)}" for what, names in (("missing", missing), ("unexpected", unexpected)) if names
+        ]
         raise KeyError(f"state dict does not fit the module; {'; '.join(found)}")
     arrays = {entry.name: np.asarray(mapping[entry.name]) for entry in entries}
     for entry in entries:

@@ -1,0 +1,68 @@
+"""What every test runs under: the highest matmul precision, and no silent rank promotion in jaxrnn's own code."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+# GPUs and TPUs multiply float32 matrices in a shorter format unless told otherwise.
+jax.config.update("jax_default_matmul_precision", "highest")
+
+
+@pytest.fixture
+def x64():
+    """Lets a test compute in float64; skipped where the device has none."""
+    if jax.default_backend() == "tpu":
+        pytest.skip("TPUs have no float64")
+    with jax.enable_x64(True):
+        yield
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    return REPOSITORY
+
+
+def run_command(*arguments: str, cwd: Path, stdin: str | None = None, timeout: float = 300):
+    """Runs ``python -m ARGUMENTS`` as a user would, in a process of its own."""
+    environment = os.environ | {"PYTHONPATH": str(REPOSITORY), "COLUMNS": "100"}
+    return subprocess.run(
+        [sys.executable, "-m", *arguments],
+        cwd=cwd,
+        env=environment,
+        input=stdin if stdin is not None else "",
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+
+
+@pytest.fixture
+def command(tmp_path: Path):
+    """Runs a command in an empty directory: ``command("jaxrnn.train", "--cell=rnn")``."""
+
+    def run(*arguments: str, cwd: Path = tmp_path, stdin: str | None = None, timeout: float = 300):
+        return run_command(*arguments, cwd=cwd, stdin=stdin, timeout=timeout)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def trained_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run directory of ``--config=smoke``, trained once for all tests."""
+    run_dir = tmp_path_factory.mktemp("smoke") / "run"
+    done = run_command(
+        "jaxrnn.train",
+        "--config=smoke",
+        f"--data={REPOSITORY / 'ball.csv'}",
+        f"--run-dir={run_dir}",
+        cwd=run_dir.parent,
+    )
+    assert done.returncode == 0, done.stderr
+    return run_dir

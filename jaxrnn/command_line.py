@@ -1,17 +1,25 @@
 """From the command line to a configuration, and from exceptions to exit codes. JAX is not imported here."""
 
+import contextlib
+import errno
 import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 import tyro
 
 from jaxrnn import errors
+from jaxrnn.config import CELLS, Config, SettingError, line_of, read_toml, recipe_directory, recipe_names
+from jaxrnn.errors import UserError
 from jaxrnn.reporting import say
 
 Command = TypeVar("Command")
+
+# What the user can mend of what the system refuses: a full disk, a directory that is not theirs.
+_USERS_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG, errno.ENAMETOOLONG}
 
 
 def parse(command: type[Command], argv: Sequence[str] | None, *, program: str, default: Any = None) -> Command:
@@ -30,6 +38,42 @@ def parse(command: type[Command], argv: Sequence[str] | None, *, program: str, d
         prog=program,
         config=(tyro.conf.OmitArgPrefixes,),
     )
+
+
+def load_config(cell: str | None = None, config: str | None = None, *, base: Path | None = None) -> Config:
+    """Builds a configuration from the defaults, the recipe of the cell and a file, each over the one before.
+
+    Args:
+      cell: The cell as a flag gave it; else the file's; else the default.
+      config: A TOML file's path or a recipe's name.
+      base: A run's config.toml, which then takes the place of the defaults and the recipe.
+
+    Raises:
+      UserError: ``FILE:LINE: key: got ..; expected ..``.
+    """
+    values: dict[str, Any] = {}
+    sources: dict[str, Path] = {}  # of every key, the file that set it last
+    file, chosen = None, cell
+    if config is not None:
+        is_recipe = config in recipe_names() and not Path(config).is_file()
+        file = recipe_directory() / f"{config}.toml" if is_recipe else Path(config)
+        chosen = cell or read_toml(file).get("cell")
+    recipe = recipe_directory() / f"{chosen or Config().model.cell}.toml"
+    for path in (base or (recipe if recipe.stem in CELLS else None), file):
+        if path is not None:
+            read = read_toml(path)
+            values |= read
+            sources |= dict.fromkeys(read, path)
+    if cell is not None:
+        values["cell"] = cell
+        sources.pop("cell", None)
+    try:
+        return Config().replace_flat(values)
+    except SettingError as error:
+        if error.key not in sources:
+            raise
+        path = sources[error.key]
+        raise UserError(f"{path}:{line_of(error.key, path.read_text(encoding='utf-8'))}: {error}") from error
 
 
 def value_of_flag(name: str, argv: Sequence[str] | None) -> str | None:
@@ -66,7 +110,19 @@ def run(body: Callable[[], None]) -> int:
         say(str(error))
         return errors.EXIT_SIGNAL_BASE + error.signal_number
     except BrokenPipeError:
-        # The reader of our output went away, as `head` does; keep Python from complaining once more at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # The reader of our output went away, as `head` does.
+        _discard_output()
         return errors.EXIT_SIGNAL_BASE + signal.SIGPIPE
+    except OSError as error:
+        if error.errno not in _USERS_ERRNOS:
+            raise
+        _discard_output()
+        say(f"error: {error.filename or 'standard output'}: {error.strerror}")
+        return errors.EXIT_USER_ERROR
     return errors.EXIT_OK
+
+
+def _discard_output() -> None:
+    """Keeps Python from complaining once more, at exit, of what it could not write."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -8,6 +8,7 @@ Precedence: the defaults here < the recipe of the cell < ``--config`` < flags.
 import dataclasses
 import difflib
 import json
+import math
 import re
 import tomllib
 import types
@@ -20,13 +21,27 @@ from jaxrnn.errors import UserError
 Cell = Literal["rnn", "lstm", "gru"]
 Metric = Literal["loss", "accuracy", "mae", "rmse", "within_half"]
 
+CELLS: tuple[str, ...] = typing.get_args(Cell)
 FIGURE_NAMES: tuple[str, ...] = typing.get_args(Metric)
+MAX_COUNT = 2**31 - 1  # what int32 holds, in which the device counts
 PACKAGE_DIR = Path(__file__).resolve().parent
 
 
-def _require(condition: bool, key: str, value: object, expected: str) -> None:
+class SettingError(UserError):
+    """A value that a field does not take."""
+
+    def __init__(self, name: str, value: object, expected: str):
+        super().__init__(f"{name}: got {value!r}; expected {expected}")
+        self.key = name.removeprefix("--").replace("-", "_")
+
+
+def _require(condition: bool, name: str, value: object, expected: str) -> None:
     if not condition:
-        raise UserError(f"{key}: got {value!r}; expected {expected}")
+        raise SettingError(name, value, expected)
+
+
+def _is_utf8(text: str) -> bool:
+    return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,11 +67,11 @@ class ModelConfig:
         _require(self.hidden_size >= 1, "hidden_size", self.hidden_size, "at least 1")
         _require(self.num_layers >= 1, "num_layers", self.num_layers, "at least 1")
         _require(0 <= self.dropout < 1, "dropout", self.dropout, "0 or more, less than 1")
-        limit = self.hidden_size if self.cell == "lstm" else 1
-        what = (
-            f"0 or more, less than hidden_size = {self.hidden_size}" if self.cell == "lstm" else "0: only lstm projects"
-        )
-        _require(0 <= self.proj_size < limit, "proj_size", self.proj_size, what)
+        if self.cell == "lstm":
+            limit, expected = self.hidden_size, f"0 or more, less than hidden_size = {self.hidden_size}"
+        else:
+            limit, expected = 1, "0: only lstm projects"
+        _require(0 <= self.proj_size < limit, "proj_size", self.proj_size, expected)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,6 +103,7 @@ class ReaderConfig:
             "one ASCII character that no number holds, such as --delimiter=';' or --delimiter='\\t'",
         )
         _require(self.blank_lines in ("error", "skip"), "--blank-lines", self.blank_lines, "error or skip")
+        _require(_is_utf8(self.column or ""), "--column", self.column, "a name in UTF-8")
         _require(self.max_row_length >= 1, "--max-row-length", self.max_row_length, "at least 1")
         _require(self.max_bytes >= 1, "--max-bytes", self.max_bytes, "at least 1")
 
@@ -114,13 +130,10 @@ class DataConfig:
     """Of normalizer = divide, in the data's units."""
 
     def __post_init__(self) -> None:
-        fractions = self.split_fractions
-        _require(
-            len(fractions) == 3 and all(0 < f < 1 for f in fractions) and abs(sum(fractions) - 1) < 1e-6,
-            "split_fractions",
-            list(fractions),
-            "three shares between 0 and 1 that sum to 1",
-        )
+        _require(_is_utf8(self.data), "data", self.data, "a path in UTF-8; rename the file")
+        shares = self.split_fractions
+        is_whole = len(shares) == 3 and all(0 < share < 1 for share in shares) and abs(sum(shares) - 1) < 1e-6
+        _require(is_whole, "split_fractions", list(shares), "three shares between 0 and 1 that sum to 1")
         _require(self.split_block >= 3, "split_block", self.split_block, "at least 3")
         _require(0 < self.divisor < float("inf"), "divisor", self.divisor, "a positive number")
 
@@ -145,12 +158,7 @@ class OptimizerConfig:
     """Largest global norm of the gradient; 0 for no clipping."""
 
     def __post_init__(self) -> None:
-        _require(
-            0 < self.learning_rate < float("inf"),
-            "learning_rate",
-            self.learning_rate,
-            "a positive number",
-        )
+        _require(0 < self.learning_rate < float("inf"), "learning_rate", self.learning_rate, "a positive number")
         _require(self.warmup_epochs >= 0, "warmup_epochs", self.warmup_epochs, "0 or more")
         _require(0 <= self.momentum < 1, "momentum", self.momentum, "0 or more, less than 1")
         _require(0 <= self.weight_decay < float("inf"), "weight_decay", self.weight_decay, "0 or more")
@@ -185,17 +193,13 @@ class TrainingConfig:
     """Save a checkpoint when this much time has passed, and at the end."""
 
     def __post_init__(self) -> None:
-        for key in ("epochs", "batch_size", "num_buckets"):
-            _require(getattr(self, key) >= 1, key, getattr(self, key), "at least 1")
+        for key, least in (("epochs", 1), ("batch_size", 1), ("num_buckets", 1), ("patience", 0)):
+            value = getattr(self, key)
+            _require(least <= value <= MAX_COUNT, key, value, f"{least} to {MAX_COUNT}")
         seconds = self.checkpoint_seconds
         _require(0 <= seconds < float("inf"), "checkpoint_seconds", seconds, "0 or more")
-        _require(self.patience >= 0, "patience", self.patience, "0 or more")
-        _require(
-            0 < self.accuracy_epsilon < float("inf"),
-            "accuracy_epsilon",
-            self.accuracy_epsilon,
-            "a positive number",
-        )
+        epsilon = self.accuracy_epsilon
+        _require(0 < epsilon < float("inf"), "accuracy_epsilon", epsilon, "a positive number")
         _require(0 <= self.seed < 2**32, "seed", self.seed, "0 to 4294967295")
 
 
@@ -275,7 +279,10 @@ def _checked(key: str, value: Any, hint: Any) -> Any:
         )  # fmt: skip
         return tuple(_checked(key, part, kind) for part, kind in zip(value, arguments, strict=True))
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError:
+            value = math.inf if value > 0 else -math.inf
     names = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
     _require(type(value) is hint, key, value, names[hint])
     return value
@@ -294,17 +301,23 @@ def read_toml(path: str | Path) -> dict[str, Any]:
         raise UserError(
             f"{path}: {error.strerror}; expected a TOML file or one of the recipes: {', '.join(recipe_names())}"
         ) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # neither UTF-8 nor TOML, a number of 5000 digits, 5000 brackets
         raise UserError(f"{path}: not a TOML file: {error}") from error
     for key, value in values.items():
         try:
-            Config().replace_flat({key: value}) if key not in FIELD_TYPES else _checked(key, value, FIELD_TYPES[key][1])
+            if key in FIELD_TYPES:
+                _checked(key, value, FIELD_TYPES[key][1])
+            elif isinstance(value[0] if isinstance(value, list) and value else value, dict):
+                raise UserError(f"{key}: got a table; expected keys outside tables, such as hidden_size = 32")
+            else:
+                raise UserError(f"{key}: unknown key{_suggestion(key)}")
         except UserError as error:
-            raise UserError(f"{path}:{_line_of(key, text)}: {error}") from error
+            raise UserError(f"{path}:{line_of(key, text)}: {error}") from error
     return values
 
 
-def _line_of(key: str, text: str) -> int:
+def line_of(key: str, text: str) -> int:
+    """Returns the line of a TOML text on which a key stands, counted from 1."""
     found = re.search(rf"^\s*(?:\[+\s*)?[\"']?{re.escape(key)}\b", text, re.MULTILINE)
     return text.count("\n", 0, found.end()) + 1 if found else 1
 
@@ -318,7 +331,8 @@ def to_toml(config: Config) -> str:
         for key, value in dataclasses.asdict(part).items():
             if value is not None:
                 plain = list(value) if isinstance(value, tuple) else value
-                lines.append(f"{key} = {json.dumps(plain, ensure_ascii=False)}")
+                written = json.dumps(plain, ensure_ascii=False).replace("\x7f", "\\u007f")  # JSON leaves DEL bare
+                lines.append(f"{key} = {written}")
         lines.append("")
     return "\n".join(lines)
 
@@ -332,27 +346,3 @@ def recipe_directory() -> Path:
 def recipe_names() -> list[str]:
     """Returns the recipes' names, which --config takes too."""
     return sorted(path.stem for path in recipe_directory().glob("*.toml"))
-
-
-def load_config(cell: str | None = None, config: str | None = None, *, base: Path | None = None) -> Config:
-    """Builds a configuration from the defaults, the recipe of the cell and a file, each over the one before.
-
-    Args:
-      cell: The cell as a flag gave it; else the file's; else the default.
-      config: A TOML file's path or a recipe's name.
-      base: A run's config.toml, which then takes the place of the defaults and the recipe.
-
-    Raises:
-      UserError: As `read_toml`.
-    """
-    from_file: dict[str, Any] = {}
-    if config is not None:
-        recipe = recipe_directory() / f"{config}.toml"
-        from_file = read_toml(recipe if config in recipe_names() and not Path(config).exists() else config)
-    chosen = cell or from_file.get("cell", ModelConfig.cell)
-    below = base or recipe_directory() / f"{chosen}.toml"
-    values = read_toml(below) if base or (chosen in typing.get_args(Cell) and below.is_file()) else {}
-    values |= from_file
-    if cell is not None:
-        values["cell"] = cell
-    return Config().replace_flat(values)

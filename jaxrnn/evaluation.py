@@ -55,7 +55,7 @@ def evaluate(
         print(json.dumps(result))
         return
     which = "rows" if data is not None else "test rows"
-    print(f"{source}: {len(rows):,} {which}; checkpoint {checkpoint}, step {model.step}")
+    print(reporting.printable(f"{source}: {len(rows):,} {which}; checkpoint {checkpoint}, step {model.step}"))
     reporting.print_figures(
         {model.config.model.cell: evaluation.figures},
         baselines,

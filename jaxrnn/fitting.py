@@ -144,67 +144,70 @@ class Fit:
           InterruptedRun: A signal came; the state is saved.
         """
         begin = time.perf_counter()
-        epoch = int(self.state.epoch)
         total = self.config.training.epochs
-        saved_at, saved_epoch = time.monotonic(), epoch
-        num_epochs = 1
-        with NoteSignal() as signals, Progress(total, start=epoch) as progress:
-            while epoch < total and int(self.state.status) == training.RUNNING and signals.received is None:
-                called = time.perf_counter()
+        start = saved = self.epoch
+        saved_at = time.monotonic()
+        num_epochs, has_compiled = 1, False
+        with NoteSignal() as signals, Progress(total, start=start) as progress:
+            while self._may_go_on() and signals.received is None:
+                before, called = self.epoch, time.perf_counter()
                 self.state, history = self.trainer.run_epochs(
                     self.state,
                     self.data.training,
                     self.data.validation,
-                    min(num_epochs, total - epoch),
+                    min(num_epochs, total - before),
                     self.data.num_rows,
                 )
-                before, epoch = epoch, int(self.state.epoch)
-                elapsed = time.perf_counter() - called
-                if (before > 0 and num_epochs > 1) or elapsed < SECONDS_PER_CALL:
-                    per_epoch = elapsed / max(epoch - before, 1)
+                epochs = _rows_of(history, before, self.epoch)
+                if has_compiled:  # the first call's time says nothing about an epoch's
+                    per_epoch = (time.perf_counter() - called) / max(len(epochs), 1)
                     num_epochs = int(np.clip(SECONDS_PER_CALL / per_epoch, 1, training.MAX_EPOCHS_PER_CALL))
-                elif before == int(self.state.epoch) - 1 and num_epochs == 1:
-                    num_epochs = 2  # the first call compiled: its time says nothing yet
-                epochs = _rows_of(history, before, epoch)
+                has_compiled = True
                 self.run_dir.append_metrics(epochs)
                 if epochs:
-                    ended = epoch == total or int(self.state.status) != training.RUNNING
-                    progress.update(epochs[-1], final=ended)
+                    progress.update(epochs[-1], final=not self._may_go_on())
                 if time.monotonic() - saved_at >= self.config.training.checkpoint_seconds:
                     self.save(checkpointer)
-                    saved_at, saved_epoch = time.monotonic(), epoch
-            if saved_epoch != epoch:
+                    saved, saved_at = self.epoch, time.monotonic()
+            if self.epoch > saved:
                 self.save(checkpointer)
         self.seconds += time.perf_counter() - begin
         if int(self.state.status) == training.DIVERGED:
-            self._raise_diverged(epoch)
-        if signals.received is not None and epoch < total:
-            raise InterruptedRun(f"interrupted after epoch {epoch}", signal_number=signals.received)
+            self._raise_diverged()
+        if signals.received is not None and self._may_go_on():
+            raise InterruptedRun(f"interrupted after epoch {self.epoch}", signal_number=signals.received)
+
+    @property
+    def epoch(self) -> int:
+        """Epochs finished."""
+        return int(self.state.epoch)
+
+    def _may_go_on(self) -> bool:
+        return self.epoch < self.config.training.epochs and int(self.state.status) == training.RUNNING
 
     def save(self, checkpointer: Checkpointer) -> None:
         """Writes a checkpoint of the current epoch."""
-        epoch = int(self.state.epoch)
         metadata = {
             "config": self.config.to_flat(),
             "normalizer": dataclasses.asdict(self.data.normalizer),
             "data": self.data_description,
             "versions": versions(),
-            "epoch": epoch,
+            "epoch": self.epoch,
             "best_epoch": int(self.state.best_epoch),
         }
         # Which epoch diverges is found out again on resuming, perhaps with other settings.
         state = self.state
         if int(state.status) == training.DIVERGED:
             state = state._replace(status=np.int32(training.RUNNING), bad_batch=np.int32(0))
-        checkpointer.save(epoch, state._asdict(), metadata)
+        checkpointer.save(self.epoch, state._asdict(), metadata)
 
     def best_model(self) -> TrainedModel:
         """Returns the model with the best parameters."""
         params = self.state.best_params if int(self.state.best_epoch) else self.state.params
         return TrainedModel(self.config, self.data.normalizer, params, self.state.other)
 
-    def _raise_diverged(self, epoch: int) -> None:
-        batch = int(self.state.bad_batch)
+    def _raise_diverged(self) -> None:
+        epoch, batch = self.epoch, int(self.state.bad_batch)
         rate = self.config.optimizer.learning_rate
         clip = "" if self.config.optimizer.clip_norm else " or --clip-norm=1"
         raise DivergedError(

@@ -118,7 +118,7 @@ class TrainedModel:
         if len(rows) and rows.lengths.min() < 1:
             raise ValueError("rows: got an empty row; expected at least one value to predict from")
         predicted = np.zeros((len(rows), horizon))
-        for indices, chunk in self._chunks(rows):
+        for indices, chunk in self._chunks(rows, horizon):
             values = _forecast(self, self.params, self.other, chunk, horizon)
             predicted[indices] = np.asarray(values, np.float64)[: len(indices)]
         return self.normalizer.denormalize(predicted)
@@ -173,12 +173,12 @@ class TrainedModel:
         )
         return Evaluation(metrics.as_floats(sums.compute()), predicted, actual)
 
-    def _chunks(self, rows: Ragged) -> Iterator[tuple[np.ndarray, Bucket]]:
+    def _chunks(self, rows: Ragged, horizon: int = 1) -> Iterator[tuple[np.ndarray, Bucket]]:
         """Yields row numbers and normalised rows padded to powers of two, short rows together."""
         padded_lengths = _next_power_of_two(rows.lengths)
         for length in np.unique(padded_lengths):
             members = np.flatnonzero(padded_lengths == length)
-            size = max(1, min(MAX_CHUNK_ROWS, MAX_CHUNK_VALUES // int(length)))
+            size = max(1, min(MAX_CHUNK_ROWS, MAX_CHUNK_VALUES // max(int(length), horizon)))
             for start in range(0, len(members), size):
                 indices = members[start : start + size]
                 part = rows.take(indices)
@@ -220,13 +220,19 @@ def locate(path: str | Path) -> tuple[Path, int | None, str]:
       CheckpointError: There is nothing at the path.
     """
     path = Path(path)
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except OSError as error:
+        raise CheckpointError(f"{path}: {error.strerror}; expected a run directory that this user may read") from error
     if path.name in ("best", "latest") and not path.exists():
         run, which = path.parent, "params" if path.name == "latest" else "best_params"
     else:
         run, which = path, "best_params"
     if (run / CHECKPOINTS_DIR).is_dir():
         return run / CHECKPOINTS_DIR, None, which
-    if run.name.isdigit() and run.is_dir() and run == path:
+    if run.name.isascii() and run.name.isdigit() and run.is_dir() and run == path:
         return run.parent, int(run.name), "params"
     reason = "no such directory" if not run.exists() else f"has no {CHECKPOINTS_DIR} directory and is not a step"
     raise CheckpointError(

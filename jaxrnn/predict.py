@@ -50,7 +50,7 @@ def _predict(argv: Sequence[str] | None) -> None:
         prediction,  # JAX is imported from here on, so that --help need not wait for it
     )
 
-    if command.file is None and sys.stdin.isatty():
+    if command.file is None and sys.stdin is not None and sys.stdin.isatty():
         prediction.converse(command.checkpoint, command.reader, horizon=command.horizon)
     else:
         prediction.predict_file(command.checkpoint, command.file or "-", command.reader, horizon=command.horizon)

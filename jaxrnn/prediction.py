@@ -15,6 +15,8 @@ from jaxrnn.reporting import say
 
 PROMPT = "positions so far: "
 ANSWER = "next: "
+# Values predicted at once, of all rows together: half a GiB.
+MAX_PREDICTED_VALUES = 2**26
 
 
 def predict_file(checkpoint: str, path: str, reader: ReaderConfig, *, horizon: int) -> None:
@@ -30,6 +32,7 @@ def predict_file(checkpoint: str, path: str, reader: ReaderConfig, *, horizon: i
       UserError: Bad data or a bad checkpoint; nothing is printed then.
     """
     rows = load_rows(path, reader, min_length=1)
+    _require_fitting(len(rows), horizon)
     predicted = TrainedModel.load(checkpoint).predict(rows, horizon)
     sys.stdout.writelines(_joined(values) + "\n" for values in predicted)
 
@@ -47,6 +50,7 @@ def converse(checkpoint: str, reader: ReaderConfig, *, horizon: int) -> None:
     Raises:
       CheckpointError: A bad checkpoint.
     """
+    _require_fitting(1, horizon)
     model = TrainedModel.load(checkpoint)
     say("Type positions separated by commas, such as 1,3,5,7; end with Ctrl-D.")
     line_number = 0
@@ -56,6 +60,9 @@ def converse(checkpoint: str, reader: ReaderConfig, *, horizon: int) -> None:
         except EOFError:
             print()
             return
+        except UnicodeDecodeError as error:
+            print(f"error: the line is not {error.encoding}: {error.reason}")
+            continue
         line_number += 1
         try:
             values = parse_line(line, name="line", line_number=line_number, delimiter=reader.delimiter)
@@ -64,6 +71,14 @@ def converse(checkpoint: str, reader: ReaderConfig, *, horizon: int) -> None:
             continue
         predicted = model.predict(Ragged.from_rows([values]), horizon)
         print(ANSWER + _joined(predicted[0]))
+
+
+def _require_fitting(num_rows: int, horizon: int) -> None:
+    if num_rows * horizon > MAX_PREDICTED_VALUES:
+        raise UserError(
+            f"--horizon: got {horizon} values for each of {num_rows} rows; expected at most {MAX_PREDICTED_VALUES}"
+            " in all; give a smaller horizon or fewer rows"
+        )
 
 
 def _joined(values: Any) -> str:

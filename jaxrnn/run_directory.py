@@ -47,6 +47,7 @@ class RunDirectory:
         """
         if run_dir is not None:
             chosen = cls(run_dir)
+            _require_usable(run_dir)
             if resume and not chosen.config.is_file():
                 raise UserError(f"--resume: {run_dir} holds no run; leave --resume out to start one there")
             if not resume and chosen.path.exists() and (not chosen.path.is_dir() or any(chosen.path.iterdir())):
@@ -103,6 +104,18 @@ class RunDirectory:
         """Adds a line an epoch."""
         with self.metrics.open("a", encoding="utf-8") as file:
             file.writelines(json.dumps(epoch) + "\n" for epoch in epochs)
+
+
+def _require_usable(path: str) -> None:
+    try:
+        path.encode()
+        Path(path).lstat()
+    except UnicodeEncodeError as error:
+        raise UserError(f"--run-dir: got {path!r}; expected a name in UTF-8") from error
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except OSError as error:
+        raise UserError(f"--run-dir: {path}: {error.strerror}; name another directory") from error
 
 
 def write_atomically(path: Path, text: str) -> None:

@@ -1,5 +1,7 @@
 """The training command once its arguments are parsed: read, build, fit, report."""
 
+import json
+import shlex
 import time
 from pathlib import Path
 from typing import Any
@@ -45,6 +47,8 @@ def train(config: Config, run_dir: RunDirectory, *, resume: bool, begin: float) 
         "rows": len(rows),
         "values": rows.num_values,
     }
+    if resume:
+        _check_same_data(description, run_dir)
     with CompilationCounter() as compilations:
         data = prepare_data(config, rows)
         trainer = build_trainer(config, data)
@@ -77,6 +81,19 @@ def _check_unchanged(config: Config, run_dir: RunDirectory) -> None:
             "--resume: a run cannot go on with another configuration:\n"
             + "\n".join(lines)
             + "\nleave these flags out, or start a new run without --resume"
+        )
+
+
+def _check_same_data(description: dict[str, Any], run_dir: RunDirectory) -> None:
+    try:
+        before = json.loads(run_dir.environment.read_text(encoding="utf-8"))["data"]
+    except FileNotFoundError:  # interrupted before anything was computed
+        return
+    if before["sha256"] != description["sha256"]:
+        raise UserError(
+            f"--resume: {description['path']}: got other data than the run began with (SHA-256"
+            f" {description['sha256'][:12]}..); expected that of {before['path']}, {before['rows']} rows with"
+            f" {before['sha256'][:12]}..; give the file by --data, or start a new run without --resume"
         )
 
 
@@ -153,4 +170,5 @@ def _report(
         baselines,
         accuracy_epsilon=config.accuracy_epsilon,
     )
-    print(f"wrote {run_dir.path}: try  python -m jaxrnn.predict --checkpoint={run_dir.path}")
+    written = reporting.printable(str(run_dir.path))
+    print(f"wrote {written}: try  python -m jaxrnn.predict --checkpoint={shlex.quote(written)}")

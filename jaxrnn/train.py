@@ -9,6 +9,7 @@ Writes a run directory with the configuration, the figures of every epoch, check
 """
 
 import dataclasses
+import shlex
 import sys
 import time
 from collections.abc import Sequence
@@ -18,7 +19,7 @@ from typing import Annotated
 import tyro
 
 from jaxrnn import command_line
-from jaxrnn.config import Config, load_config
+from jaxrnn.config import Config
 from jaxrnn.errors import InterruptedRun
 from jaxrnn.run_directory import RunDirectory
 
@@ -53,9 +54,9 @@ def _train(argv: Sequence[str] | None, begin: float) -> None:
     name = Path(file).stem if file else cell or Config().model.cell
     if resume:
         run_dir = RunDirectory.choose(directory, name=name, resume=True)
-        defaults = load_config(cell, file, base=run_dir.config)
+        defaults = command_line.load_config(cell, file, base=run_dir.config)
     else:
-        defaults = load_config(cell, file)
+        defaults = command_line.load_config(cell, file)
     command = command_line.parse(TrainCommand, argv, program=PROGRAM, default=TrainCommand(settings=defaults))
     if not resume:
         run_dir = RunDirectory.choose(directory, name=name, resume=False)
@@ -65,8 +66,10 @@ def _train(argv: Sequence[str] | None, begin: float) -> None:
     try:
         runner.train(command.settings, run_dir, resume=resume, begin=begin)
     except InterruptedRun as error:
+        if not run_dir.config.is_file():  # nothing was written yet
+            raise
         raise InterruptedRun(
-            f"{error}; go on with:\n  {PROGRAM} --resume --run-dir={run_dir.path}",
+            f"{error}; go on with:\n  {PROGRAM} --resume --run-dir={shlex.quote(str(run_dir.path))}",
             signal_number=error.signal_number,
         ) from error
 

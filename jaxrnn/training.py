@@ -187,7 +187,8 @@ class Trainer:
         return sum(-(-rows // self.config.training.batch_size) for rows in num_rows)
 
     def _model(self, params: Any, other: Any, *, training: bool) -> NextValueModel:
-        model = nnx.merge(self.graphdef, params, other)
+        # copy: the variables belong to the trace that made them, and dropout counts its keys up in this one.
+        model = nnx.merge(self.graphdef, params, other, copy=True)
         model.train() if training else model.eval()
         return model
 

@@ -1,8 +1,11 @@
 """Reads rows as a configuration says, and tells the user what was passed over."""
 
+import sys
+
 from jaxrnn.config import ReaderConfig
 from jaxrnn.data.ragged import Ragged
 from jaxrnn.data.reader import read_sequences_with_report
+from jaxrnn.errors import DataError
 from jaxrnn.reporting import say
 
 
@@ -17,8 +20,8 @@ def load_rows(path: str, reader: ReaderConfig, *, min_length: int) -> Ragged:
     Raises:
       DataError: The file is not what it should be.
     """
-    import sys
-
+    if path == "-" and sys.stdin is None:
+        raise DataError("<stdin>: found it closed; expected rows; give a file")
     source = sys.stdin.buffer if path == "-" else path
     report = read_sequences_with_report(source, min_length=min_length, **reader.as_options())
     if report.num_blank_lines:

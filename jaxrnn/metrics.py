@@ -60,7 +60,12 @@ def measure(
 
     Returns:
       The sums.
+
+    Raises:
+      ValueError: The shapes differ.
     """
+    if not predicted.shape == actual.shape == weight.shape:  # (rows, 1) - (rows,) would broadcast, wrongly
+        raise ValueError(f"measure: got predicted {predicted.shape}, actual {actual.shape}, weight {weight.shape}")
     error = abs(predicted - actual)
     return MetricSums(
         loss=loss[0],

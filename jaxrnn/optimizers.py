@@ -17,7 +17,7 @@ def clip_grad_norm(max_norm: float) -> optax.GradientTransformation:
 
     def update(updates: optax.Updates, state: optax.OptState, params: optax.Params | None = None) -> tuple:
         del params
-        norm = optax.global_norm(updates)
+        norm = optax.tree.norm(updates)
         factor = jnp.minimum(1.0, max_norm / (norm + TORCH_CLIP_EPSILON))
         return jax.tree.map(lambda leaf: leaf * factor.astype(leaf.dtype), updates), state
 

@@ -1,0 +1,403 @@
+"""The configuration: where a value comes from, and what is said of one that no field takes."""
+
+import dataclasses
+import tomllib
+import typing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jaxrnn import config as config_module
+from jaxrnn import train
+from jaxrnn.command_line import load_config, parse
+from jaxrnn.config import (
+    FIELD_TYPES,
+    Config,
+    DataConfig,
+    ModelConfig,
+    OptimizerConfig,
+    ReaderConfig,
+    TrainingConfig,
+    read_toml,
+    recipe_names,
+    to_toml,
+)
+from jaxrnn.errors import UserError
+
+INFINITY = float("inf")
+
+
+def write(path: Path, text: str) -> str:
+    path.write_text(text, encoding="utf-8")
+    return str(path)
+
+
+def parse_settings(*flags: str, default: Config | None = None) -> Config:
+    start = train.TrainCommand(settings=default or Config())
+    return parse(train.TrainCommand, flags, program="train", default=start).settings
+
+
+class TestPrecedence:
+    def test_each_source_covers_the_one_before(self, tmp_path):
+        recipe = read_toml(config_module.recipe_directory() / "gru.toml")
+        assert recipe["schedule"] == "cosine", "the recipe of the cell has to set something for this test"
+        assert "momentum" not in recipe
+        file = write(tmp_path / "my.toml", "hidden_size = 7\nepochs = 11\nmomentum = 0.5\n")
+        loaded = load_config("gru", file)
+        chosen = parse_settings("--epochs=13", default=loaded)
+        assert chosen.training.accuracy_epsilon == TrainingConfig.accuracy_epsilon  # a default
+        assert chosen.training.num_buckets == recipe["num_buckets"] != TrainingConfig.num_buckets  # the recipe's
+        assert chosen.model.hidden_size == 7 != recipe["hidden_size"]  # --config
+        assert chosen.optimizer.momentum == 0.5  # --config over a default
+        assert chosen.training.epochs == 13  # the flag over --config
+        assert chosen.model.cell == "gru"
+
+    def test_cell_of_the_file_chooses_the_recipe(self, tmp_path, monkeypatch):
+        recipes = tmp_path / "recipes"
+        recipes.mkdir()
+        for cell, size in (("rnn", 3), ("lstm", 4), ("gru", 5)):
+            write(recipes / f"{cell}.toml", f'cell = "{cell}"\nhidden_size = {size}\n')
+        monkeypatch.setattr("jaxrnn.command_line.recipe_directory", lambda: recipes)
+        file = write(tmp_path / "my.toml", 'cell = "gru"\n')
+        assert load_config(None, None).model.hidden_size == 4
+        assert load_config(None, file).model == ModelConfig(cell="gru", hidden_size=5)
+        assert load_config("rnn", file).model == ModelConfig(cell="rnn", hidden_size=3)
+
+    def test_main_hands_on_what_the_sources_say(self, tmp_path, monkeypatch):
+        seen = {}
+        monkeypatch.setattr("jaxrnn.runner.train", lambda config, run_dir, **rest: seen.update(config=config))
+        file = write(tmp_path / "my.toml", "hidden_size = 7\nepochs = 11\n")
+        arguments = ["--cell", "rnn", f"--config={file}", "--epochs=13", "--no-shuffle", f"--run-dir={tmp_path / 'r'}"]
+        assert train.main(arguments) == 0
+        chosen = seen["config"]
+        assert (chosen.model.cell, chosen.model.hidden_size, chosen.training.epochs) == ("rnn", 7, 13)
+        assert not chosen.training.shuffle
+
+    def test_recipes_load_from_anywhere(self, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        assert {"rnn", "lstm", "gru", "smoke", "tutorial"} <= set(recipe_names())
+        for name in recipe_names():
+            assert (
+                load_config(None, name).to_flat().items()
+                >= read_toml(config_module.recipe_directory() / f"{name}.toml").items()
+            )
+        for cell in typing.get_args(config_module.Cell):
+            assert load_config(cell).model.cell == cell
+
+    def test_a_file_comes_before_a_recipe_of_its_name_and_a_directory_does_not(self, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        Path("smoke").mkdir()
+        assert load_config(None, "smoke").training.epochs == 20
+        Path("smoke").rmdir()
+        write(tmp_path / "smoke", "epochs = 21\n")
+        assert load_config(None, "smoke").training.epochs == 21
+
+
+class TestNames:
+    def test_every_field_is_a_key_and_a_flag(self, capsys):
+        with pytest.raises(SystemExit):
+            parse_settings("--help")
+        text = capsys.readouterr().out
+        sections = [f.default_factory for f in dataclasses.fields(Config)]
+        names = [field.name for section in sections for field in dataclasses.fields(section)]
+        assert len(names) == len(set(names)), "two sections have a field of one name"
+        assert set(names) == set(FIELD_TYPES) == set(Config().to_flat())
+        for name in names:
+            assert f"--{name.replace('_', '-')}" in text
+
+    @pytest.mark.parametrize("section", [ModelConfig, ReaderConfig, DataConfig, OptimizerConfig, TrainingConfig])
+    def test_every_field_can_be_set_by_its_flag_and_by_its_key(self, section, tmp_path):
+        other_values: dict[str, Any] = {
+            "cell": "rnn", "nonlinearity": "relu", "proj_size": 3, "dropout": 0.5, "delimiter": ";",
+            "blank_lines": "skip", "column": "x", "data": "x.csv", "split": "random",
+            "split_fractions": (0.5, 0.25, 0.25), "normalizer": "none", "optimizer": "sgd", "schedule": "linear",
+            "momentum": 0.25, "target": "every", "loss": "huber", "monitor": "mae",
+        }  # fmt: skip
+        for field in dataclasses.fields(section):
+            before = field.default
+            value = other_values.get(field.name, not before if isinstance(before, bool) else before)
+            value = before + 1 if value is before else value
+            assert value != before
+            name = field.name.replace("_", "-")
+            if isinstance(value, bool):
+                flags = [f"--{name}" if value else f"--no-{name}"]
+            else:
+                flags = [f"--{name}", *map(str, value)] if isinstance(value, tuple) else [f"--{name}={value}"]
+            from_flag = parse_settings(*flags).to_flat()
+            wanted = Config().replace_flat({field.name: value})
+            file = write(tmp_path / f"{field.name}.toml", to_toml(wanted))
+            from_key = Config().replace_flat(read_toml(file)).to_flat()
+            plain = list(value) if isinstance(value, tuple) else value
+            assert from_flag[field.name] == from_key[field.name] == plain, field.name
+            assert type(from_flag[field.name]) is type(before if plain is value and before is not None else plain)
+
+    def test_unknown_key_suggests_the_nearest(self, tmp_path):
+        file = write(tmp_path / "bad.toml", "# a comment\nepochs = 5\nhiden_size = 8\n")
+        with pytest.raises(UserError) as caught:
+            load_config("rnn", file)
+        assert str(caught.value) == f"{file}:3: hiden_size: unknown key; did you mean hidden_size?"
+
+    def test_unknown_key_like_no_other_lists_all(self, tmp_path):
+        with pytest.raises(UserError, match=r":1: zzz: unknown key; known keys: cell, hidden_size, .*seed"):
+            read_toml(write(tmp_path / "bad.toml", "zzz = 1\n"))
+
+    def test_unknown_flag_suggests_the_nearest(self, tmp_path, monkeypatch, capsys):
+        monkeypatch.chdir(tmp_path)
+        with pytest.raises(SystemExit) as caught:
+            train.main(["--learning-rte=0.1"])
+        assert caught.value.code == 2
+        assert "--learning-rate" in capsys.readouterr().err
+        assert not list(tmp_path.iterdir())
+
+
+# Key, value, and what the message has to say of the values that are allowed.
+BAD_VALUES: list[tuple[str, Any, str]] = [
+    ("hidden_size", 0, "at least 1"),
+    ("hidden_size", 1.5, "a whole number"),
+    ("hidden_size", "8", "a whole number"),
+    ("hidden_size", True, "a whole number"),
+    ("num_layers", 0, "at least 1"),
+    ("dropout", 1.5, "0 or more, less than 1"),
+    ("dropout", 1.0, "0 or more, less than 1"),
+    ("dropout", -0.1, "0 or more, less than 1"),
+    ("dropout", float("nan"), "0 or more, less than 1"),
+    ("dropout", "much", "a number"),
+    ("proj_size", 32, "0 or more, less than hidden_size = 32"),
+    ("proj_size", -1, "0 or more, less than hidden_size = 32"),
+    ("cell", "lstn", "did you mean 'lstm'?"),
+    ("cell", 1, "one of rnn, lstm, gru"),
+    ("cell", ["lstm"], "one of rnn, lstm, gru"),
+    ("bias", 1, "true or false"),
+    ("bias", "yes", "true or false"),
+    ("data", 7, "a text"),
+    ("data", "caf\udce9.csv", "in UTF-8"),
+    ("column", 7, "a text"),
+    ("split", "chance", "one of grouped, random, tutorial"),
+    ("split_fractions", [0.5, 0.5, 0.5], "sum to 1"),
+    ("split_fractions", [0.5, 0.5], "a list of 3 numbers"),
+    ("split_fractions", [0.5, 0.5, 0.0], "between 0 and 1"),
+    ("split_fractions", [1.5, -0.25, -0.25], "between 0 and 1"),
+    ("split_fractions", 0.5, "a list of 3 numbers"),
+    ("split_block", 2, "at least 3"),
+    ("divisor", 0.0, "a positive number"),
+    ("divisor", INFINITY, "a positive number"),
+    ("learning_rate", -1.0, "a positive number"),
+    ("learning_rate", 0.0, "a positive number"),
+    ("learning_rate", float("nan"), "a positive number"),
+    ("learning_rate", INFINITY, "a positive number"),
+    ("momentum", 1.0, "0 or more, less than 1"),
+    ("weight_decay", -0.1, "0 or more"),
+    ("clip_norm", -1.0, "0 or more"),
+    ("warmup_epochs", 300, "less than epochs = 300"),
+    ("warmup_epochs", -1, "0 or more"),
+    ("epochs", 0, "1 to 2147483647"),
+    ("epochs", 2**31, "1 to 2147483647"),
+    ("batch_size", 0, "1 to 2147483647"),
+    ("num_buckets", 0, "1 to 2147483647"),
+    ("patience", -1, "0 to 2147483647"),
+    ("patience", 2**31, "0 to 2147483647"),
+    ("accuracy_epsilon", 0.0, "a positive number"),
+    ("seed", -1, "0 to 4294967295"),
+    ("seed", 2**32, "0 to 4294967295"),
+    ("checkpoint_seconds", -1.0, "0 or more"),
+    ("checkpoint_seconds", INFINITY, "0 or more"),
+    ("delimiter", "ab", "one ASCII character"),
+    ("delimiter", "5", "one ASCII character"),
+    ("delimiter", ".", "one ASCII character"),
+    ("blank_lines", "drop", "one of error, skip"),
+    ("max_row_length", 0, "at least 1"),
+    ("max_bytes", 0, "at least 1"),
+]
+
+
+class TestValues:
+    @pytest.mark.parametrize(("key", "value", "expected"), BAD_VALUES)
+    def test_impossible_value_names_key_value_and_range(self, key, value, expected):
+        with pytest.raises(UserError) as caught:
+            Config().replace_flat({key: value})
+        found, _, rest = str(caught.value).partition("; expected ")
+        assert found in (f"{key}: got {value!r}", f"--{key.replace('_', '-')}: got {value!r}")
+        assert expected in rest
+
+    def test_impossible_value_within_a_list_or_beyond_every_float(self):
+        with pytest.raises(UserError, match="split_fractions: got 'a'; expected a number"):
+            Config().replace_flat({"split_fractions": [0.5, "a", 0.5]})
+        with pytest.raises(UserError, match="learning_rate: got inf; expected a positive number"):
+            Config().replace_flat({"learning_rate": 10**400})
+
+    @pytest.mark.parametrize("cell", ["rnn", "gru"])
+    def test_only_lstm_projects(self, cell):
+        with pytest.raises(UserError, match="proj_size: got 4; expected 0: only lstm projects"):
+            Config().replace_flat({"cell": cell, "proj_size": 4})
+
+    @pytest.mark.parametrize(
+        ("text", "line", "message"),
+        [
+            ("hidden_size = 0\n", 1, "hidden_size: got 0; expected at least 1"),
+            ("# one\n\nlearning_rate = nan\n", 3, "learning_rate: got nan; expected a positive number"),
+            ("epochs = 5\nlearning_rate = inf\n", 2, "learning_rate: got inf"),
+            ("epochs = 5\n dropout = 1.5 # much\n", 2, "dropout: got 1.5; expected 0 or more, less than 1"),
+            ('"seed" = -1\n', 1, "seed: got -1; expected 0 to 4294967295"),
+            ('cell = "gru"\nproj_size = 4\n', 2, "proj_size: got 4; expected 0: only lstm projects"),
+            ("split_fractions = [\n 0.5,\n 0.5,\n 0.5]\n", 1, "split_fractions: got [0.5, 0.5, 0.5]"),
+            ("warmup_epochs = 9\nepochs = 9\n", 1, "warmup_epochs: got 9; expected less than epochs = 9"),
+            ("epochs = 2\nmax_bytes = 0\n", 2, "--max-bytes: got 0"),
+            ("epochs = '5'\n", 1, "epochs: got '5'; expected a whole number"),
+            ("epochs = 2024-01-01\n", 1, "expected a whole number"),
+        ],
+    )
+    def test_bad_value_of_a_file_names_file_and_line(self, tmp_path, text, line, message):
+        file = write(tmp_path / "bad.toml", text)
+        with pytest.raises(UserError) as caught:
+            load_config("lstm" if "gru" not in text else None, file)
+        assert str(caught.value).startswith(f"{file}:{line}: ")
+        assert message in str(caught.value)
+
+    def test_bad_flag_is_not_blamed_on_a_file(self, tmp_path):
+        file = write(tmp_path / "fine.toml", 'cell = "rnn"\n')
+        with pytest.raises(UserError) as caught:
+            load_config("lstn", file)
+        assert str(caught.value).startswith("cell: got 'lstn'")
+
+    @pytest.mark.parametrize(
+        ("flags", "texts"),
+        [
+            (["--hidden-size=0"], ["hidden_size", "got 0", "at least 1"]),
+            (["--hidden-size=1.5"], ["--hidden-size", "1.5"]),
+            (["--learning-rate=nan"], ["learning_rate", "got nan", "positive"]),
+            (["--split-fractions", "0.5", "0.5", "0.5"], ["split_fractions", "sum to 1"]),
+            (["--cell=gru", "--proj-size=4"], ["proj_size", "got 4", "lstm"]),
+            (["--proj-size=32"], ["proj_size", "got 32", "hidden_size = 32"]),
+            (["--optimizer=adm"], ["--optimizer", "adm", "adam"]),
+        ],
+    )
+    def test_bad_flag_names_itself_its_value_and_the_range(self, tmp_path, monkeypatch, capsys, flags, texts):
+        monkeypatch.chdir(tmp_path)
+        with pytest.raises(SystemExit) as caught:
+            train.main(flags)
+        assert caught.value.code == 2
+        said = " ".join(capsys.readouterr().err.replace("│", " ").split())
+        for text in texts:
+            assert text in said
+        assert "Traceback" not in said
+        assert not list(tmp_path.iterdir())
+
+
+class TestFiles:
+    @pytest.mark.parametrize(
+        ("text", "message"),
+        [
+            ("[model]\nhidden_size = 3\n", ":1: model: got a table; expected keys outside tables"),
+            ("epochs = 3\n\n[[model]]\nhidden_size = 3\n", ":3: model: got a table"),
+            ("model.hidden_size = 3\n", ":1: model: got a table"),
+            ("hidden_size = {a = 3}\n", ":1: hidden_size: got {'a': 3}; expected a whole number"),
+            ("hidden_size = [3]\n", ":1: hidden_size: got [3]; expected a whole number"),
+            ("hidden_size = \n", ": not a TOML file: "),
+            ("epochs = 3\nepochs = 4\n", ": not a TOML file: "),
+            (f"seed = {'9' * 5000}\n", ": not a TOML file: "),
+            (f"seed = {'[' * 5000}\n", ": not a TOML file: "),
+        ],
+    )
+    def test_file_that_is_no_flat_toml(self, tmp_path, text, message):
+        file = write(tmp_path / "bad.toml", text)
+        with pytest.raises(UserError) as caught:
+            load_config(None, file)
+        assert str(caught.value).startswith(f"{file}{message}")
+
+    def test_file_that_cannot_be_read(self, tmp_path):
+        for path in (tmp_path / "missing.toml", tmp_path, tmp_path / ("x" * 300)):
+            with pytest.raises(UserError) as caught:
+                load_config(None, str(path))
+            assert str(caught.value).startswith(f"{path}: ")
+            assert "the recipes: gru, lstm, rnn" in str(caught.value)
+
+    def test_file_that_is_not_utf8(self, tmp_path):
+        path = tmp_path / "latin.toml"
+        path.write_bytes(b'data = "caf\xe9.csv"\n')
+        with pytest.raises(UserError, match="not a TOML file: 'utf-8' codec"):
+            load_config(None, str(path))
+
+    def test_command_refuses_a_bad_file_with_2(self, tmp_path, monkeypatch, capsys):
+        monkeypatch.chdir(tmp_path)
+        write(tmp_path / "bad.toml", "hidden_size = 0\n")
+        assert train.main(["--config=bad.toml"]) == 2
+        assert capsys.readouterr().err == "error: bad.toml:1: hidden_size: got 0; expected at least 1\n"
+        assert not Path("runs").exists()
+
+
+FINITE = st.floats(1e-30, 1e30)
+SHARES = st.tuples(st.integers(1, 98), st.integers(1, 98)).filter(lambda pair: sum(pair) < 100)
+# Anything a path may hold but lone surrogates, which no TOML file can.
+TEXTS = st.text(st.characters(exclude_categories=["Cs"]))
+
+
+@st.composite
+def configs(draw: st.DrawFn) -> Config:
+    cell = draw(st.sampled_from(["rnn", "lstm", "gru"]))
+    hidden_size = draw(st.integers(1, 10**6))
+    first, second = draw(SHARES)
+    epochs = draw(st.integers(1, 2**31 - 1))
+    return Config(
+        ModelConfig(
+            cell,
+            hidden_size=hidden_size,
+            num_layers=draw(st.integers(1, 9)),
+            nonlinearity=draw(st.sampled_from(["tanh", "relu"])),
+            bias=draw(st.booleans()),
+            dropout=draw(st.floats(0, 1, exclude_max=True)),
+            proj_size=draw(st.integers(0, hidden_size - 1)) if cell == "lstm" else 0,
+        ),
+        DataConfig(
+            draw(TEXTS),
+            split=draw(st.sampled_from(["grouped", "random", "tutorial"])),
+            split_fractions=(first / 100, second / 100, 1 - (first + second) / 100),
+            split_block=draw(st.integers(3, 10**9)),
+            normalizer=draw(st.sampled_from(["standard", "divide", "none"])),
+            divisor=draw(FINITE),
+        ),
+        ReaderConfig(
+            draw(st.sampled_from([",", ";", "\t", "|", " ", '"', "\\"])),
+            header=draw(st.booleans()),
+            blank_lines=draw(st.sampled_from(["error", "skip"])),
+            column=draw(st.none() | TEXTS),
+            max_row_length=draw(st.integers(1, 2**62)),
+            max_bytes=draw(st.integers(1, 2**62)),
+        ),
+        OptimizerConfig(
+            draw(st.sampled_from(["sgd", "adam", "adamw", "rmsprop"])),
+            learning_rate=draw(FINITE),
+            schedule=draw(st.sampled_from(["constant", "cosine", "linear"])),
+            warmup_epochs=draw(st.integers(0, epochs - 1)),
+            momentum=draw(st.floats(0, 1, exclude_max=True)),
+            weight_decay=draw(FINITE),
+            clip_norm=draw(st.just(0.0) | FINITE),
+        ),
+        TrainingConfig(
+            epochs,
+            batch_size=draw(st.integers(1, 10**9)),
+            target=draw(st.sampled_from(["last", "every"])),
+            loss=draw(st.sampled_from(["mse", "mae", "huber"])),
+            shuffle=draw(st.booleans()),
+            num_buckets=draw(st.integers(1, 99)),
+            patience=draw(st.integers(0, 2**31 - 1)),
+            monitor=draw(st.sampled_from(config_module.FIGURE_NAMES)),
+            accuracy_epsilon=draw(FINITE),
+            seed=draw(st.integers(0, 2**32 - 1)),
+            checkpoint_seconds=draw(st.just(0.0) | FINITE),
+        ),
+    )
+
+
+@settings(max_examples=100, deadline=None)
+@given(configs())
+def test_every_valid_configuration_survives_its_toml_file(tmp_path_factory, config):
+    file = tmp_path_factory.getbasetemp() / "config.toml"
+    file.write_text(to_toml(config), encoding="utf-8", newline="")
+    assert Config().replace_flat(read_toml(file)) == config
+    assert tomllib.loads(file.read_text(encoding="utf-8")) == {
+        key: value for key, value in config.to_flat().items() if value is not None
+    }
+    assert Config().replace_flat(config.to_flat()) == config

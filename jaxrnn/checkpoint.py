@@ -9,6 +9,7 @@ import hashlib
 import json
 import logging
 import os
+import shutil
 import warnings
 from pathlib import Path
 from types import TracebackType
@@ -39,7 +40,7 @@ class Checkpointer:
       read_only: True leaves the directory as it is.
 
     Raises:
-      CheckpointError: `read_only`, and there is no such directory.
+      CheckpointError: `read_only`, and there is no such directory; or it cannot be made.
     """
 
     def __init__(self, directory: str | os.PathLike[str], *, keep: int = 2, read_only: bool = False):
@@ -50,6 +51,12 @@ class Checkpointer:
         self.directory = Path(directory).absolute()
         if read_only and not self.directory.is_dir():
             raise CheckpointError(f"{self.directory}: no checkpoints here")
+        if not read_only:
+            try:
+                self.directory.mkdir(parents=True, exist_ok=True)
+                _remove_unfinished_steps(self.directory)
+            except OSError as error:
+                raise CheckpointError(f"{self.directory}: cannot be written: {error.strerror}") from error
         self._ocp = ocp
         self._manager = ocp.CheckpointManager(
             self.directory,
@@ -228,6 +235,14 @@ def _write_manifest(directory: Path) -> None:
     unfinished.rename(directory / MANIFEST_NAME)
 
 
+def _remove_unfinished_steps(directory: Path) -> None:
+    # Killed before its manifest was written, a step is committed for Orbax: it would refuse to write that step anew,
+    # and count it among the latest ones that it keeps.
+    for path in directory.iterdir():
+        if path.name.isascii() and path.name.isdigit() and not (path / MANIFEST_NAME).is_file():
+            shutil.rmtree(path)
+
+
 def verify_files(directory: Path) -> None:
     """Compares the files of a step with its manifest.
 
@@ -236,6 +251,8 @@ def verify_files(directory: Path) -> None:
     """
     try:
         digests = json.loads((directory / MANIFEST_NAME).read_text(encoding="utf-8"))
+        if not isinstance(digests, dict) or not digests:
+            raise ValueError("no digests")
     except (OSError, ValueError) as error:
         raise CheckpointError(
             f"{directory / MANIFEST_NAME}: missing or damaged; the checkpoint is not whole"

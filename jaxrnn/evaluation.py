@@ -65,6 +65,8 @@ def evaluate(
 
 def _test_rows(model: TrainedModel, reader: ReaderConfig) -> tuple[Ragged, str]:
     described = model.metadata["data"]
+    if described is None:
+        raise UserError("the checkpoint was converted, not trained here: it has no test rows; give a file with --data")
     path = described["path"]
     rows = load_rows(path, reader, min_length=2)
     if hash_file(path) != described["sha256"]:

@@ -128,7 +128,11 @@ class TrainedModel:
 
         Args:
           rows: In the data's units, of at least two values each.
+
+        Raises:
+          ValueError: There are no rows, or one is shorter.
         """
+        _require_targets(rows)
         predicted = np.zeros(len(rows))
         loss_sum = loss_weight = 0.0
         for indices, chunk in self._chunks(rows):
@@ -147,7 +151,11 @@ class TrainedModel:
 
         Returns:
           Figures of "repeat_last", the value before, and of "continue_step", that value plus the step that led to it.
+
+        Raises:
+          ValueError: There are no rows, or one is shorter.
         """
+        _require_targets(rows)
         ends = rows.offsets[1:]
         before = rows.values[ends - 2]
         step_known = rows.lengths >= 3
@@ -204,6 +212,13 @@ def _forecast(trained: TrainedModel, params: Any, other: Any, batch: Bucket, hor
 @functools.partial(jax.jit, static_argnums=0)
 def _evaluate(trained: TrainedModel, params: Any, other: Any, batch: Bucket) -> Any:
     return loss_and_last(trained._merged(params, other), batch, trained.config)
+
+
+def _require_targets(rows: Ragged) -> None:
+    shortest = int(rows.lengths.min()) if len(rows) else None
+    if shortest is None or shortest < 2:
+        got = "no rows" if shortest is None else f"a row of {shortest} values"
+        raise ValueError(f"rows: got {got}; expected rows of at least two values, the last to be predicted")
 
 
 def _next_power_of_two(numbers: np.ndarray) -> np.ndarray:

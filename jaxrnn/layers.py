@@ -134,7 +134,8 @@ class AbstractRecurrentLayer(nnx.Module):
           padding; the final state is that after the last valid step, in the form of `initial_state`.
 
         Raises:
-          TypeError: Inputs that are not floating point; a state of the wrong structure.
+          TypeError: Inputs that are not floating point, numbers where booleans belong or the reverse,
+            lists in place of arrays; a state of the wrong structure.
           ValueError: Sizes that do not fit; lengths outside 0..time.
         """
         self._check_inputs(inputs)
@@ -154,8 +155,8 @@ class AbstractRecurrentLayer(nnx.Module):
         batch, num_steps, _ = inputs.shape
         state = self._checked_state(initial_state, (batch,))
         valid = _valid_steps(batch, num_steps, lengths, mask)
-        for name, array in (("segment_ids", segment_ids), ("resets", resets)):
-            _check_shape(name, array, (batch, num_steps))
+        _check_integers("segment_ids", segment_ids, (batch, num_steps))
+        _check_booleans("resets", resets, (batch, num_steps))
         steps = recurrence.steps_from_masks((batch, num_steps), valid=valid, segment_ids=segment_ids, resets=resets)
         features = jnp.swapaxes(inputs, 0, 1)
         if steps.valid is not None:
@@ -201,7 +202,7 @@ class AbstractRecurrentLayer(nnx.Module):
                 "step: a bidirectional layer cannot stream, its reverse direction starts at the end;"
                 " call the layer on the whole sequence"
             )
-        if inputs.ndim not in (1, 2):
+        if inputs.ndim not in (1, 2) or inputs.shape[-1] != self.input_size:
             raise ValueError(
                 f"inputs: got shape {inputs.shape}; expected (batch, {self.input_size}) or ({self.input_size},)"
             )
@@ -229,6 +230,7 @@ class AbstractRecurrentLayer(nnx.Module):
         )
 
     def _check_inputs(self, inputs: Array) -> None:
+        _check_is_array("inputs", inputs)
         if inputs.ndim not in (2, 3):
             raise ValueError(
                 f"inputs: got {inputs.ndim} dimensions, shape {inputs.shape}; expected (batch, time,"
@@ -252,14 +254,10 @@ class AbstractRecurrentLayer(nnx.Module):
 
 def _valid_steps(batch: int, num_steps: int, lengths: Any, mask: Any) -> Mask | None:
     """Combines lengths and a mask; None where every step counts."""
-    _check_shape("lengths", lengths, (batch,))
-    _check_shape("mask", mask, (batch, num_steps))
-    if mask is not None and mask.dtype != jnp.bool_:
-        raise TypeError(f"mask: got {mask.dtype}; expected booleans: use mask.astype(bool)")
+    _check_integers("lengths", lengths, (batch,))
+    _check_booleans("mask", mask, (batch, num_steps))
     if lengths is None:
         return mask
-    if not jnp.issubdtype(lengths.dtype, jnp.integer):
-        raise TypeError(f"lengths: got {lengths.dtype}; expected integers")
     if not isinstance(lengths, jax.core.Tracer) and lengths.size:
         shortest, longest = int(lengths.min()), int(lengths.max())
         if shortest < 0 or longest > num_steps:
@@ -271,9 +269,29 @@ def _valid_steps(batch: int, num_steps: int, lengths: Any, mask: Any) -> Mask | 
     return within if mask is None else within & mask
 
 
+def _check_integers(name: str, array: Any, shape: tuple[int, ...]) -> None:
+    _check_shape(name, array, shape)
+    if array is not None and not jnp.issubdtype(array.dtype, jnp.integer):
+        raise TypeError(f"{name}: got {array.dtype}; expected integers: use {name}.astype(int)")
+
+
+def _check_booleans(name: str, array: Any, shape: tuple[int, ...]) -> None:
+    _check_shape(name, array, shape)
+    if array is not None and array.dtype != jnp.bool_:
+        raise TypeError(f"{name}: got {array.dtype}; expected booleans: use {name}.astype(bool)")
+
+
 def _check_shape(name: str, array: Any, shape: tuple[int, ...]) -> None:
-    if array is not None and array.shape != shape:
+    if array is None:
+        return
+    _check_is_array(name, array)
+    if array.shape != shape:
         raise ValueError(f"{name}: got shape {array.shape}; expected {shape}")
+
+
+def _check_is_array(name: str, value: Any) -> None:
+    if not hasattr(value, "dtype"):
+        raise TypeError(f"{name}: got {type(value).__name__}; expected an array: use jnp.asarray({name})")
 
 
 class RNN(AbstractRecurrentLayer):

@@ -130,6 +130,8 @@ def recur(
       ``(outputs, final_state)``: what `collect` gave, stacked over time, 0 at steps that are passed
       over; and the state after the last valid step, the initial state where there was none.
     """
+    if reset is not None and valid is not None:
+        reset = reset & valid
     run = _recur if custom_gradient else _recur_plain
     return run(pointwise, collect, reverse, input_gates, weights, initial_state, extras, valid, reset)
 
@@ -335,6 +337,8 @@ def _recur_backward(
         bias_hh=None if weights.bias_hh is None else d_hidden_gates.sum((0, 1)),
         weight_hr=None if weight_hr is None else _outer_sum(projected[1], projected[0]),
     )
+    # Weights of a shorter type than the gates get gradients of their own type, as from JAX's own transpose.
+    d_weights = jax.tree.map(lambda d, weight: d.astype(weight.dtype), d_weights, weights)
     return d_input_gates, d_weights, d_state, d_extras, None, None
 
 

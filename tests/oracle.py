@@ -210,10 +210,19 @@ def _outcome(graphdef: Any, parameters: Any, inputs: Any, state: Any, options: A
 def outcome(layer: nnx.Module, inputs: Any, state: Any, weights: Any, **options: Any) -> dict[str, np.ndarray]:
     """Outputs, final states and all gradients of a layer, by name; compiled once for each kind of layer and shapes."""
     graphdef, parameters = nnx.split(layer)
-    results, (d_parameters, d_inputs, d_state) = _outcome(graphdef, parameters, inputs, state, options, weights)
-    by_name = {".".join(map(str, path)): value for path, value in nnx.to_flat_state(d_parameters)}
-    named = {f"d {name}": leaf.get_value() for name, leaf in by_name.items()}
+    return by_name(*_outcome(graphdef, parameters, inputs, state, options, weights))
+
+
+def by_name(results: Any, gradients: Any) -> dict[str, np.ndarray]:
+    """Names the results of a layer, and the gradients of its parameters, inputs and initial state."""
+    d_parameters, d_inputs, d_state = gradients
+    named = {f"d {'.'.join(map(str, path))}": leaf.get_value() for path, leaf in nnx.to_flat_state(d_parameters)}
     return _named(results[0], results[1], d_inputs, d_state, named)
+
+
+def flat(tree: Any) -> dict[str, np.ndarray]:
+    """Every array of a tree under its path."""
+    return {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
 
 
 def reference_outcome(
@@ -238,7 +247,7 @@ def _named(outputs: Any, final_state: Any, d_inputs: Any, d_state: Any, named: M
 
 
 def assert_close(found: Mapping[str, Any], expected: Mapping[str, Any], tolerance: float = 1e-10) -> None:
-    """Fails, naming every array that deviates by more than `tolerance`, absolute and relative to its largest number."""
+    """Fails, naming every array that deviates by more than `tolerance` of its largest number."""
     assert set(found) == set(expected), f"names differ: {sorted(set(found) ^ set(expected))}"
     complaints = []
     for name in sorted(expected):
@@ -246,7 +255,7 @@ def assert_close(found: Mapping[str, Any], expected: Mapping[str, Any], toleranc
         if a.shape != b.shape:
             complaints.append(f"{name}: got shape {a.shape}; expected {b.shape}")
             continue
-        allowed = tolerance * max(1.0, float(np.abs(b).max(initial=0)))
+        allowed = tolerance * float(np.abs(b).max(initial=0))
         worst = float(np.abs(a - b).max(initial=0))
         if not worst <= allowed:  # NaN is a deviation
             complaints.append(f"{name}: deviates by {worst:.3e}; allowed {allowed:.3e}")

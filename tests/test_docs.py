@@ -1,0 +1,68 @@
+"""The pages under docs/ run from top to bottom and print what they show.
+
+``python tests/test_docs.py`` writes the output below every block anew.
+"""
+
+import contextlib
+import io
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+DOCS = Path(__file__).resolve().parent.parent / "docs"
+BLOCK = re.compile(r"```python( torch)?\n(.*?)```\n(?:\n```text\n(.*?)```\n)?", re.DOTALL)
+PAGES = [page.name for page in sorted(DOCS.glob("*.md")) if BLOCK.search(page.read_text(encoding="utf-8"))]
+
+
+def run_page(text: str, *, with_torch: bool) -> list[tuple[str, str, str]]:
+    """Runs a page's blocks in one namespace; returns each one's code, what the page shows, and what it printed."""
+    namespace: dict = {"__name__": "page"}
+    done = []
+    for needs_torch, code, shown in BLOCK.findall(text):
+        if needs_torch and not with_torch:
+            continue
+        printed = io.StringIO()
+        with contextlib.redirect_stdout(printed):
+            exec(compile(code, "page", "exec"), namespace)
+        done.append((code, shown, printed.getvalue()))
+    return done
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_block_prints_what_the_page_shows(page):
+    text = (DOCS / page).read_text(encoding="utf-8")
+    if "```python torch" in text:
+        pytest.importorskip("torch")
+    for code, shown, printed in run_page(text, with_torch=True):
+        assert printed == shown, code
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_the_blocks_without_torch_run_alone(page):
+    for code, shown, printed in run_page((DOCS / page).read_text(encoding="utf-8"), with_torch=False):
+        assert printed == shown, code
+
+
+def test_links_between_pages_lead_somewhere():
+    for page in DOCS.glob("*.md"):
+        for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8")):
+            assert (page.parent / target).exists(), (page.name, target)
+
+
+def rewrite(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    outputs = iter(printed for _, _, printed in run_page(text, with_torch=True))
+
+    def with_output(match: re.Match) -> str:
+        printed = next(outputs)
+        code = f"```python{match[1] or ''}\n{match[2]}```\n"
+        return code + (f"\n```text\n{printed}```\n" if printed else "")
+
+    page.write_text(BLOCK.sub(with_output, text), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    for name in sys.argv[1:] or PAGES:
+        rewrite(DOCS / name)

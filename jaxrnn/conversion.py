@@ -43,7 +43,10 @@ def from_torch(path: str, out: str, *, nonlinearity: str, normalizer: Normalizer
         settings["nonlinearity"] = nonlinearity
     config = Config().replace_flat(settings)
     model = build_model(config.model, nnx.Rngs(0))
-    load_torch_state_dict(model, weights)
+    try:
+        load_torch_state_dict(model, weights)
+    except (KeyError, ValueError, TypeError) as error:
+        raise UserError(f"{path}: {error.args[0]}") from error
     _, params, other = split_model(model)
     run_dir = RunDirectory.choose(out, name="", resume=False)
     run_dir.create(config)

@@ -1,6 +1,5 @@
 """The evaluation command once its arguments are parsed: restore, read, evaluate, report."""
 
-import json
 from pathlib import Path
 
 from jaxrnn import plots, reporting
@@ -11,7 +10,7 @@ from jaxrnn.errors import UserError
 from jaxrnn.fitting import draw_split
 from jaxrnn.inference import Evaluation, TrainedModel
 from jaxrnn.reporting import say
-from jaxrnn.run_directory import hash_file
+from jaxrnn.run_directory import hash_file, to_json
 
 
 def evaluate(
@@ -52,7 +51,7 @@ def evaluate(
             "metrics": evaluation.figures,
             "baselines": baselines,
         }
-        print(json.dumps(result))
+        print(to_json(result))
         return
     which = "rows" if data is not None else "test rows"
     print(reporting.printable(f"{source}: {len(rows):,} {which}; checkpoint {checkpoint}, step {model.step}"))

@@ -3,6 +3,7 @@
 import hashlib
 import importlib.metadata
 import json
+import math
 import os
 import platform
 import sys
@@ -79,7 +80,7 @@ class RunDirectory:
 
     def write_json(self, path: Path, content: dict[str, Any]) -> None:
         """Writes one of the run's JSON files."""
-        write_atomically(path, json.dumps(content, indent=2) + "\n")
+        write_atomically(path, to_json(content, indent=2) + "\n")
 
     def keep_metrics_until(self, epoch: int) -> None:
         """Drops the lines of epochs after `epoch`, and a line that was cut off."""
@@ -95,15 +96,19 @@ class RunDirectory:
         write_atomically(self.metrics, "".join(kept))
 
     def read_metrics(self) -> list[dict[str, Any]]:
-        """Returns the epochs' figures."""
+        """Returns the epochs' figures; those that were not finite as NaN."""
         if not self.metrics.exists():
             return []
-        return [json.loads(line) for line in self.metrics.read_text(encoding="utf-8").splitlines()]
+        epochs = [json.loads(line) for line in self.metrics.read_text(encoding="utf-8").splitlines()]
+        for epoch in epochs:
+            for part in ("training", "validation"):
+                epoch[part] = {name: math.nan if value is None else value for name, value in epoch[part].items()}
+        return epochs
 
     def append_metrics(self, epochs: list[dict[str, Any]]) -> None:
         """Adds a line an epoch."""
         with self.metrics.open("a", encoding="utf-8") as file:
-            file.writelines(json.dumps(epoch) + "\n" for epoch in epochs)
+            file.writelines(to_json(epoch) + "\n" for epoch in epochs)
 
 
 def _require_usable(path: str) -> None:
@@ -116,6 +121,17 @@ def _require_usable(path: str) -> None:
         return
     except OSError as error:
         raise UserError(f"--run-dir: {path}: {error.strerror}; name another directory") from error
+
+
+def to_json(content: Any, **options: Any) -> str:
+    """Writes JSON that every reader takes: it has no word for NaN and infinity, so they become null."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: plain(part) for key, part in value.items()}
+        return None if isinstance(value, float) and not math.isfinite(value) else value
+
+    return json.dumps(plain(content), allow_nan=False, **options)
 
 
 def write_atomically(path: Path, text: str) -> None:

@@ -7,11 +7,19 @@ from pathlib import Path
 
 import jax
 import pytest
+from jaxtyping import install_import_hook
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 # GPUs and TPUs multiply float32 matrices in a shorter format unless told otherwise.
 jax.config.update("jax_default_matmul_precision", "highest")
+
+
+# Checks the shapes and types that annotations state, while tests run, in the modules that compute with arrays.
+install_import_hook(
+    ["jaxrnn.recurrence", "jaxrnn.cells", "jaxrnn.layers", "jaxrnn.interop.torch"],
+    "beartype.beartype",
+)
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ import numpy as np
 from flax import nnx
 
 KINDS = ("rnn_tanh", "rnn_relu", "lstm", "lstm_proj", "gru")
-# Of every row, its sequences, each as the numbers of its steps: [[0, 1], [3]] is a row with two sequences, step 2 padding.
+# Of every row, its sequences, each as the numbers of its steps: [[0, 1], [3]] is two sequences, with padding between.
 Pieces = Sequence[Sequence[Sequence[int]]]
 
 
@@ -86,7 +86,9 @@ def reference(
     """
     batch, time, _ = inputs.shape
     features = {(b, t): inputs[b, t] for b in range(batch) for piece in pieces[b] for t in piece}
-    starts = [[[leaf[index, b] for leaf in initial_state] for b in range(batch)] for index in range(len(initial_state[0]))]
+    starts = [
+        [[leaf[index, b] for leaf in initial_state] for b in range(batch)] for index in range(len(initial_state[0]))
+    ]
     finals = []
     for layer in range(num_layers):
         outputs: dict[tuple[int, int], list] = {place: [] for place in features}
@@ -192,9 +194,7 @@ def named_parameters(module: nnx.Module) -> dict[str, nnx.Param]:
 
 def weigh(results: Any, weights: Any) -> Any:
     """The sum of all numbers of `results`, each times its own weight: its gradient reaches every one of them."""
-    return sum(
-        jnp.vdot(w, r) for r, w in zip(jax.tree.leaves(results), jax.tree.leaves(weights), strict=True)
-    )
+    return sum(jnp.vdot(w, r) for r, w in zip(jax.tree.leaves(results), jax.tree.leaves(weights), strict=True))
 
 
 @functools.partial(jax.jit, static_argnums=0)

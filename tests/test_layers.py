@@ -38,6 +38,8 @@ EVERYDAY = [
     (1, False, False, False, False),
 ]
 every_kind = pytest.mark.parametrize("kind", oracle.KINDS)
+# For what the engine and the stacking do, whatever the equation: one gate, a projection and two arrays, several gates.
+some_kinds = pytest.mark.parametrize("kind", ["rnn_tanh", "lstm_proj", "gru"])
 
 
 def build(kind: str, *, sizes: tuple[int, int] = (INPUT, HIDDEN), dtype: Any = jnp.float64, **options: Any) -> Any:
@@ -117,7 +119,7 @@ def check_configuration(
 @pytest.mark.parametrize(
     ("kind", "num_layers", "bias", "bidirectional", "padded", "with_state"),
     [(kind, *choices) for kind in ("rnn_tanh", "lstm_proj", "gru") for choices in EVERYDAY]
-    + [(kind, *choices) for kind in ("rnn_relu", "lstm") for choices in EVERYDAY[1::4]],
+    + [(kind, *choices) for kind in ("rnn_relu", "lstm") for choices in EVERYDAY[1::3]],
 )
 def test_layers_compute_the_plain_loop(
     kind: str, num_layers: int, bias: bool, bidirectional: bool, padded: bool, with_state: bool, x64: None
@@ -135,7 +137,7 @@ def test_every_configuration_computes_the_plain_loop(kind: str, num_layers: int,
             check_configuration(kind, num_layers, *choices)
 
 
-@pytest.mark.parametrize("kind", ["rnn_tanh", "lstm_proj", "gru"])
+@some_kinds
 def test_wide_layers_over_many_steps_compute_the_plain_loop(kind: str, x64: None) -> None:
     # Past the sizes up to which the engine unrolls its loop and multiplies without a matmul call; one feature is
     # the size at which the input's linear map is an outer product.
@@ -145,7 +147,7 @@ def test_wide_layers_over_many_steps_compute_the_plain_loop(kind: str, x64: None
     check_against_loop(kind, layer, inputs, state, weights, lengths=np.array([time, time - 5]))
 
 
-@every_kind
+@some_kinds
 def test_float32_follows_the_plain_loop_in_float64(kind: str) -> None:
     layer = build(kind, bidirectional=True, dtype=jnp.float32)
     inputs, state, weights = drawn_inputs(layer)
@@ -165,7 +167,7 @@ def test_float32_follows_the_plain_loop_in_float64(kind: str) -> None:
     oracle.assert_close(found, expected, 1e-5)
 
 
-# The contract on padding. All of it runs one stacked, bidirectional layer of each kind at one shape, with all four
+# The contract on padding. All of it runs one stacked, bidirectional layer of some kinds at one shape, with all four
 # options always there, so that it compiles once; an option that a test leaves out says "every step, one sequence".
 
 NEUTRAL = {
@@ -181,7 +183,9 @@ PATTERNS: dict[str, dict[str, np.ndarray]] = {
     "lengths": {"lengths": LENGTHS},
     "left padding": {"mask": np.arange(TIME)[None] >= TIME - LENGTHS[:, None]},
     "holes": {"mask": MASK},
-    "segments": {"segment_ids": np.array([[1, 1, 2, 2, 2, 3], [7, 7, 7, 7, 4, 4], [1, 1, 1, 1, 1, 0], [1, 2, 1, 2, 1, 2]])},
+    "segments": {
+        "segment_ids": np.array([[1, 1, 2, 2, 2, 3], [7, 7, 7, 7, 4, 4], [1, 1, 1, 1, 1, 0], [1, 2, 1, 2, 1, 2]])
+    },
     "padding between and inside segments": {
         "segment_ids": np.array([[0, 1, 0, 1, 0, 2], [1, 1, 0, 0, 2, 2], [5, 0, 5, 0, 0, 0], [0, 0, 0, 0, 0, 0]])
     },
@@ -206,9 +210,7 @@ def run(kind: str, inputs: Any, state: Any, weights: Any, **options: Any) -> dic
     return oracle.outcome(contract_layer(kind), inputs, state, weights, **NEUTRAL | options)
 
 
-def run_separately(
-    kind: str, inputs: Any, state: Any, weights: Any, pieces: oracle.Pieces
-) -> dict[str, np.ndarray]:
+def run_separately(kind: str, inputs: Any, state: Any, weights: Any, pieces: oracle.Pieces) -> dict[str, np.ndarray]:
     """Runs each sequence as a row of its own, without any gap, and puts the results back where they came from."""
     layer = contract_layer(kind)
     forward = np.arange(layer.num_layers * 2) % 2 == 0
@@ -232,7 +234,10 @@ def run_separately(
             kind,
             jnp.asarray(alone),
             jax.tree.map(lambda leaf, rows=rows: leaf[:, jnp.asarray(rows)], state),
-            (alone_weights, jax.tree.map(lambda leaf, rows=rows, c=counts: leaf[:, rows] * c[:, :, None], state_weights)),
+            (
+                alone_weights,
+                jax.tree.map(lambda leaf, rows=rows, c=counts: leaf[:, rows] * c[:, :, None], state_weights),
+            ),
             lengths=lengths,
         )
         for name, value in found.items():
@@ -252,7 +257,7 @@ def run_separately(
     return expected
 
 
-@every_kind
+@some_kinds
 @every_pattern
 def test_every_pattern_of_steps_equals_its_sequences_on_their_own(kind: str, pattern: str, x64: None) -> None:
     inputs, state, weights = drawn_inputs(contract_layer(kind))
@@ -263,14 +268,14 @@ def test_every_pattern_of_steps_equals_its_sequences_on_their_own(kind: str, pat
     oracle.assert_close(found, run_separately(kind, inputs, state, weights, pieces))
 
 
-@every_kind
+@some_kinds
 @every_pattern
 def test_every_pattern_of_steps_computes_the_plain_loop(kind: str, pattern: str, x64: None) -> None:
     layer = contract_layer(kind)
     check_against_loop(kind, layer, *drawn_inputs(layer), **NEUTRAL | PATTERNS[pattern])
 
 
-@every_kind
+@some_kinds
 def test_what_stands_at_padding_changes_no_bit(kind: str, x64: None) -> None:
     inputs, state, weights = drawn_inputs(contract_layer(kind))
     for pattern in ("lengths", "holes", "everything"):
@@ -280,7 +285,7 @@ def test_what_stands_at_padding_changes_no_bit(kind: str, x64: None) -> None:
         oracle.assert_identical(run(kind, poison(inputs, valid), state, weights, **PATTERNS[pattern]), clean)
 
 
-@every_kind
+@some_kinds
 def test_length_0_returns_the_initial_state(kind: str, x64: None) -> None:
     inputs, state, weights = drawn_inputs(contract_layer(kind))
     found = run(kind, poison(inputs, np.zeros((BATCH, TIME), bool)), state, weights, lengths=np.zeros(BATCH, int))
@@ -301,7 +306,7 @@ def test_options_left_out_mean_every_step_and_one_sequence(x64: None) -> None:
         oracle.assert_close(alone, oracle.outcome(layer, inputs, state, weights, **NEUTRAL | {name: value}))
 
 
-@pytest.mark.parametrize("kind", ["rnn_tanh", "lstm_proj", "gru"])
+@some_kinds
 def test_more_padding_changes_nothing(kind: str, x64: None) -> None:
     layer = build(kind, bidirectional=True)
     inputs, state, weights = drawn_inputs(layer)
@@ -346,7 +351,6 @@ examples = settings(
     derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture],  # x64 holds nothing that an example changes
 )
-some_kinds = pytest.mark.parametrize("kind", ["rnn_tanh", "lstm_proj", "gru"])
 booleans = st.lists(st.booleans(), min_size=BATCH * TIME, max_size=BATCH * TIME).map(
     lambda bits: np.array(bits).reshape(BATCH, TIME)
 )
@@ -438,7 +442,7 @@ def stepped(graphdef: Any, parameters: Any, inputs: Any, state: Any) -> Any:
     return nnx.merge(graphdef, parameters).step(inputs, state)
 
 
-@every_kind
+@some_kinds
 def test_steps_give_the_numbers_of_the_whole_sequence(kind: str, x64: None) -> None:
     layer = build(kind, num_layers=2, bias=False)
     inputs, state, weights = drawn_inputs(layer)
@@ -457,14 +461,16 @@ def test_steps_give_the_numbers_of_the_whole_sequence(kind: str, x64: None) -> N
     oracle.assert_close(oracle.by_name(results, gradients), whole)
 
 
-@every_kind
+@some_kinds
 def test_the_state_carries_a_sequence_on_from_any_step(kind: str, x64: None) -> None:
     layer = build(kind, num_layers=2, bias=False)
     inputs, state, weights = drawn_inputs(layer)
     whole = oracle.outcome(layer, inputs, state, weights, lengths=LENGTHS)
     for split in range(TIME + 1):
         begun = oracle.outcome(layer, inputs, state, weights, lengths=np.minimum(LENGTHS, split))
-        carried = jax.tree.unflatten(jax.tree.structure(state), [begun[f"final {n}"] for n in "hc" if f"final {n}" in begun])
+        carried = jax.tree.unflatten(
+            jax.tree.structure(state), [begun[f"final {n}"] for n in "hc" if f"final {n}" in begun]
+        )
         rest = jnp.roll(inputs, -split, axis=1)
         ended = oracle.outcome(layer, rest, carried, weights, lengths=np.maximum(LENGTHS - split, 0))
         outputs = np.concatenate([begun["outputs"][:, :split], ended["outputs"][:, : TIME - split]], axis=1)
@@ -504,7 +510,7 @@ def test_second_derivatives_are_those_of_the_plain_loop(kind: str, mode: str, x6
     layer = build(kind)
     drawn = drawn_inputs(layer, batch=2, time=3)
     inputs, state, weights = drawn
-    options = {"lengths": np.array([3, 2]), "resets": np.array([[0, 1, 0], [0, 0, 0]], bool)}
+    options = {"lengths": jnp.array([3, 2]), "resets": jnp.array([[0, 1, 0], [0, 0, 0]], bool)}
     structure = jax.tree.structure(state)
     parameters = {name: jnp.asarray(value) for name, value in plain_parameters(layer).items()}
     direction = drawn_like((parameters, inputs, state), 50)
@@ -543,6 +549,8 @@ def test_bfloat16_runs_and_stays_near_float32() -> None:
     for parameters_type in (jnp.float32, jnp.bfloat16):
         exact_layer = build("lstm_proj", bidirectional=True, dtype=jnp.float32)
         layer = build("lstm_proj", bidirectional=True, dtype=parameters_type)
+        for name, parameter in oracle.named_parameters(layer).items():
+            parameter.set_value(getattr(exact_layer, name).get_value().astype(parameters_type))
         inputs, state, weights = drawn_inputs(exact_layer)
         expected = oracle.outcome(exact_layer, inputs, state, weights, lengths=LENGTHS)
         found = oracle.outcome(layer, inputs.astype(jnp.bfloat16), state, weights, lengths=LENGTHS)
@@ -603,7 +611,7 @@ def transparent_layer(rate: float, *, num_layers: int = 2) -> jaxrnn.RNN:
 
 def test_dropout_zeroes_elements_between_layers_in_training_only() -> None:
     layer = transparent_layer(RATE)
-    inputs, lengths = jnp.ones((64, 10, 1)), np.full(64, 8)
+    inputs, lengths = jnp.ones((64, 10, 1)), jnp.full(64, 8)
     layer.train()
     outputs, state = layer(inputs, lengths=lengths)
     kept = np.asarray(outputs[:, :8])
@@ -679,7 +687,11 @@ BITS = np.ones((BATCH, TIME), bool)
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ({"inputs": FLOATS[None]}, ValueError, r"inputs: got 4 dimensions, shape \(1, 4, 6, 2\); expected \(batch, time, 2"),
+        (
+            {"inputs": FLOATS[None]},
+            ValueError,
+            r"inputs: got 4 dimensions, shape \(1, 4, 6, 2\); expected \(batch, time, 2",
+        ),
         ({"inputs": FLOATS[..., :1]}, ValueError, "inconsistent input_size: got 1 .* expected 2"),
         ({"inputs": FLOATS.astype(int)}, TypeError, "inputs: got int64; expected floating point"),
         ({"inputs": FLOATS.tolist()}, TypeError, "inputs: got list; expected an array"),
@@ -719,7 +731,7 @@ def test_wrong_steps_are_refused(unchecked: None) -> None:
 
 def test_numpy_arrays_are_taken(unchecked: None) -> None:
     layer = build("gru", dtype=jnp.float32)
-    options = {name: value for name, value in PATTERNS["everything"].items()}
+    options = PATTERNS["everything"]
     from_numpy, _ = layer(np.ones((BATCH, TIME, INPUT), np.float32), **options)
     from_jax, _ = layer(jnp.ones((BATCH, TIME, INPUT)), **{n: jnp.asarray(v) for n, v in options.items()})
     np.testing.assert_array_equal(from_numpy, from_jax)

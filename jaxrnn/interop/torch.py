@@ -1,13 +1,11 @@
 """PyTorch's state dicts, both ways. Takes and gives NumPy arrays: torch itself is not needed."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-
-from jaxrnn._typing import StateDict
 
 
 class _Entry(NamedTuple):
@@ -35,7 +33,7 @@ def _entries(module: nnx.Module) -> Iterator[_Entry]:
                 yield _Entry(full_name, value, is_linear and name == "kernel")
 
 
-def load_torch_state_dict(module: nnx.Module, mapping: StateDict) -> None:
+def load_torch_state_dict(module: nnx.Module, mapping: Mapping[str, Any]) -> None:
     """Sets a module's parameters to those of a PyTorch module, in place.
 
     Strict: every parameter of the module must be there, with its shape, and nothing else.
@@ -69,7 +67,8 @@ def load_torch_state_dict(module: nnx.Module, mapping: StateDict) -> None:
     for entry in entries:  # nothing is set unless everything fits
         array = arrays[entry.name]
         dtype = entry.parameter.get_value().dtype
-        entry.parameter.set_value(jnp.asarray(array.T if entry.transposed else array, dtype))
+        # A copy: torch's arrays share the memory of its parameters, which an optimiser there changes in place.
+        entry.parameter.set_value(jnp.array(array.T if entry.transposed else array, dtype, copy=True))
 
 
 def to_torch_state_dict(module: nnx.Module) -> dict[str, Any]:

@@ -5,6 +5,7 @@ Nothing is ever unpickled but by ``torch.load(weights_only=True)``, which takes 
 
 import gzip
 import io
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -105,7 +106,7 @@ def _read_npz(content: bytes, path: Path) -> dict[str, Any]:
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
             return {name: arrays[name] for name in arrays.files}
-    except (ValueError, OSError, EOFError, KeyError) as error:
+    except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile) as error:
         raise UserError(f"{path}: not an .npz file of arrays: {error}") from error
 
 

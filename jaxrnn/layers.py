@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 from jaxrnn import cells, recurrence
@@ -259,7 +260,8 @@ def _valid_steps(batch: int, num_steps: int, lengths: Any, mask: Any) -> Mask | 
     if lengths is None:
         return mask
     if not isinstance(lengths, jax.core.Tracer) and lengths.size:
-        shortest, longest = int(lengths.min()), int(lengths.max())
+        known = np.asarray(lengths)  # NumPy's minimum: while JAX traces, its own has no value, even of a constant
+        shortest, longest = int(known.min()), int(known.max())
         if shortest < 0 or longest > num_steps:
             raise ValueError(
                 f"lengths: got values from {shortest} to {longest}; expected 0 to {num_steps}, the"

@@ -467,7 +467,13 @@ class TestResuming:
         assert_same_run(run_dir, small_run)
 
     def test_best_epoch_before_the_interruption_is_kept(self, interrupted, call, rows_file, tmp_path):
-        worsening = ["--optimizer=sgd", "--learning-rate=20", "--warmup-epochs=39", "--schedule=constant"]
+        worsening = [
+            "--optimizer=sgd",
+            "--learning-rate=2",
+            "--warmup-epochs=39",
+            "--loss=huber",
+            "--schedule=constant",
+        ]
         flags = [*SMALL, "--epochs=40", f"--data={rows_file}", f"--run-dir={tmp_path / 'unbroken'}", *worsening]
         assert call("train", *flags).code == 0
         best_epoch = figures_of(tmp_path / "unbroken")["best_epoch"]

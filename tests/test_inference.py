@@ -3,6 +3,7 @@
 import math
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -150,8 +151,8 @@ class TestPredict:
 
     def test_module_predicts_as_the_trained_model_does(self, model):
         rows = Ragged.from_rows([[1.0, 3.0, 5.0]])
-        normalized = np.asarray(model.normalizer.normalize(rows.values), np.float32)
-        module_says = model.model.predict_last(normalized[None], np.array([3]))
+        normalized = jnp.asarray(model.normalizer.normalize(rows.values), jnp.float32)
+        module_says = model.model.predict_last(normalized[None], jnp.array([3]))
         np.testing.assert_allclose(
             model.normalizer.denormalize(np.asarray(module_says, np.float64)), model.predict(rows)[0], **TOLERANCE
         )

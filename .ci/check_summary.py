@@ -2,8 +2,9 @@
 
 import json
 import sys
+from pathlib import Path
 
-summary = json.load(open(sys.argv[1], encoding="utf-8"))
+summary = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
 test, seconds = summary["test"], summary["seconds"]
 checks = {
     f"test accuracy {test['accuracy']:.4f} is at least 0.99": test["accuracy"] >= 0.99,

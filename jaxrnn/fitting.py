@@ -37,6 +37,7 @@ class PreparedData(NamedTuple):
       training: Normalised buckets of whole batches, on the device.
       validation: Normalised buckets of (chunks, rows, length), on the device.
       num_rows: Real rows of each training bucket.
+      batch_size: The configuration's, or all training rows where they are fewer.
     """
 
     split: Split
@@ -44,6 +45,7 @@ class PreparedData(NamedTuple):
     training: tuple[Bucket, ...]
     validation: tuple[Bucket, ...]
     num_rows: tuple[int, ...]
+    batch_size: int
 
     @property
     def bucket_lengths(self) -> list[int]:
@@ -81,11 +83,11 @@ def prepare_data(config: Config, rows: Ragged) -> PreparedData:
     normalizer = Normalizer.fit(config.data.normalizer, training_rows, divisor=config.data.divisor)
 
     def buckets(part: Ragged, multiple_of: int) -> list[tuple[np.ndarray, Bucket]]:
-        normalized = Ragged.from_lengths(normalizer.normalize(part.values), part.lengths)
         lengths = choose_bucket_lengths(part.lengths, config.training.num_buckets)
-        return bucket_rows(normalized, lengths, multiple_of=multiple_of)
+        return bucket_rows(normalizer.normalize_rows(part), lengths, multiple_of=multiple_of)
 
-    training_buckets = buckets(training_rows, config.training.batch_size)
+    batch_size = min(config.training.batch_size, len(training_rows))
+    training_buckets = buckets(training_rows, batch_size)
     validation_rows = rows.take(split.validation)
     chunk = min(VALIDATION_CHUNK_ROWS, len(validation_rows))
     chunked = [
@@ -98,16 +100,18 @@ def prepare_data(config: Config, rows: Ragged) -> PreparedData:
         jax.device_put(tuple(bucket for _, bucket in training_buckets)),
         jax.device_put(tuple(chunked)),
         tuple(len(indices) for indices, _ in training_buckets),
+        batch_size,
     )
 
 
 def build_trainer(config: Config, data: PreparedData) -> training.Trainer:
     """Builds what does not change in training."""
-    steps_per_epoch = sum(-(-rows // config.training.batch_size) for rows in data.num_rows)
+    steps_per_epoch = sum(-(-rows // data.batch_size) for rows in data.num_rows)
     span = {"epochs": config.training.epochs, "steps_per_epoch": steps_per_epoch}
     return training.Trainer(
         config,
         data.normalizer,
+        data.batch_size,
         build_optimizer(config.optimizer, **span),
         learning_rate_schedule(config.optimizer, **span),
     )
@@ -222,8 +226,8 @@ def restore_state(trainer: training.Trainer, checkpointer: Checkpointer) -> trai
     """Restores the latest state of a run, or draws the initial one where none was saved."""
     steps = checkpointer.steps()
     if not steps:
-        return trainer.init(trainer.config.training.seed)
-    template = jax.eval_shape(lambda: trainer.init(trainer.config.training.seed))
+        return trainer.init(np.uint32(trainer.config.training.seed))
+    template = jax.eval_shape(lambda: trainer.init(np.uint32(trainer.config.training.seed)))
     return training.TrainState(**checkpointer.restore(steps[-1], template._asdict()))
 
 

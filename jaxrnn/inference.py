@@ -189,9 +189,7 @@ class TrainedModel:
             size = max(1, min(MAX_CHUNK_ROWS, MAX_CHUNK_VALUES // max(int(length), horizon)))
             for start in range(0, len(members), size):
                 indices = members[start : start + size]
-                part = rows.take(indices)
-                normalized = Ragged.from_lengths(self.normalizer.normalize(part.values), part.lengths)
-                values, lengths = pad_sequences(normalized, int(length))
+                values, lengths = pad_sequences(self.normalizer.normalize_rows(rows.take(indices)), int(length))
                 fill = int(_next_power_of_two(np.array([len(indices)]))[0]) - len(indices)
                 yield (
                     indices,

@@ -29,7 +29,7 @@ class NextValueModel(nnx.Module):
         self.rnn = rnn
         bound = 1 / math.sqrt(rnn.output_size)
 
-        def uniform(key: Array, shape: tuple[int, ...], dtype: jnp.dtype, *args: object) -> Array:
+        def uniform(key: Array, shape: tuple[int, ...], dtype: Any, *args: object) -> Array:
             del args
             return jax.random.uniform(key, shape, dtype, -bound, bound)
 

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import nnx
 from jax import lax
@@ -107,6 +108,7 @@ class Trainer:
 
     config: Config
     normalizer: Normalizer
+    batch_size: int
     optimizer: optax.GradientTransformation
     schedule: optax.Schedule
 
@@ -184,7 +186,7 @@ class Trainer:
         return lax.while_loop(more, run_one, (state, history))
 
     def _batches_per_epoch(self, num_rows: tuple[int, ...]) -> int:
-        return sum(-(-rows // self.config.training.batch_size) for rows in num_rows)
+        return sum(-(-rows // self.batch_size) for rows in num_rows)
 
     def _model(self, params: Any, other: Any, *, training: bool) -> NextValueModel:
         # copy: the variables belong to the trace that made them, and dropout counts its keys up in this one.
@@ -253,14 +255,14 @@ class Trainer:
         Drawn from the seed and the epoch alone, so a resumed run draws what the unbroken one draws.
         """
         settings = self.config.training
-        key = jax.random.fold_in(jax.random.key(settings.seed), epoch)
+        key = jax.random.fold_in(jax.random.key(np.uint32(settings.seed)), epoch)
         orders, schedule = [], []
         for number, (bucket, rows) in enumerate(zip(training, num_rows, strict=True)):
             order = jnp.arange(bucket.lengths.shape[0])
             if settings.shuffle:  # rows that only fill up the last batch stay there
                 drawn = jax.random.permutation(jax.random.fold_in(key, number), rows)
                 order = jnp.concatenate([drawn, order[rows:]])
-            orders.append(order.reshape(-1, settings.batch_size))
+            orders.append(order.reshape(-1, self.batch_size))
             num_batches = orders[-1].shape[0]
             schedule.append(jnp.stack([jnp.full(num_batches, number), jnp.arange(num_batches)]))
         joined = jnp.concatenate(schedule, axis=1)

@@ -11,6 +11,7 @@ from jaxrnn.data import batching
 from jaxrnn.data.batching import bucket_rows, choose_bucket_lengths, pad_sequences, unpad_sequences
 from jaxrnn.data.normalizer import Normalizer
 from jaxrnn.data.ragged import Ragged
+from jaxrnn.errors import DataError
 
 lengths_of_rows = st.lists(st.integers(1, 12), min_size=1, max_size=30)
 
@@ -104,3 +105,10 @@ def test_a_normaliser_knows_the_training_rows_alone():
 
 def test_constant_values_are_not_divided_by_zero():
     assert Normalizer.fit("standard", Ragged.from_rows([[5.0, 5.0]]), divisor=1.0) == Normalizer(5.0, 1.0)
+
+
+def test_values_that_float32_cannot_hold_once_normalised_are_refused():
+    rows = Ragged.from_rows([[1.0, 3e38]])
+    assert Normalizer(0.0, 2.0).normalize_rows(rows) == Ragged.from_rows([[0.5, 1.5e38]])
+    with pytest.raises(DataError, match=r"a value is 3e\+39 once normalised"):
+        Normalizer(0.0, 0.1).normalize_rows(rows)

@@ -187,8 +187,7 @@ def drawn(seed: int, *shape: int) -> jax.Array:
     return jnp.asarray(oracle.draw(seed, *shape))
 
 
-@pytest.mark.parametrize("reverse", [False, True])
-@pytest.mark.parametrize("projected", [False, True])
+@pytest.mark.parametrize(("reverse", "projected"), [(False, True), (True, False)])
 def test_the_engine_differentiates_an_equation_of_the_users_own(reverse: bool, projected: bool, x64: None) -> None:
     output = 2 if projected else HIDDEN
     weights = recurrence.RecurrentWeights(

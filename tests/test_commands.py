@@ -365,7 +365,6 @@ class TestOddData:
         assert "UTF-8" in " ".join(done.err.split())
         assert not (tmp_path / "run").exists()
 
-    @pytest.mark.xfail(reason="JAX takes the seed for an int32", strict=True)
     def test_largest_seed(self, call, rows_file, tmp_path):
         flags = [*SMALL, "--epochs=1", f"--data={rows_file}"]
         assert call("train", *flags, "--seed=4294967295", f"--run-dir={tmp_path / 'run'}").code == 0

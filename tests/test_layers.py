@@ -508,6 +508,7 @@ def test_second_derivatives_are_those_of_the_plain_loop(kind: str, mode: str, x6
     drawn = drawn_inputs(layer, batch=2, time=3)
     inputs, state, weights = drawn
     options = {"lengths": jnp.array([3, 2]), "resets": jnp.array([[0, 1, 0], [0, 0, 0]], bool)}
+    pieces = oracle.pieces_of(2, 3, **options)
     structure = jax.tree.structure(state)
     parameters = {name: jnp.asarray(value) for name, value in plain_parameters(layer).items()}
     direction = drawn_like((parameters, inputs, state), 50)
@@ -524,7 +525,7 @@ def test_second_derivatives_are_those_of_the_plain_loop(kind: str, mode: str, x6
     def plain_loss(arrays: Any) -> Any:
         parameters, inputs, state = arrays
         leaves = tuple(jax.tree.leaves(state))
-        outputs, final = oracle.reference(kind, parameters, inputs, leaves, oracle.pieces_of(2, 3, **options))
+        outputs, final = oracle.reference(kind, parameters, inputs, leaves, pieces)
         results = outputs, jax.tree.unflatten(structure, final)
         return oracle.weigh(jax.tree.map(jnp.square, results), weights)
 
@@ -720,12 +721,12 @@ def test_wrong_arguments_are_refused(arguments: dict, error: type[Exception], me
 def test_constant_lengths_are_taken_and_checked_inside_jit() -> None:
     layer = build("gru", dtype=jnp.float32)
     inputs, state, _ = drawn_inputs(layer)
-    lengths = jnp.asarray(LENGTHS)
+    lengths, too_long = jnp.asarray(LENGTHS), jnp.asarray(LENGTHS + 1)
     outputs, _ = jax.jit(lambda x: layer(x, state, lengths=lengths))(inputs)
     expected, _ = jax.jit(lambda x, n: layer(x, state, lengths=n))(inputs, lengths)
     np.testing.assert_allclose(outputs, expected, rtol=1e-6)
     with pytest.raises(ValueError, match="lengths: got values from 1 to 7; expected 0 to 6"):
-        jax.jit(lambda x: layer(x, state, lengths=lengths + 1))(inputs)
+        jax.jit(lambda x: layer(x, state, lengths=too_long))(inputs)
 
 
 def test_wrong_steps_are_refused(unchecked: None) -> None:

@@ -298,3 +298,9 @@ def test_target_every_reaches_a_good_next_value_after_two_values():
     fit = fitting.Fit(trainer, data, state, RunDirectory("unused"), {})
     predicted = fit.best_model().predict(Ragged.from_rows([[1.0, 4.0], [5.0, 3.0], [-2.0, -6.0]]))[:, 0]
     np.testing.assert_allclose(predicted, [7.0, 1.0, -10.0], atol=1.0)
+
+
+def test_a_batch_larger_than_the_data_is_all_of_it():
+    config = config_of(batch_size=100_000)
+    _, data, _ = start(config)
+    assert data.training[0].lengths.shape == (len(data.split.training),)

@@ -7,6 +7,9 @@ from typing import Any, Literal
 import numpy as np
 
 from jaxrnn.data.ragged import Ragged
+from jaxrnn.errors import DataError
+
+FLOAT32_MAX = float(np.finfo(np.float32).max)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,6 +43,21 @@ class Normalizer:
 
     def normalize(self, values: Any) -> Any:
         return (values - self.offset) / self.scale
+
+    def normalize_rows(self, rows: Ragged) -> Ragged:
+        """Normalises every value of ragged rows.
+
+        Raises:
+          DataError: A normalised value is beyond float32, in which the network computes.
+        """
+        normalized = self.normalize(rows.values)
+        largest = float(np.abs(normalized).max(initial=0.0))
+        if not largest <= FLOAT32_MAX:
+            raise DataError(
+                f"a value is {largest:.3g} once normalised by (x - {self.offset:g}) / {self.scale:g}; expected at most"
+                f" {FLOAT32_MAX:.3g}, what float32 holds; use another --normalizer or --divisor, or smaller units"
+            )
+        return Ragged.from_lengths(normalized, rows.lengths)
 
     def denormalize(self, values: Any) -> Any:
         return values * self.scale + self.offset

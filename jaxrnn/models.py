@@ -11,7 +11,8 @@ from jax import lax
 from jaxrnn import recurrence
 from jaxrnn._typing import Array, Float, Int
 from jaxrnn.config import ModelConfig
-from jaxrnn.layers import GRU, LSTM, RNN, AbstractRecurrentLayer
+from jaxrnn.layers import GRU, LSTM, RNN
+from jaxrnn.recurrent_layer import AbstractRecurrentLayer
 
 
 class NextValueModel(nnx.Module):

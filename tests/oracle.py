@@ -60,6 +60,11 @@ CELLS: dict[str, Callable[..., tuple]] = {
 }
 
 
+@jax.jit
+def _at(array: Any, *position: Any) -> Any:
+    return array[position]  # compiled once for all positions, where `array[0, 1]` is compiled for each
+
+
 def reference(
     kind: str,
     parameters: Mapping[str, Any],
@@ -85,9 +90,10 @@ def reference(
       Outputs (batch, time, num_directions * output) and the final state.
     """
     batch, time, _ = inputs.shape
-    features = {(b, t): inputs[b, t] for b in range(batch) for piece in pieces[b] for t in piece}
+    features = {(b, t): _at(inputs, b, t) for b in range(batch) for piece in pieces[b] for t in piece}
     starts = [
-        [[leaf[index, b] for leaf in initial_state] for b in range(batch)] for index in range(len(initial_state[0]))
+        [[_at(leaf, index, b) for leaf in initial_state] for b in range(batch)]
+        for index in range(len(initial_state[0]))
     ]
     finals = []
     for layer in range(num_layers):

@@ -22,6 +22,7 @@ inference
 training optimizers
 interop.torch interop.weight_files models
 layers
+recurrent_layer
 cells
 recurrence
 command_line data.loading data.ball
@@ -217,12 +218,7 @@ class TestPublicNames:
         assert f'version = "{jaxrnn.__version__}"' in text
 
 
-TOO_LONG = pytest.mark.xfail(reason="to be split", strict=True)
-
-
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=TOO_LONG) if name == "layers" else name for name in sorted(MODULES)]
-)
+@pytest.mark.parametrize("name", sorted(MODULES))
 def test_no_file_is_too_long(name):
     num_lines = len(MODULES[name].read_text(encoding="utf-8").splitlines())
     assert num_lines <= MAX_LINES, f"{MODULES[name]} has {num_lines} lines: it is two files"

@@ -4,18 +4,19 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from jaxrnn.cells import GRUCell, LSTMCell, LSTMState, RNNCell
+    from jaxrnn.cells import Equation, GRUCell, LSTMCell, LSTMState, RNNCell
     from jaxrnn.data.batching import pad_sequences, unpad_sequences
     from jaxrnn.data.ragged import Ragged
     from jaxrnn.data.reader import read_sequences
     from jaxrnn.inference import TrainedModel
     from jaxrnn.interop.torch import load_torch_state_dict, to_torch_state_dict
-    from jaxrnn.layers import GRU, LSTM, RNN
+    from jaxrnn.layers import GRU, LSTM, RNN, RecurrentLayer
 
 __version__ = "0.1.0"
 
 # Imported when first asked for: a command's --help must not wait for JAX.
 _HOMES = {
+    "Equation": "cells",
     "GRU": "layers",
     "GRUCell": "cells",
     "LSTM": "layers",
@@ -24,6 +25,7 @@ _HOMES = {
     "RNN": "layers",
     "RNNCell": "cells",
     "Ragged": "data.ragged",
+    "RecurrentLayer": "layers",
     "TrainedModel": "inference",
     "load_torch_state_dict": "interop.torch",
     "pad_sequences": "data.batching",
@@ -36,11 +38,13 @@ __all__ = [
     "GRU",
     "LSTM",
     "RNN",
+    "Equation",
     "GRUCell",
     "LSTMCell",
     "LSTMState",
     "RNNCell",
     "Ragged",
+    "RecurrentLayer",
     "TrainedModel",
     "load_torch_state_dict",
     "pad_sequences",

@@ -27,20 +27,29 @@ class LSTMState(NamedTuple):
     c: Array
 
 
+def no_extra_parameters(hidden_size: int) -> dict[str, Array]:
+    """What `Equation.extra_parameters` is by default."""
+    del hidden_size
+    return {}
+
+
 @dataclasses.dataclass(frozen=True)
 class Equation:
-    """What makes a cell: how its gates become its next state.
+    """What makes a cell: how its gates become its next state. Write one, and `RecurrentLayer` runs it.
 
     Attributes:
       num_gates: G; the weight matrices have G * hidden rows.
       pointwise: ``pointwise(state, input_gates, hidden_gates) -> state``.
       state_sizes: ``state_sizes(hidden, output)`` gives the size of every array of the state, in the
         state's own structure; the hidden vector comes first and has size `output`.
+      extra_parameters: ``extra_parameters(hidden)`` gives the initial values of parameters of its own, by name;
+        `pointwise` gets them after the hidden gates, in this order. None by default.
     """
 
     num_gates: int
     pointwise: Callable[..., State]
     state_sizes: Callable[[int, int], Any]
+    extra_parameters: Callable[[int], dict[str, Array]] = no_extra_parameters
 
     def zero_state(self, hidden_size: int, output_size: int, *, leading: tuple[int, ...], dtype: Any) -> State:
         """Returns a state of zeros with arrays of shape ``leading + (size,)``."""

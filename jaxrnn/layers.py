@@ -118,3 +118,41 @@ class GRU(AbstractRecurrentLayer):
             param_dtype=param_dtype,
             rngs=rngs,
         )
+
+
+class RecurrentLayer(AbstractRecurrentLayer):
+    """Layers of a cell of your own: give its equation. See `AbstractRecurrentLayer`.
+
+    The engine differentiates the equation as it does those of this module; docs/own-cells.md shows how.
+
+    Args as `RNN`, without a nonlinearity, and with:
+      equation: How gates become the next state.
+      proj_size: Where positive, the hidden vector is projected to this size by ``weight_hr_l{k}``.
+    """
+
+    def __init__(
+        self,
+        equation: cells.Equation,
+        input_size: int,
+        hidden_size: int,
+        *,
+        num_layers: int = 1,
+        bias: bool = True,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        proj_size: int = 0,
+        param_dtype: Any = jnp.float32,
+        rngs: nnx.Rngs,
+    ):
+        super().__init__(
+            equation,
+            input_size,
+            hidden_size,
+            num_layers=num_layers,
+            bias=bias,
+            dropout=dropout,
+            bidirectional=bidirectional,
+            proj_size=proj_size,
+            param_dtype=param_dtype,
+            rngs=rngs,
+        )

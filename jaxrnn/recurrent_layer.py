@@ -1,6 +1,7 @@
 """What RNN, LSTM and GRU layers share: stacking, directions, dropout, and everything about variable length."""
 
 import warnings
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -80,6 +81,8 @@ class AbstractRecurrentLayer(nnx.Module):
                 for name, shape in shapes.items():
                     parameter = cells.create_parameter(shape, hidden_size, rngs=rngs, dtype=param_dtype)
                     setattr(self, f"{name}_l{layer}{suffix}", parameter)
+                for name, value in equation.extra_parameters(hidden_size).items():
+                    setattr(self, f"{name}_l{layer}{suffix}", nnx.Param(value.astype(param_dtype)))
 
     @property
     def num_directions(self) -> int:
@@ -139,19 +142,50 @@ class AbstractRecurrentLayer(nnx.Module):
             lists in place of arrays; a state of the wrong structure.
           ValueError: Sizes that do not fit; lengths outside 0..time.
         """
+        outputs, final_state, _ = self._run(
+            recurrence.hidden_of, inputs, initial_state, lengths, mask, segment_ids, resets
+        )
+        return outputs, final_state
+
+    def all_states(
+        self,
+        inputs: Float[Array, "*batch time input"],
+        initial_state: State | None = None,
+        *,
+        lengths: Int[Array, "*batch"] | None = None,
+        mask: Bool[Array, "*batch time"] | None = None,
+        segment_ids: Int[Array, "*batch time"] | None = None,
+        resets: Bool[Array, "*batch time"] | None = None,
+    ) -> State:
+        """Returns the state after every step of every layer and direction, an LSTM's c_t included.
+
+        Args and errors are those of a call.
+
+        Returns:
+          Arrays of (num_layers * num_directions, batch, time, size), without batch for a single row;
+          exactly 0 at padding.
+        """
+        _, _, states = self._run(_whole_state, inputs, initial_state, lengths, mask, segment_ids, resets)
+        return states
+
+    def _run(
+        self,
+        collect: Callable[[State], Any],
+        inputs: Array,
+        initial_state: State | None,
+        lengths: Array | None,
+        mask: Array | None,
+        segment_ids: Array | None,
+        resets: Array | None,
+    ) -> tuple[Array, State, Any]:
+        """Returns the outputs, the final state, and what `collect` takes from every state."""
         self._check_inputs(inputs)
         if inputs.ndim == 2:
-            rows = [None if x is None else x[None] for x in (mask, segment_ids, resets)]
+            length = None if lengths is None else jnp.reshape(lengths, (1,))
+            variable = [length, *(None if x is None else x[None] for x in (mask, segment_ids, resets))]
             state = None if initial_state is None else jax.tree.map(lambda leaf: leaf[:, None], initial_state)
-            outputs, final_state = self(
-                inputs[None],
-                state,
-                lengths=None if lengths is None else jnp.reshape(lengths, (1,)),
-                mask=rows[0],
-                segment_ids=rows[1],
-                resets=rows[2],
-            )
-            return outputs[0], jax.tree.map(lambda leaf: leaf[:, 0], final_state)
+            outputs, final_state, collected = self._run(collect, inputs[None], state, *variable)
+            return outputs[0], *jax.tree.map(lambda leaf: leaf[:, 0], (final_state, collected))
 
         batch, num_steps, _ = inputs.shape
         state = self._checked_state(initial_state, (batch,))
@@ -162,25 +196,22 @@ class AbstractRecurrentLayer(nnx.Module):
         features = jnp.swapaxes(inputs, 0, 1)
         if steps.valid is not None:
             features = jnp.where(steps.valid[:, :, None], features, 0)
-        final_states = []
+        final_states, collected_states = [], []
         for layer in range(self.num_layers):
             directions = []
             for direction in range(self.num_directions):
                 index = layer * self.num_directions + direction
-                outputs, final_state = self._run_direction(
-                    features,
-                    jax.tree.map(lambda leaf, i=index: leaf[i], state),
-                    steps,
-                    layer,
-                    direction,
-                )
-                directions.append(outputs)
+                start = jax.tree.map(lambda leaf, i=index: leaf[i], state)
+                collected, final_state = self._run_direction(collect, features, start, steps, layer, direction)
+                directions.append(recurrence.hidden_of(collected))
                 final_states.append(final_state)
+                collected_states.append(collected)
             features = directions[0] if len(directions) == 1 else jnp.concatenate(directions, axis=-1)
             if layer < self.num_layers - 1:
                 features = self.dropout(features)
-        stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *final_states)
-        return jnp.swapaxes(features, 0, 1), stacked
+        outputs = jnp.swapaxes(features, 0, 1)
+        all_collected = jax.tree.map(lambda *leaves: jnp.swapaxes(jnp.stack(leaves), 1, 2), *collected_states)
+        return outputs, jax.tree.map(lambda *leaves: jnp.stack(leaves), *final_states), all_collected
 
     def step(
         self, inputs: Float[Array, "*batch input"], state: State | None = None
@@ -212,12 +243,13 @@ class AbstractRecurrentLayer(nnx.Module):
 
     def _run_direction(
         self,
+        collect: Callable[[State], Any],
         features: Float[Array, "time batch features"],
         state: State,
         steps: recurrence.Steps,
         layer: int,
         direction: int,
-    ) -> tuple[Array, State]:
+    ) -> tuple[Any, State]:
         parameters = self.cell_parameters(layer, direction)
         input_gates = recurrence.linear(features, parameters.weight_ih, parameters.bias_ih)
         return recurrence.recur(
@@ -227,8 +259,15 @@ class AbstractRecurrentLayer(nnx.Module):
             jax.tree.map(lambda leaf: leaf.astype(input_gates.dtype), state),
             valid=steps.valid,
             reset=steps.reset_backward if direction else steps.reset_forward,
+            extras=self._extras(layer, direction),
             reverse=bool(direction),
+            collect=collect,
         )
+
+    def _extras(self, layer: int, direction: int) -> tuple[Array, ...]:
+        """The equation's own parameters, in its order."""
+        ending = f"_l{layer}{_DIRECTION_SUFFIXES[direction]}"
+        return tuple(getattr(self, name + ending).get_value() for name in self.equation.extra_parameters(1))
 
     def _check_inputs(self, inputs: Array) -> None:
         _check_is_array("inputs", inputs)
@@ -251,6 +290,10 @@ class AbstractRecurrentLayer(nnx.Module):
         sizes = self.equation.state_sizes(self.hidden_size, self.output_size)
         cells.check_state(state, sizes, (self.num_layers * self.num_directions, *batch_shape))
         return state
+
+
+def _whole_state(state: State) -> State:
+    return state
 
 
 def _valid_steps(batch: int, num_steps: int, lengths: Any, mask: Any) -> Mask | None:

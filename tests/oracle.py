@@ -216,6 +216,7 @@ def _outcome(graphdef: Any, parameters: Any, inputs: Any, state: Any, options: A
 def outcome(layer: nnx.Module, inputs: Any, state: Any, weights: Any, **options: Any) -> dict[str, np.ndarray]:
     """Outputs, final states and all gradients of a layer, by name; compiled once for each kind of layer and shapes."""
     graphdef, parameters = nnx.split(layer)
+    options = {name: jnp.asarray(value) for name, value in options.items()}
     return by_name(*_outcome(graphdef, parameters, inputs, state, options, weights))
 
 

@@ -37,6 +37,9 @@ EVERYDAY = [
 every_kind = pytest.mark.parametrize("kind", oracle.KINDS)
 # For what the engine and the stacking do, whatever the equation: one gate, a projection and two arrays, several gates.
 some_kinds = pytest.mark.parametrize("kind", ["rnn_tanh", "lstm_proj", "gru"])
+one_kind_and_slow_ones = pytest.mark.parametrize(
+    "kind", ["lstm_proj", pytest.param("rnn_tanh", marks=pytest.mark.slow), pytest.param("gru", marks=pytest.mark.slow)]
+)
 
 
 def build(kind: str, *, sizes: tuple[int, int] = (INPUT, HIDDEN), dtype: Any = jnp.float64, **options: Any) -> Any:
@@ -134,7 +137,7 @@ def test_every_configuration_computes_the_plain_loop(kind: str, num_layers: int,
             check_configuration(kind, num_layers, *choices)
 
 
-@some_kinds
+@one_kind_and_slow_ones
 def test_wide_layers_over_many_steps_compute_the_plain_loop(kind: str, x64: None) -> None:
     # Past the sizes up to which the engine unrolls its loop and multiplies without a matmul call; one feature is
     # the size at which the input's linear map is an outer product.
@@ -303,7 +306,7 @@ def test_options_left_out_mean_every_step_and_one_sequence(x64: None) -> None:
         oracle.assert_close(alone, oracle.outcome(layer, inputs, state, weights, **NEUTRAL | {name: value}))
 
 
-@some_kinds
+@one_kind_and_slow_ones
 def test_more_padding_changes_nothing(kind: str, x64: None) -> None:
     layer = build(kind, bidirectional=True)
     inputs, state, weights = drawn_inputs(layer)
@@ -412,7 +415,7 @@ def test_padding_anywhere_equals_padding_at_the_end(kind: str, mask: np.ndarray,
 # Ways to call a layer.
 
 
-@pytest.mark.parametrize("kind", ["lstm_proj", "gru"])
+@one_kind_and_slow_ones
 def test_a_single_row_needs_no_batch(kind: str, x64: None) -> None:
     layer = contract_layer(kind)
     inputs, state, weights = drawn_inputs(layer)
@@ -475,7 +478,7 @@ def test_the_state_carries_a_sequence_on_from_any_step(kind: str, x64: None) -> 
         oracle.assert_close(found, {name: whole[name] for name in found})
 
 
-@pytest.mark.parametrize("kind", ["lstm_proj", "gru"])
+@one_kind_and_slow_ones
 def test_vmap_runs_an_ensemble(kind: str, x64: None) -> None:
     layers = [build(kind, bidirectional=True) for _ in range(3)]
     for seed, layer in enumerate(layers):
@@ -501,7 +504,7 @@ def test_vmap_runs_an_ensemble(kind: str, x64: None) -> None:
         oracle.assert_close(found, oracle.outcome(layer, inputs, state, weights, lengths=lengths[member]))
 
 
-@pytest.mark.parametrize("kind", ["lstm_proj", "gru"])
+@one_kind_and_slow_ones
 @pytest.mark.parametrize("mode", ["reverse over reverse", "forward over reverse"])
 def test_second_derivatives_are_those_of_the_plain_loop(kind: str, mode: str, x64: None) -> None:
     layer = build(kind)

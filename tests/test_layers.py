@@ -131,10 +131,13 @@ def test_layers_compute_the_plain_loop(
 @every_kind
 @pytest.mark.parametrize("num_layers", [1, 2])
 def test_every_configuration_computes_the_plain_loop(kind: str, num_layers: int, x64: None) -> None:
-    # Compiled, each would take a second; the same operations are run one after another instead.
-    with jax.disable_jit():
-        for choices in itertools.product([True, False], repeat=4):
-            check_configuration(kind, num_layers, *choices)
+    # Full lengths stand for none and zeros for no state, so that each layer compiles once: what is left out means
+    # these, as tests below show.
+    for bias, bidirectional in itertools.product([True, False], repeat=2):
+        layer = build(kind, num_layers=num_layers, bias=bias, bidirectional=bidirectional)
+        inputs, state, weights = drawn_inputs(layer)
+        for lengths, start in itertools.product([LENGTHS, np.full(BATCH, TIME)], [state, layer.initial_state(BATCH)]):
+            check_against_loop(kind, layer, inputs, start, weights, lengths=lengths)
 
 
 @one_kind_and_slow_ones
@@ -301,6 +304,9 @@ def test_options_left_out_mean_every_step_and_one_sequence(x64: None) -> None:
     inputs, state, weights = drawn_inputs(layer)
     full = oracle.outcome(layer, inputs, state, weights, **NEUTRAL)
     oracle.assert_close(oracle.outcome(layer, inputs, state, weights), full)
+    from_zeros = oracle.outcome(layer, inputs, layer.initial_state(BATCH), weights, **NEUTRAL)
+    del from_zeros["d initial h"]
+    oracle.assert_close(oracle.outcome(layer, inputs, None, weights, **NEUTRAL), from_zeros)
     for name, value in PATTERNS["everything"].items():
         alone = oracle.outcome(layer, inputs, state, weights, **{name: value})
         oracle.assert_close(alone, oracle.outcome(layer, inputs, state, weights, **NEUTRAL | {name: value}))

@@ -12,6 +12,12 @@ TRAINING_COLOR, VALIDATION_COLOR, ACCENT_COLOR = "#1f77b4", "#d95f02", "#444444"
 LOWEST_ACCURACY_SHOWN = 0.0
 
 
+def preload() -> None:
+    """Imports matplotlib, which takes half a second, for a thread that has the time."""
+    import matplotlib.backends.backend_agg
+    import matplotlib.figure  # noqa: F401
+
+
 def _figure(num_columns: int) -> tuple[Any, Any]:
     from matplotlib.figure import Figure
 

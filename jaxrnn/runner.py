@@ -2,6 +2,7 @@
 
 import json
 import shlex
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -62,6 +63,7 @@ def train(config: Config, run_dir: RunDirectory, *, resume: bool, begin: float) 
             _print_banner(config, rows, data, state.params, run_dir)
             if resume:
                 say(f"going on after epoch {int(state.epoch)}")
+            threading.Thread(target=plots.preload, daemon=True).start()  # while the device computes
             compiled_before = compilations.seconds
             fit.run(checkpointer)
             compiling = compilations.seconds - compiled_before

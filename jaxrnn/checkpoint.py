@@ -12,7 +12,6 @@ import os
 import shutil
 import warnings
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import jax
@@ -78,12 +77,7 @@ class Checkpointer:
     def __enter__(self) -> "Checkpointer":
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         self.close()
 
     def close(self) -> None:

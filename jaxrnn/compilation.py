@@ -1,7 +1,5 @@
 """Counts what XLA compiles, and how long it takes."""
 
-from types import TracebackType
-
 import jax
 
 _COMPILE_EVENT = "/jax/core/compile/backend_compile_duration"
@@ -30,12 +28,7 @@ class CompilationCounter:
         self._active = True
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         self._active = False
 
     def _listen(self, event: str, duration_secs: float, **details: str | int) -> None:

@@ -5,7 +5,6 @@ import sys
 import time
 import unicodedata
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from jaxrnn.config import FIGURE_NAMES
@@ -118,12 +117,7 @@ class Progress:
     def __enter__(self) -> "Progress":
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         if self._bar is not None:
             self._bar.stop()
 

@@ -3,7 +3,7 @@
 import os
 import signal
 import threading
-from types import FrameType, TracebackType
+from types import FrameType
 
 from jaxrnn.errors import EXIT_SIGNAL_BASE, InterruptedRun
 
@@ -19,12 +19,7 @@ class _Handlers:
             self._previous = {number: signal.signal(number, self._handle) for number in HANDLED}
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
 

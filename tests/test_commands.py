@@ -212,6 +212,7 @@ class TestTrain:
         assert call("train", *SMALL, f"--data={rows_file}", f"--run-dir={tmp_path / 'file'}").code == 2
         assert (tmp_path / "file").read_text() == "mine"
 
+    @pytest.mark.slow
     def test_second_run_without_a_name_gets_another_directory(self, call, rows_file, tmp_path, monkeypatch):
         monkeypatch.chdir(tmp_path)
         flags = [*SMALL, "--epochs=1", f"--data={rows_file}"]
@@ -244,6 +245,7 @@ class TestTrain:
         assert "gaps.csv: skipped 3 blank lines" in done.err
         assert "120 rows" in done.err
 
+    @pytest.mark.slow
     def test_identical_rows_across_the_split_are_warned_of(self, call, tmp_path):
         (tmp_path / "twice.csv").write_text("".join(f"{i},{i + 1},{i + 2}\n" for i in range(40)) * 2)
         flags = [*SMALL, "--epochs=1", f"--data={tmp_path / 'twice.csv'}"]
@@ -345,6 +347,7 @@ class TestOddData:
         assert "got 2 rows" in done.err
         assert "--split-fractions" in done.err
 
+    @pytest.mark.slow
     def test_odd_names(self, call, rows_file, tmp_path):
         odd = tmp_path / "a b\nc 'é' \x7f\t\u202e"
         odd.mkdir()
@@ -365,6 +368,7 @@ class TestOddData:
         assert "UTF-8" in " ".join(done.err.split())
         assert not (tmp_path / "run").exists()
 
+    @pytest.mark.slow
     def test_largest_seed(self, call, rows_file, tmp_path):
         flags = [*SMALL, "--epochs=1", f"--data={rows_file}"]
         assert call("train", *flags, "--seed=4294967295", f"--run-dir={tmp_path / 'run'}").code == 0
@@ -407,6 +411,7 @@ class TestDiverging:
             model = TrainedModel.load(run_dir / which)
             assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(model.params))
 
+    @pytest.mark.slow
     def test_resuming_finds_the_same_end(self, diverged, call):
         _, err, run_dir = diverged
         before = (run_dir / "metrics.jsonl").read_bytes()
@@ -465,6 +470,7 @@ class TestResuming:
         assert f"going on after epoch {reached}" in finished.err
         assert_same_run(run_dir, small_run)
 
+    @pytest.mark.slow
     def test_best_epoch_before_the_interruption_is_kept(self, interrupted, call, rows_file, tmp_path):
         worsening = [
             "--optimizer=sgd",
@@ -481,6 +487,7 @@ class TestResuming:
         assert call("train", *resume).code == 0
         assert_same_run(run_dir, tmp_path / "unbroken")
 
+    @pytest.mark.slow
     def test_interrupted_twice_and_a_line_cut_off(self, interrupted, call, small_run):
         run_dir, resume, _ = interrupted(signal.SIGINT, after=1)
         with (run_dir / "metrics.jsonl").open("a") as file:
@@ -786,6 +793,7 @@ class TestPredict:
         assert done.returncode == 2
         assert "Traceback" not in done.stderr
 
+    @pytest.mark.slow
     def test_output_into_a_closed_pipe_or_a_full_disk(self, small_run, tmp_path):
         (tmp_path / "rows.csv").write_text("1,2,3\n" * 50_000)
         base = f"{shlex.quote(sys.executable)} -m jaxrnn.predict --checkpoint={shlex.quote(str(small_run))} "

@@ -119,7 +119,7 @@ def check_configuration(
 @pytest.mark.parametrize(
     ("kind", "num_layers", "bias", "bidirectional", "padded", "with_state"),
     [(kind, *choices) for kind in ("rnn_tanh", "lstm_proj", "gru") for choices in EVERYDAY]
-    + [(kind, *choices) for kind in ("rnn_relu", "lstm") for choices in EVERYDAY[:1]],
+    + [pytest.param(k, *choices, marks=pytest.mark.slow) for k in ("rnn_relu", "lstm") for choices in EVERYDAY[:1]],
 )
 def test_layers_compute_the_plain_loop(
     kind: str, num_layers: int, bias: bool, bidirectional: bool, padded: bool, with_state: bool, x64: None
@@ -140,6 +140,7 @@ def test_every_configuration_computes_the_plain_loop(kind: str, num_layers: int,
             check_against_loop(kind, layer, inputs, start, weights, lengths=lengths)
 
 
+@pytest.mark.slow
 @one_kind_and_slow_ones
 def test_wide_layers_over_many_steps_compute_the_plain_loop(kind: str, x64: None) -> None:
     # Past the sizes up to which the engine unrolls its loop and multiplies without a matmul call; one feature is
@@ -150,6 +151,7 @@ def test_wide_layers_over_many_steps_compute_the_plain_loop(kind: str, x64: None
     check_against_loop(kind, layer, inputs, state, weights, lengths=np.array([time, time - 5]))
 
 
+@pytest.mark.slow
 @some_kinds
 def test_float32_follows_the_plain_loop_in_float64(kind: str) -> None:
     layer = build(kind, bidirectional=True, dtype=jnp.float32)
@@ -271,6 +273,7 @@ def test_every_pattern_of_steps_equals_its_sequences_on_their_own(kind: str, pat
     oracle.assert_close(found, run_separately(kind, inputs, state, weights, pieces))
 
 
+@pytest.mark.slow
 @some_kinds
 @every_pattern
 def test_every_pattern_of_steps_computes_the_plain_loop(kind: str, pattern: str, x64: None) -> None:
@@ -299,6 +302,7 @@ def test_length_0_returns_the_initial_state(kind: str, x64: None) -> None:
     assert not [name for name in zeros if found[name].any()]
 
 
+@pytest.mark.slow
 def test_options_left_out_mean_every_step_and_one_sequence(x64: None) -> None:
     layer = build("gru", bidirectional=True)
     inputs, state, weights = drawn_inputs(layer)
@@ -369,6 +373,7 @@ any_options = st.fixed_dictionaries(
 )
 
 
+@pytest.mark.slow
 @some_kinds
 @examples
 @given(options=any_options)
@@ -403,6 +408,7 @@ def test_the_order_of_rows_changes_nothing(
     oracle.assert_close(shuffled, found)
 
 
+@pytest.mark.slow
 @some_kinds
 @examples
 @given(mask=booleans)
@@ -510,6 +516,7 @@ def test_vmap_runs_an_ensemble(kind: str, x64: None) -> None:
         oracle.assert_close(found, oracle.outcome(layer, inputs, state, weights, lengths=lengths[member]))
 
 
+@pytest.mark.slow
 @one_kind_and_slow_ones
 @pytest.mark.parametrize("mode", ["reverse over reverse", "forward over reverse"])
 def test_second_derivatives_are_those_of_the_plain_loop(kind: str, mode: str, x64: None) -> None:
@@ -552,6 +559,7 @@ def test_second_derivatives_are_those_of_the_plain_loop(kind: str, mode: str, x6
 # Types and sizes at the edges.
 
 
+@pytest.mark.slow
 def test_bfloat16_runs_and_stays_near_float32() -> None:
     for parameters_type in (jnp.float32, jnp.bfloat16):
         exact_layer = build("lstm_proj", bidirectional=True, dtype=jnp.float32)

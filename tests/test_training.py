@@ -122,7 +122,7 @@ def python_loop(config: Config, rows: Ragged):
     "changes",
     [
         {"monitor": "loss", "patience": 3, "learning_rate": 0.3},
-        {"monitor": "accuracy", "patience": 2, "learning_rate": 0.3},
+        pytest.param({"monitor": "accuracy", "patience": 2, "learning_rate": 0.3}, marks=pytest.mark.slow),
         {"monitor": "loss", "optimizer": "adam", "epochs": 10},
     ],
     ids=["early-stop-on-loss", "early-stop-on-accuracy", "all-epochs"],
@@ -274,10 +274,11 @@ def test_target_every_learns_from_every_step():
     model = trainer._model(state.params, state.other, training=False)
     batch = jax.tree.map(lambda array: array[:5], data.training[0])
     predicted, (total, weight) = training.loss_and_last(model, batch, config)
+    predict = jax.jit(model.predict_last)
     expected, count, last = 0.0, 0, []
     for row, length in zip(np.asarray(batch.values), np.asarray(batch.lengths), strict=True):
         for end in range(1, length):
-            values = [model.predict_last(jnp.asarray(row[None]), jnp.array([end]))[0]]
+            values = [predict(row[None], np.array([end]))[0]]
             expected += (float(values[-1]) - row[end]) ** 2
             count += 1
         last.append(values[-1])
@@ -286,6 +287,7 @@ def test_target_every_learns_from_every_step():
     np.testing.assert_allclose(predicted, np.array(last), rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_target_every_reaches_a_good_next_value_after_two_values():
     config = config_of(
         target="every", cell="lstm", hidden_size=16, optimizer="adam", learning_rate=0.02, schedule="cosine", epochs=60

@@ -21,7 +21,6 @@ from jaxrnn.errors import UserError
 
 FORMAT_VERSION = 1
 MANIFEST_NAME = "manifest.sha256.json"
-_HASH_BLOCK_BYTES = 2**20
 
 
 class CheckpointError(UserError):
@@ -208,11 +207,8 @@ def _as_stored_type(array: Any, leaf: Any) -> Any:
 
 
 def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
     with path.open("rb") as file:
-        while block := file.read(_HASH_BLOCK_BYTES):
-            digest.update(block)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _files(directory: Path) -> list[Path]:

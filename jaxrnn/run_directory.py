@@ -14,7 +14,6 @@ from jaxrnn.config import Config, to_toml
 from jaxrnn.errors import UserError
 
 RUNS_DIR = Path("runs")
-_HASH_BLOCK_BYTES = 2**20
 _PACKAGES = ("jaxrnn", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "pyarrow")
 
 
@@ -146,11 +145,8 @@ def write_atomically(path: Path, text: str) -> None:
 
 def hash_file(path: str | Path) -> str:
     """Returns the SHA-256 of a file, in hexadecimal."""
-    digest = hashlib.sha256()
     with Path(path).open("rb") as file:
-        while block := file.read(_HASH_BLOCK_BYTES):
-            digest.update(block)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def versions() -> dict[str, str]:

@@ -18,13 +18,15 @@ import numpy as np
 from jax import Array
 from jaxtyping import Bool, Float, Int, PyTree
 
-State = PyTree[Float[Array, "..."]]
+ArrayLike = Array | np.ndarray  # what public calls take
+State = PyTree[Float[ArrayLike, "..."]]
 Mask = Bool[Array, "batch time"]
 TimeMajorMask = Bool[Array, "time batch"]
 StateDict = Mapping[str, np.ndarray]
 
 __all__ = [
     "Array",
+    "ArrayLike",
     "Bool",
     "Float",
     "Int",

@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from jaxrnn import recurrence
-from jaxrnn._typing import Array, Float, State
+from jaxrnn import checks, recurrence
+from jaxrnn._typing import Array, ArrayLike, Float, State
 
 Nonlinearity = Literal["tanh", "relu"]
 
@@ -114,19 +114,6 @@ def rnn_equation(nonlinearity: Nonlinearity) -> Equation:
     return RNN_TANH if nonlinearity == "tanh" else RNN_RELU
 
 
-def check_size(name: str, value: int, *, minimum: int = 1) -> None:
-    """Raises unless `value` is an integer of at least `minimum`.
-
-    Raises:
-      TypeError: It is not an integer.
-      ValueError: It is too small.
-    """
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{name}: got {value!r} ({type(value).__name__}); expected an integer")
-    if value < minimum:
-        raise ValueError(f"{name}: got {value}; expected at least {minimum}")
-
-
 def parameter_shapes(
     equation: Equation, input_size: int, hidden_size: int, *, proj_size: int = 0, bias: bool = True
 ) -> dict[str, tuple[int, ...]]:
@@ -171,8 +158,10 @@ class AbstractCell(nnx.Module):
         param_dtype: Any,
         rngs: nnx.Rngs,
     ):
-        check_size("input_size", input_size)
-        check_size("hidden_size", hidden_size)
+        checks.check_size("input_size", input_size)
+        checks.check_size("hidden_size", hidden_size)
+        checks.check_flag("bias", bias)
+        checks.check_param_dtype(param_dtype)
         self.equation = equation
         self.input_size = input_size
         self.hidden_size = hidden_size
@@ -186,7 +175,7 @@ class AbstractCell(nnx.Module):
         dtype = self.weight_ih.get_value().dtype
         return self.equation.zero_state(self.hidden_size, self.hidden_size, leading=leading, dtype=dtype)
 
-    def __call__(self, inputs: Float[Array, "*batch input"], state: State | None = None) -> State:
+    def __call__(self, inputs: Float[ArrayLike, "*batch input"], state: State | None = None) -> State:
         """Advances the state by one step.
 
         Args:
@@ -197,40 +186,21 @@ class AbstractCell(nnx.Module):
           The state after the step: `LSTMState` for an LSTM, else h.
 
         Raises:
+          TypeError: Inputs or a state that are not floating-point arrays; a state of the wrong structure.
           ValueError: A size does not fit.
         """
-        if inputs.ndim not in (1, 2) or inputs.shape[-1] != self.input_size:
-            raise ValueError(
-                f"inputs: got shape {inputs.shape}; expected (batch, {self.input_size}) or ({self.input_size},)"
-            )
+        checks.check_inputs(inputs, self.input_size, ("batch",))
         if state is None:
             state = self.initial_state(*inputs.shape[:-1])
-        single = inputs.ndim == 1
+        checks.check_state(state, self.equation.state_sizes(self.hidden_size, self.hidden_size), inputs.shape[:-1])
+        inputs, single = jnp.asarray(inputs), inputs.ndim == 1
         if single:
             inputs, state = inputs[None], jax.tree.map(lambda leaf: leaf[None], state)
-        check_state(state, self.equation.state_sizes(self.hidden_size, self.hidden_size), inputs.shape[:1])
         biases = (self.bias_ih.get_value(), self.bias_hh.get_value()) if self.bias else (None, None)
         weights = recurrence.RecurrentWeights(self.weight_hh.get_value(), biases[1])
         input_gates = recurrence.linear(inputs, self.weight_ih.get_value(), biases[0])
         new_state = recurrence.step(self.equation.pointwise, state, input_gates, weights)
         return jax.tree.map(lambda leaf: leaf[0], new_state) if single else new_state
-
-
-def check_state(state: State, sizes: Any, leading: tuple[int, ...]) -> None:
-    """Raises unless a state has the structure and the shapes that an equation asks for.
-
-    Raises:
-      TypeError: Another structure: a plain array for an LSTM, say.
-      ValueError: Another shape.
-    """
-    expected_structure = jax.tree.structure(sizes)
-    found_structure: Any = jax.tree.structure(state)
-    if found_structure != expected_structure:
-        expected = "LSTMState(h, c)" if isinstance(sizes, LSTMState) else str(expected_structure)
-        raise TypeError(f"state: got {found_structure}; expected {expected}")
-    for leaf, size in zip(jax.tree.leaves(state), jax.tree.leaves(sizes), strict=True):
-        if leaf.shape != (*leading, size):
-            raise ValueError(f"state: got an array of shape {leaf.shape}; expected {(*leading, size)}")
 
 
 class RNNCell(AbstractCell):

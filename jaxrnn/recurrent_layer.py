@@ -1,16 +1,14 @@
 """What RNN, LSTM and GRU layers share: stacking, directions, dropout, and everything about variable length."""
 
-import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import nnx
 
-from jaxrnn import cells, recurrence
-from jaxrnn._typing import Array, Bool, Float, Int, Mask, State
+from jaxrnn import cells, checks, recurrence
+from jaxrnn._typing import Array, ArrayLike, Bool, Float, Int, Mask, State
 
 _DIRECTION_SUFFIXES = ("", "_reverse")
 
@@ -35,7 +33,13 @@ class AbstractRecurrentLayer(nnx.Module):
     Parameters are attributes with PyTorch's names, layouts and initial distribution:
     ``weight_ih_l{k}``, ``weight_hh_l{k}``, ``bias_ih_l{k}``, ``bias_hh_l{k}`` and, with a projection,
     ``weight_hr_l{k}``; those of the reverse direction end in ``_reverse``.
+
+    Attributes:
+      custom_gradient: The engine's own reverse rule, the fast one. Set it to False on a layer, and JAX differentiates
+        the plain loop instead: what forward mode (`jax.jvp`, `jax.jacfwd`) needs.
     """
+
+    custom_gradient: bool = True
 
     def __init__(
         self,
@@ -51,19 +55,20 @@ class AbstractRecurrentLayer(nnx.Module):
         rngs: nnx.Rngs,
         proj_size: int = 0,
     ):
-        cells.check_size("input_size", input_size)
-        cells.check_size("hidden_size", hidden_size)
-        cells.check_size("num_layers", num_layers)
-        cells.check_size("proj_size", proj_size, minimum=0)
+        checks.check_size("input_size", input_size)
+        checks.check_size("hidden_size", hidden_size)
+        checks.check_size("num_layers", num_layers)
+        checks.check_size("proj_size", proj_size, minimum=0)
+        checks.check_flag("bias", bias)
+        checks.check_flag("bidirectional", bidirectional)
+        checks.check_probability("dropout", dropout)
+        checks.check_param_dtype(param_dtype)
         if proj_size >= hidden_size:
             raise ValueError(f"proj_size: got {proj_size}; expected less than hidden_size = {hidden_size}")
-        if not 0 <= dropout <= 1:
-            raise ValueError(f"dropout: got {dropout}; expected a probability, from 0 to 1")
         if dropout > 0 and num_layers == 1:
-            warnings.warn(
+            checks.warn_caller(
                 f"dropout = {dropout} has no effect with num_layers = 1: it acts on the output of every"
-                " layer but the last",
-                stacklevel=3,
+                " layer but the last"
             )
         self.equation = equation
         self.input_size = input_size
@@ -109,13 +114,13 @@ class AbstractRecurrentLayer(nnx.Module):
 
     def __call__(
         self,
-        inputs: Float[Array, "*batch time input"],
+        inputs: Float[ArrayLike, "*batch time input"],
         initial_state: State | None = None,
         *,
-        lengths: Int[Array, "*batch"] | None = None,
-        mask: Bool[Array, "*batch time"] | None = None,
-        segment_ids: Int[Array, "*batch time"] | None = None,
-        resets: Bool[Array, "*batch time"] | None = None,
+        lengths: Int[ArrayLike, "*batch"] | int | None = None,
+        mask: Bool[ArrayLike, "*batch time"] | None = None,
+        segment_ids: Int[ArrayLike, "*batch time"] | None = None,
+        resets: Bool[ArrayLike, "*batch time"] | None = None,
     ) -> tuple[Float[Array, "*batch time features"], State]:
         """Runs the layers over sequences of different lengths.
 
@@ -127,7 +132,7 @@ class AbstractRecurrentLayer(nnx.Module):
           inputs: (batch, time, input), or (time, input) of a single row.
           initial_state: Arrays of (num_layers * num_directions, batch, size), layer by layer and
             forward before reverse within a layer; without batch for a single row. Zeros if None.
-          lengths: (batch,): the first lengths[b] steps of row b count.
+          lengths: (batch,): the first lengths[b] steps of row b count; one number for a single row.
           mask: (batch, time): True at steps that count, in any pattern.
           segment_ids: (batch, time): rows that hold several sequences; 0 is padding, and a new number
             is a new sequence, started from the initial state.
@@ -149,13 +154,13 @@ class AbstractRecurrentLayer(nnx.Module):
 
     def all_states(
         self,
-        inputs: Float[Array, "*batch time input"],
+        inputs: Float[ArrayLike, "*batch time input"],
         initial_state: State | None = None,
         *,
-        lengths: Int[Array, "*batch"] | None = None,
-        mask: Bool[Array, "*batch time"] | None = None,
-        segment_ids: Int[Array, "*batch time"] | None = None,
-        resets: Bool[Array, "*batch time"] | None = None,
+        lengths: Int[ArrayLike, "*batch"] | int | None = None,
+        mask: Bool[ArrayLike, "*batch time"] | None = None,
+        segment_ids: Int[ArrayLike, "*batch time"] | None = None,
+        resets: Bool[ArrayLike, "*batch time"] | None = None,
     ) -> State:
         """Returns the state after every step of every layer and direction, an LSTM's c_t included.
 
@@ -171,27 +176,44 @@ class AbstractRecurrentLayer(nnx.Module):
     def _run(
         self,
         collect: Callable[[State], Any],
-        inputs: Array,
+        inputs: ArrayLike,
         initial_state: State | None,
+        lengths: ArrayLike | int | None,
+        mask: ArrayLike | None,
+        segment_ids: ArrayLike | None,
+        resets: ArrayLike | None,
+    ) -> tuple[Array, State, Any]:
+        """Returns the outputs, the final state, and what `collect` takes from every state."""
+        checks.check_inputs(inputs, self.input_size, ("batch", "time"))
+        rows, num_steps = inputs.shape[:-2], inputs.shape[-2]
+        if isinstance(lengths, int) and not rows:
+            lengths = jnp.asarray(lengths)
+        checks.check_lengths(lengths, rows, num_steps)
+        checks.check_booleans("mask", mask, (*rows, num_steps))
+        checks.check_integers("segment_ids", segment_ids, (*rows, num_steps))
+        checks.check_booleans("resets", resets, (*rows, num_steps))
+        state = self.initial_state(*rows) if initial_state is None else initial_state
+        sizes = self.equation.state_sizes(self.hidden_size, self.output_size)
+        checks.check_state(state, sizes, (self.num_layers * self.num_directions, *rows))
+        arrays = jax.tree.map(jnp.asarray, (inputs, lengths, mask, segment_ids, resets))
+        if rows:
+            return self._run_batch(collect, state, *arrays)
+        state, arrays = jax.tree.map(lambda leaf: leaf[:, None], state), jax.tree.map(lambda x: x[None], arrays)
+        outputs, *states = self._run_batch(collect, state, *arrays)
+        return outputs[0], *jax.tree.map(lambda leaf: leaf[:, 0], states)
+
+    def _run_batch(
+        self,
+        collect: Callable[[State], Any],
+        state: State,
+        inputs: Array,
         lengths: Array | None,
         mask: Array | None,
         segment_ids: Array | None,
         resets: Array | None,
     ) -> tuple[Array, State, Any]:
-        """Returns the outputs, the final state, and what `collect` takes from every state."""
-        self._check_inputs(inputs)
-        if inputs.ndim == 2:
-            length = None if lengths is None else jnp.reshape(lengths, (1,))
-            variable = [length, *(None if x is None else x[None] for x in (mask, segment_ids, resets))]
-            state = None if initial_state is None else jax.tree.map(lambda leaf: leaf[:, None], initial_state)
-            outputs, final_state, collected = self._run(collect, inputs[None], state, *variable)
-            return outputs[0], *jax.tree.map(lambda leaf: leaf[:, 0], (final_state, collected))
-
         batch, num_steps, _ = inputs.shape
-        state = self._checked_state(initial_state, (batch,))
-        valid = _valid_steps(batch, num_steps, lengths, mask)
-        _check_integers("segment_ids", segment_ids, (batch, num_steps))
-        _check_booleans("resets", resets, (batch, num_steps))
+        valid = _valid_steps(num_steps, lengths, mask)
         steps = recurrence.steps_from_masks((batch, num_steps), valid=valid, segment_ids=segment_ids, resets=resets)
         features = jnp.swapaxes(inputs, 0, 1)
         if steps.valid is not None:
@@ -214,7 +236,7 @@ class AbstractRecurrentLayer(nnx.Module):
         return outputs, jax.tree.map(lambda *leaves: jnp.stack(leaves), *final_states), all_collected
 
     def step(
-        self, inputs: Float[Array, "*batch input"], state: State | None = None
+        self, inputs: Float[ArrayLike, "*batch input"], state: State | None = None
     ) -> tuple[Float[Array, "*batch output"], State]:
         """Advances by one step, for streams: the same numbers as the whole sequence gives.
 
@@ -234,10 +256,7 @@ class AbstractRecurrentLayer(nnx.Module):
                 "step: a bidirectional layer cannot stream, its reverse direction starts at the end;"
                 " call the layer on the whole sequence"
             )
-        if inputs.ndim not in (1, 2) or inputs.shape[-1] != self.input_size:
-            raise ValueError(
-                f"inputs: got shape {inputs.shape}; expected (batch, {self.input_size}) or ({self.input_size},)"
-            )
+        checks.check_inputs(inputs, self.input_size, ("batch",))
         outputs, final_state = self(jnp.expand_dims(inputs, -2), state)
         return jnp.squeeze(outputs, -2), final_state
 
@@ -262,6 +281,7 @@ class AbstractRecurrentLayer(nnx.Module):
             extras=self._extras(layer, direction),
             reverse=bool(direction),
             collect=collect,
+            custom_gradient=self.custom_gradient,
         )
 
     def _extras(self, layer: int, direction: int) -> tuple[Array, ...]:
@@ -269,71 +289,14 @@ class AbstractRecurrentLayer(nnx.Module):
         ending = f"_l{layer}{_DIRECTION_SUFFIXES[direction]}"
         return tuple(getattr(self, name + ending).get_value() for name in self.equation.extra_parameters(1))
 
-    def _check_inputs(self, inputs: Array) -> None:
-        _check_is_array("inputs", inputs)
-        if inputs.ndim not in (2, 3):
-            raise ValueError(
-                f"inputs: got {inputs.ndim} dimensions, shape {inputs.shape}; expected (batch, time,"
-                f" {self.input_size}), or (time, {self.input_size}) of a single row"
-            )
-        if inputs.shape[-1] != self.input_size:
-            raise ValueError(
-                f"inputs: inconsistent input_size: got {inputs.shape[-1]} in shape {inputs.shape};"
-                f" expected {self.input_size}"
-            )
-        if not jnp.issubdtype(inputs.dtype, jnp.floating):
-            raise TypeError(f"inputs: got {inputs.dtype}; expected floating point: use inputs.astype(jnp.float32)")
-
-    def _checked_state(self, state: State | None, batch_shape: tuple[int, ...]) -> State:
-        if state is None:
-            return self.initial_state(*batch_shape)
-        sizes = self.equation.state_sizes(self.hidden_size, self.output_size)
-        cells.check_state(state, sizes, (self.num_layers * self.num_directions, *batch_shape))
-        return state
-
 
 def _whole_state(state: State) -> State:
     return state
 
 
-def _valid_steps(batch: int, num_steps: int, lengths: Any, mask: Any) -> Mask | None:
+def _valid_steps(num_steps: int, lengths: Array | None, mask: Mask | None) -> Mask | None:
     """Combines lengths and a mask; None where every step counts."""
-    _check_integers("lengths", lengths, (batch,))
-    _check_booleans("mask", mask, (batch, num_steps))
     if lengths is None:
         return mask
-    if not isinstance(lengths, jax.core.Tracer) and lengths.size:
-        known = np.asarray(lengths)  # NumPy's minimum: while JAX traces, its own has no value, even of a constant
-        shortest, longest = int(known.min()), int(known.max())
-        if shortest < 0 or longest > num_steps:
-            raise ValueError(
-                f"lengths: got values from {shortest} to {longest}; expected 0 to {num_steps}, the"
-                " number of steps of the inputs"
-            )
     within = jnp.arange(num_steps)[None] < jnp.asarray(lengths)[:, None]
     return within if mask is None else within & mask
-
-
-def _check_integers(name: str, array: Any, shape: tuple[int, ...]) -> None:
-    _check_shape(name, array, shape)
-    if array is not None and not jnp.issubdtype(array.dtype, jnp.integer):
-        raise TypeError(f"{name}: got {array.dtype}; expected integers: use {name}.astype(int)")
-
-
-def _check_booleans(name: str, array: Any, shape: tuple[int, ...]) -> None:
-    _check_shape(name, array, shape)
-    if array is not None and array.dtype != jnp.bool_:
-        raise TypeError(f"{name}: got {array.dtype}; expected booleans: use {name}.astype(bool)")
-
-
-def _check_shape(name: str, array: Any, shape: tuple[int, ...]) -> None:
-    if array is None:
-        return
-    _check_is_array(name, array)
-    if array.shape != shape:
-        raise ValueError(f"{name}: got shape {array.shape}; expected {shape}")
-
-
-def _check_is_array(name: str, value: Any) -> None:
-    if not hasattr(value, "dtype"):
-        raise TypeError(f"{name}: got {type(value).__name__}; expected an array: use jnp.asarray({name})")

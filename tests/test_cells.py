@@ -125,13 +125,17 @@ def unchecked(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_wrong_arguments_are_refused(unchecked: None) -> None:
     cell = build("lstm", dtype=jnp.float32)
-    with pytest.raises(ValueError, match=r"inputs: got shape \(4, 3\); expected \(batch, 2\) or \(2,\)"):
+    with pytest.raises(ValueError, match=r"inputs: inconsistent input_size: got 3 in shape \(4, 3\); expected 2"):
         cell(jnp.zeros((BATCH, INPUT + 1)))
-    with pytest.raises(ValueError, match=r"inputs: got shape \(1, 4, 2\); expected"):
+    with pytest.raises(ValueError, match=r"inputs: got 3 dimensions, .*; expected \(batch, 2\), or \(2,\)"):
         cell(jnp.zeros((1, BATCH, INPUT)))
-    with pytest.raises(TypeError, match=r"state: got .*; expected LSTMState\(h, c\)"):
+    with pytest.raises(TypeError, match="inputs: got int32; expected floating point"):
+        cell(jnp.zeros((BATCH, INPUT), jnp.int32))
+    with pytest.raises(ValueError, match=r"state h: got an array of shape \(1, 3\); expected \(3,\)"):
+        cell(jnp.zeros(INPUT), cell.initial_state(1))
+    with pytest.raises(TypeError, match=r"state: got an array; expected LSTMState\(h, c\)"):
         cell(jnp.zeros((BATCH, INPUT)), jnp.zeros((BATCH, HIDDEN)))
-    with pytest.raises(ValueError, match=r"state: got an array of shape \(3, 3\); expected \(4, 3\)"):
+    with pytest.raises(ValueError, match=r"state h: got an array of shape \(3, 3\); expected \(4, 3\)"):
         cell(jnp.zeros((BATCH, INPUT)), cell.initial_state(3))
     with pytest.raises(ValueError, match="nonlinearity: got 'sigmoid'; expected 'tanh' or 'relu'"):
         jaxrnn.RNNCell(1, 2, nonlinearity="sigmoid", rngs=nnx.Rngs(0))  # type: ignore[arg-type]

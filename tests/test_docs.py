@@ -5,28 +5,49 @@
 
 import contextlib
 import io
+import os
 import re
+import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 
-DOCS = Path(__file__).resolve().parent.parent / "docs"
-BLOCK = re.compile(r"```python( torch)?\n(.*?)```\n(?:\n```text\n(.*?)```\n)?", re.DOTALL)
+REPOSITORY = Path(__file__).resolve().parent.parent
+DOCS = REPOSITORY / "docs"
+BLOCK = re.compile(r"```(python|sh)( torch)?\n(.*?)```\n(?:\n```text\n(.*?)```\n)?", re.DOTALL)
 PAGES = [page.name for page in sorted(DOCS.glob("*.md")) if BLOCK.search(page.read_text(encoding="utf-8"))]
 
 
+def run_shell(code: str) -> str:
+    """Runs a block of commands; returns what they write to stdout."""
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    environment = os.environ | {"PATH": path, "PYTHONPATH": str(REPOSITORY)}
+    done = subprocess.run(["bash", "-e"], input=code, capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
 def run_page(text: str, *, with_torch: bool) -> list[tuple[str, str, str]]:
-    """Runs a page's blocks in one namespace; returns each one's code, what the page shows, and what it printed."""
+    """Runs a page's blocks in one namespace, in a directory of their own.
+
+    Returns:
+      Of each block its code, what the page shows, and what it printed.
+    """
     namespace: dict = {"__name__": "page"}
     done = []
-    for needs_torch, code, shown in BLOCK.findall(text):
-        if needs_torch and not with_torch:
-            continue
-        printed = io.StringIO()
-        with contextlib.redirect_stdout(printed):
-            exec(compile(code, "page", "exec"), namespace)
-        done.append((code, shown, printed.getvalue()))
+    with tempfile.TemporaryDirectory() as directory, contextlib.chdir(directory):
+        for language, needs_torch, code, shown in BLOCK.findall(text):
+            if needs_torch and not with_torch:
+                continue
+            if language == "sh":
+                done.append((code, shown, run_shell(code)))
+                continue
+            printed = io.StringIO()
+            with contextlib.redirect_stdout(printed):
+                exec(compile(code, "page", "exec"), namespace)
+            done.append((code, shown, printed.getvalue()))
     return done
 
 
@@ -55,7 +76,7 @@ def rewrite(page: Path) -> None:
 
     def with_output(match: re.Match) -> str:
         printed = next(outputs)
-        code = f"```python{match[1] or ''}\n{match[2]}```\n"
+        code = f"```{match[1]}{match[2] or ''}\n{match[3]}```\n"
         return code + (f"\n```text\n{printed}```\n" if printed else "")
 
     page.write_text(BLOCK.sub(with_output, text), encoding="utf-8")

@@ -24,7 +24,7 @@ interop.torch interop.weight_files models
 layers
 recurrent_layer
 cells
-recurrence
+checks recurrence
 command_line data.loading data.ball
 compilation checkpoint run_directory reporting signals metrics
 data.batching data.normalizer data.split data.reader

@@ -13,77 +13,42 @@ import numpy as np
 import oracle
 import pytest
 from flax import nnx
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from layer_cases import (
+    BATCH,
+    HIDDEN,
+    INPUT,
+    LENGTHS,
+    MASK,
+    NEUTRAL,
+    PATTERNS,
+    PROJ,
+    RESETS,
+    TIME,
+    build,
+    check_padding,
+    contract_layer,
+    drawn_inputs,
+    drawn_like,
+    every_kind,
+    every_pattern,
+    one_kind_and_slow_ones,
+    plain_parameters,
+    poison,
+    run,
+    run_separately,
+    some_kinds,
+    valid_of,
+)
 
 import jaxrnn
 from jaxrnn import cells, recurrence
 
-BATCH, TIME, INPUT, HIDDEN, PROJ = 4, 6, 2, 3, 2
-LENGTHS = np.array([6, 0, 3, 5])
-LAYERS: dict[str, Any] = {
-    "rnn_tanh": functools.partial(jaxrnn.RNN, nonlinearity="tanh"),
-    "rnn_relu": functools.partial(jaxrnn.RNN, nonlinearity="relu"),
-    "lstm": jaxrnn.LSTM,
-    "lstm_proj": functools.partial(jaxrnn.LSTM, proj_size=PROJ),
-    "gru": jaxrnn.GRU,
-}
 # Layers, bias, bidirectional, padded, state given: a few of all, which the slow test goes through.
 EVERYDAY = [
     (2, False, True, True, True),
     (1, True, True, False, False),
     (1, True, False, True, True),
 ]
-every_kind = pytest.mark.parametrize("kind", oracle.KINDS)
-# For what the engine and the stacking do, whatever the equation: one gate, a projection and two arrays, several gates.
-some_kinds = pytest.mark.parametrize("kind", ["rnn_tanh", "lstm_proj", "gru"])
-one_kind_and_slow_ones = pytest.mark.parametrize(
-    "kind", ["lstm_proj", pytest.param("rnn_tanh", marks=pytest.mark.slow), pytest.param("gru", marks=pytest.mark.slow)]
-)
-
-
-def build(kind: str, *, sizes: tuple[int, int] = (INPUT, HIDDEN), dtype: Any = jnp.float64, **options: Any) -> Any:
-    layer = LAYERS[kind](*sizes, param_dtype=dtype, rngs=nnx.Rngs(0), **options)
-    oracle.perturb(layer)
-    return layer
-
-
-def drawn_like(tree: Any, seed: int) -> Any:
-    """Numbers for every array of a tree, or of the shapes that `jax.eval_shape` gives."""
-    leaves, structure = jax.tree.flatten(tree)
-    drawn = [jnp.asarray(oracle.draw(seed + i, *leaf.shape), leaf.dtype) for i, leaf in enumerate(leaves)]
-    return jax.tree.unflatten(structure, drawn)
-
-
-def drawn_inputs(layer: Any, *, batch: int = BATCH, time: int = TIME, seed: int = 1) -> tuple[jax.Array, Any, Any]:
-    """Inputs, an initial state, and a weight for every number of the results."""
-    dtype = layer.weight_ih_l0.get_value().dtype
-    inputs = jnp.asarray(oracle.draw(seed, batch, time, layer.input_size), dtype)
-    state = drawn_like(layer.initial_state(batch), seed + 10)
-    weights = drawn_like(jax.eval_shape(lambda x, s: layer(x, s), inputs, state), seed + 20)
-    return inputs, state, weights
-
-
-def plain_parameters(layer: Any) -> dict[str, np.ndarray]:
-    return {name: np.asarray(value.get_value()) for name, value in oracle.named_parameters(layer).items()}
-
-
-def valid_of(batch: int, time: int, options: dict[str, Any]) -> np.ndarray:
-    valid = np.zeros((batch, time), bool)
-    for b, pieces in enumerate(oracle.pieces_of(batch, time, **options)):
-        valid[b, [t for piece in pieces for t in piece]] = True
-    return valid
-
-
-def poison(inputs: Any, valid: np.ndarray) -> jax.Array:
-    """Puts NaN and infinities wherever nothing may be read."""
-    bad = np.resize([np.nan, np.inf, -np.inf, 1e308], inputs.shape).astype(inputs.dtype)
-    return jnp.where(valid[:, :, None], inputs, bad)
-
-
-def check_padding(found: dict[str, np.ndarray], valid: np.ndarray) -> None:
-    for name in ("outputs", "d inputs"):
-        assert not found[name][~valid].any(), f"{name}: not 0 at padding"
 
 
 def check_against_loop(kind: str, layer: Any, inputs: Any, state: Any, weights: Any, **options: Any) -> None:
@@ -172,96 +137,6 @@ def test_float32_follows_the_plain_loop_in_float64(kind: str) -> None:
     oracle.assert_close(found, expected, 1e-5)
 
 
-# The contract on padding. All of it runs one stacked, bidirectional layer of some kinds at one shape, with all four
-# options always there, so that it compiles once; an option that a test leaves out says "every step, one sequence".
-
-NEUTRAL = {
-    "lengths": np.full(BATCH, TIME),
-    "mask": np.ones((BATCH, TIME), bool),
-    "segment_ids": np.ones((BATCH, TIME), int),
-    "resets": np.zeros((BATCH, TIME), bool),
-}
-ROWS = ["110100", "001110", "111111", "000000"]
-MASK = np.array([[digit == "1" for digit in row] for row in ROWS])
-RESETS = np.array([[digit == "1" for digit in row] for row in ["100101", "001010", "010001", "000100"]])
-PATTERNS: dict[str, dict[str, np.ndarray]] = {
-    "lengths": {"lengths": LENGTHS},
-    "left padding": {"mask": np.arange(TIME)[None] >= TIME - LENGTHS[:, None]},
-    "holes": {"mask": MASK},
-    "segments": {
-        "segment_ids": np.array([[1, 1, 2, 2, 2, 3], [7, 7, 7, 7, 4, 4], [1, 1, 1, 1, 1, 0], [1, 2, 1, 2, 1, 2]])
-    },
-    "padding between and inside segments": {
-        "segment_ids": np.array([[0, 1, 0, 1, 0, 2], [1, 1, 0, 0, 2, 2], [5, 0, 5, 0, 0, 0], [0, 0, 0, 0, 0, 0]])
-    },
-    "resets": {"resets": RESETS},
-    "resets at padding": {"mask": ~RESETS | (np.arange(TIME) % 2 == 0), "resets": RESETS},
-    "everything": {
-        "lengths": np.array([6, 5, 6, 4]),
-        "mask": MASK | RESETS,
-        "segment_ids": np.array([[1, 1, 1, 2, 2, 2], [1, 0, 2, 2, 2, 3], [3, 3, 3, 3, 9, 9], [0, 1, 1, 0, 1, 1]]),
-        "resets": RESETS,
-    },
-}
-every_pattern = pytest.mark.parametrize("pattern", PATTERNS)
-
-
-@functools.cache
-def contract_layer(kind: str) -> Any:
-    return build(kind, num_layers=2, bidirectional=True)
-
-
-def run(kind: str, inputs: Any, state: Any, weights: Any, **options: Any) -> dict[str, np.ndarray]:
-    return oracle.outcome(contract_layer(kind), inputs, state, weights, **NEUTRAL | options)
-
-
-def run_separately(kind: str, inputs: Any, state: Any, weights: Any, pieces: oracle.Pieces) -> dict[str, np.ndarray]:
-    """Runs each sequence as a row of its own, without any gap, and puts the results back where they came from."""
-    layer = contract_layer(kind)
-    forward = np.arange(layer.num_layers * 2) % 2 == 0
-    out_weights, state_weights = jax.tree.map(np.asarray, weights)
-    expected: dict[str, np.ndarray] = {}
-    sequences = [(b, number) for b, row in enumerate(pieces) for number in range(max(len(row), 1))]
-    for start in range(0, len(sequences), BATCH):
-        batch = sequences[start : start + BATCH]
-        steps = [pieces[b][number] if pieces[b] else [] for b, number in batch]
-        rows = [b for b, _ in batch] + [0] * (BATCH - len(batch))
-        lengths = np.array([len(piece) for piece in steps] + [0] * (BATCH - len(batch)))
-        alone, alone_weights = np.full(inputs.shape, np.nan), np.zeros(out_weights.shape)
-        for i, (b, piece) in enumerate(zip(rows, steps, strict=False)):
-            alone[i, : len(piece)] = inputs[b, piece]
-            alone_weights[i, : len(piece)] = out_weights[b, piece]
-        # A row's final state is its last sequence's going forward, its first one's going backward.
-        last = np.array([number == max(len(pieces[b]), 1) - 1 for b, number in batch] + [False] * (BATCH - len(batch)))
-        first = np.array([number == 0 for _, number in batch] + [False] * (BATCH - len(batch)))
-        counts = np.where(forward[:, None], last[None], first[None])
-        found = run(
-            kind,
-            jnp.asarray(alone),
-            jax.tree.map(lambda leaf, rows=rows: leaf[:, jnp.asarray(rows)], state),
-            (
-                alone_weights,
-                jax.tree.map(lambda leaf, rows=rows, c=counts: leaf[:, rows] * c[:, :, None], state_weights),
-            ),
-            lengths=lengths,
-        )
-        for name, value in found.items():
-            shape = inputs.shape[:2] if name in ("outputs", "d inputs") else ()
-            whole = expected.setdefault(name, np.zeros(shape + value.shape[2:] if shape else value.shape))
-            for i, (b, piece) in enumerate(zip(rows, steps, strict=False)):
-                if shape:
-                    whole[b, piece] = value[i, : len(piece)]
-                elif name.startswith("final"):
-                    whole[counts[:, i], b] = value[counts[:, i], i]
-                elif name.startswith("d initial"):
-                    whole[:, b] += value[:, i]
-            if not shape and not name.startswith(("final", "d initial")):
-                whole += value
-            elif name.startswith("d initial"):
-                pass
-    return expected
-
-
 @some_kinds
 @every_pattern
 def test_every_pattern_of_steps_equals_its_sequences_on_their_own(kind: str, pattern: str, x64: None) -> None:
@@ -279,16 +154,6 @@ def test_every_pattern_of_steps_equals_its_sequences_on_their_own(kind: str, pat
 def test_every_pattern_of_steps_computes_the_plain_loop(kind: str, pattern: str, x64: None) -> None:
     layer = contract_layer(kind)
     check_against_loop(kind, layer, *drawn_inputs(layer), **NEUTRAL | PATTERNS[pattern])
-
-
-@some_kinds
-def test_what_stands_at_padding_changes_no_bit(kind: str, x64: None) -> None:
-    inputs, state, weights = drawn_inputs(contract_layer(kind))
-    for pattern in ("lengths", "holes", "everything"):
-        valid = valid_of(BATCH, TIME, PATTERNS[pattern])
-        clean = run(kind, jnp.where(valid[:, :, None], inputs, 0), state, weights, **PATTERNS[pattern])
-        assert all(np.isfinite(value).all() for value in clean.values())
-        oracle.assert_identical(run(kind, poison(inputs, valid), state, weights, **PATTERNS[pattern]), clean)
 
 
 @some_kinds
@@ -316,114 +181,6 @@ def test_options_left_out_mean_every_step_and_one_sequence(x64: None) -> None:
         oracle.assert_close(alone, oracle.outcome(layer, inputs, state, weights, **NEUTRAL | {name: value}))
 
 
-@one_kind_and_slow_ones
-def test_more_padding_changes_nothing(kind: str, x64: None) -> None:
-    layer = build(kind, bidirectional=True)
-    inputs, state, weights = drawn_inputs(layer)
-    wider = [(0, 0), (0, 3), (0, 0)]
-    found = oracle.outcome(
-        layer,
-        jnp.pad(inputs, wider, constant_values=np.nan),
-        state,
-        (jnp.pad(weights[0], wider, constant_values=1.0), weights[1]),
-        lengths=LENGTHS,
-    )
-    for name in ("outputs", "d inputs"):
-        assert not found[name][:, TIME:].any(), f"{name}: not 0 at padding"
-        found[name] = found[name][:, :TIME]
-    oracle.assert_close(found, oracle.outcome(layer, inputs, state, weights, lengths=LENGTHS))
-
-
-def test_buckets_change_nothing(x64: None) -> None:
-    layer = build("gru", bidirectional=True)
-    inputs, state, weights = drawn_inputs(layer)
-    whole = oracle.outcome(layer, inputs, state, weights, lengths=LENGTHS)
-    total = {name: np.zeros_like(value) for name, value in whole.items()}
-    for rows, length in (([1, 2], 3), ([0, 3], 6)):
-        bucket_weights = (weights[0][np.array(rows), :length], weights[1][:, np.array(rows)])
-        found = oracle.outcome(
-            layer, inputs[np.array(rows), :length], state[:, np.array(rows)], bucket_weights, lengths=LENGTHS[rows]
-        )
-        for name, value in found.items():
-            if name in ("outputs", "d inputs"):
-                total[name][rows, :length] = value
-            elif name.startswith(("final", "d initial")):
-                total[name][:, rows] = value
-            else:
-                total[name] += value
-    oracle.assert_close(total, whole)
-
-
-# Shapes stay the same from example to example, so nothing is compiled again.
-examples = settings(
-    max_examples=25,
-    deadline=None,
-    derandomize=True,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],  # x64 holds nothing that an example changes
-)
-booleans = st.lists(st.booleans(), min_size=BATCH * TIME, max_size=BATCH * TIME).map(
-    lambda bits: np.array(bits).reshape(BATCH, TIME)
-)
-lengths_of_rows = st.lists(st.integers(0, TIME), min_size=BATCH, max_size=BATCH).map(np.array)
-labels = st.lists(st.integers(0, 2), min_size=BATCH * TIME, max_size=BATCH * TIME).map(
-    lambda numbers: np.array(numbers).reshape(BATCH, TIME)
-)
-any_options = st.fixed_dictionaries(
-    {}, optional={"lengths": lengths_of_rows, "mask": booleans, "segment_ids": labels, "resets": booleans}
-)
-
-
-@pytest.mark.slow
-@some_kinds
-@examples
-@given(options=any_options)
-def test_packing_changes_nothing(kind: str, options: dict[str, np.ndarray], x64: None) -> None:
-    inputs, state, weights = drawn_inputs(contract_layer(kind))
-    pieces = oracle.pieces_of(BATCH, TIME, **options)
-    found = run(kind, poison(inputs, valid_of(BATCH, TIME, options)), state, weights, **options)
-    oracle.assert_close(found, run_separately(kind, inputs, state, weights, pieces))
-
-
-@some_kinds
-@examples
-@given(options=any_options, order=st.permutations(range(BATCH)))
-def test_the_order_of_rows_changes_nothing(
-    kind: str, options: dict[str, np.ndarray], order: list[int], x64: None
-) -> None:
-    inputs, state, weights = drawn_inputs(contract_layer(kind))
-    found = run(kind, inputs, state, weights, **options)
-    rows = np.array(order)
-    shuffled = run(
-        kind,
-        inputs[rows],
-        jax.tree.map(lambda leaf: leaf[:, rows], state),
-        (weights[0][rows], jax.tree.map(lambda leaf: leaf[:, rows], weights[1])),
-        **{name: value[rows] for name, value in options.items()},
-    )
-    for name in found:
-        if name in ("outputs", "d inputs"):
-            found[name] = found[name][rows]
-        elif name.startswith(("final", "d initial")):
-            found[name] = found[name][:, rows]
-    oracle.assert_close(shuffled, found)
-
-
-@pytest.mark.slow
-@some_kinds
-@examples
-@given(mask=booleans)
-def test_padding_anywhere_equals_padding_at_the_end(kind: str, mask: np.ndarray, x64: None) -> None:
-    inputs, state, weights = drawn_inputs(contract_layer(kind))
-    found = run(kind, poison(inputs, mask), state, weights, mask=mask)
-    first = np.argsort(~mask, axis=1, kind="stable")  # the steps that count, then the others
-    moved_weights = (jnp.take_along_axis(weights[0], first[:, :, None], axis=1), weights[1])
-    moved = jnp.take_along_axis(inputs, first[:, :, None], axis=1)
-    compact = run(kind, moved, state, moved_weights, lengths=mask.sum(axis=1))
-    for name in ("outputs", "d inputs"):
-        found[name] = np.take_along_axis(found[name], first[:, :, None], axis=1)
-    oracle.assert_close(found, compact)
-
-
 # Ways to call a layer.
 
 
@@ -447,47 +204,6 @@ def test_a_single_row_needs_no_batch(kind: str, x64: None) -> None:
         if name.startswith(("final", "d initial")):
             batched[name] = batched[name][:, 0]
     oracle.assert_close(found, batched)
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def stepped(graphdef: Any, parameters: Any, inputs: Any, state: Any) -> Any:
-    return nnx.merge(graphdef, parameters).step(inputs, state)
-
-
-@some_kinds
-def test_steps_give_the_numbers_of_the_whole_sequence(kind: str, x64: None) -> None:
-    layer = build(kind, num_layers=2, bias=False)
-    inputs, state, weights = drawn_inputs(layer)
-    graphdef, parameters = nnx.split(layer)
-
-    def loss(parameters: Any, inputs: Any, state: Any) -> Any:
-        outputs = []
-        for t in range(TIME):
-            output, state = stepped(graphdef, parameters, inputs[:, t], state)
-            outputs.append(output)
-        results = jnp.stack(outputs, axis=1), state
-        return oracle.weigh(results, weights), results
-
-    (_, results), gradients = jax.value_and_grad(loss, (0, 1, 2), has_aux=True)(parameters, inputs, state)
-    whole = oracle.outcome(layer, inputs, state, weights, lengths=np.full(BATCH, TIME))
-    oracle.assert_close(oracle.by_name(results, gradients), whole)
-
-
-@some_kinds
-def test_the_state_carries_a_sequence_on_from_any_step(kind: str, x64: None) -> None:
-    layer = build(kind, num_layers=2, bias=False)
-    inputs, state, weights = drawn_inputs(layer)
-    whole = oracle.outcome(layer, inputs, state, weights, lengths=LENGTHS)
-    for split in range(TIME + 1):
-        begun = oracle.outcome(layer, inputs, state, weights, lengths=np.minimum(LENGTHS, split))
-        carried = jax.tree.unflatten(
-            jax.tree.structure(state), [begun[f"final {n}"] for n in "hc" if f"final {n}" in begun]
-        )
-        rest = jnp.roll(inputs, -split, axis=1)
-        ended = oracle.outcome(layer, rest, carried, weights, lengths=np.maximum(LENGTHS - split, 0))
-        outputs = np.concatenate([begun["outputs"][:, :split], ended["outputs"][:, : TIME - split]], axis=1)
-        found = {name: value for name, value in ended.items() if name.startswith("final")} | {"outputs": outputs}
-        oracle.assert_close(found, {name: whole[name] for name in found})
 
 
 @one_kind_and_slow_ones
@@ -653,8 +369,9 @@ def test_dropout_of_1_leaves_nothing() -> None:
 
 
 def test_dropout_with_one_layer_warns_and_does_nothing() -> None:
-    with pytest.warns(UserWarning, match=r"dropout = 0.3 has no effect with num_layers = 1"):
+    with pytest.warns(UserWarning, match=r"dropout = 0.3 has no effect with num_layers = 1") as caught:
         layer = transparent_layer(RATE, num_layers=1)
+    assert caught[0].filename == __file__, "the warning points at the caller"
     np.testing.assert_array_equal(layer(jnp.ones((4, 3, 1)))[0], 1)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -683,6 +400,13 @@ def unchecked(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"proj_size": -1}, ValueError, "proj_size: got -1; expected at least 0"),
         ({"dropout": 1.5}, ValueError, "dropout: got 1.5; expected a probability"),
         ({"dropout": -0.1}, ValueError, "dropout: got -0.1; expected a probability"),
+        ({"dropout": "a"}, TypeError, r"dropout: got 'a' \(str\); expected a probability"),
+        ({"dropout": True}, TypeError, r"dropout: got True \(bool\); expected a probability"),
+        ({"dropout": float("nan")}, ValueError, "dropout: got nan; expected a probability"),
+        ({"bias": 1}, TypeError, r"bias: got 1 \(int\); expected True or False"),
+        ({"bidirectional": "no"}, TypeError, r"bidirectional: got 'no' \(str\); expected True or False"),
+        ({"param_dtype": jnp.int32}, TypeError, "param_dtype: got .*int32.*; expected a floating-point type"),
+        ({"param_dtype": "half precision"}, TypeError, "param_dtype: got 'half precision'; expected a floating"),
     ],
 )
 def test_wrong_options_are_refused(options: dict, error: type[Exception], message: str, unchecked: None) -> None:
@@ -710,11 +434,40 @@ BITS = np.ones((BATCH, TIME), bool)
         ({"inputs": FLOATS[..., :1]}, ValueError, "inconsistent input_size: got 1 .* expected 2"),
         ({"inputs": FLOATS.astype(int)}, TypeError, "inputs: got int64; expected floating point"),
         ({"inputs": FLOATS.tolist()}, TypeError, "inputs: got list; expected an array"),
-        ({"initial_state": np.zeros((1, BATCH, HIDDEN))}, TypeError, r"state: got .*; expected LSTMState\(h, c\)"),
+        (
+            {"initial_state": np.zeros((1, BATCH, HIDDEN))},
+            TypeError,
+            r"state: got an array; expected LSTMState\(h, c\)",
+        ),
+        (
+            {"initial_state": (np.zeros((1, BATCH, HIDDEN)),) * 2},
+            TypeError,
+            r"state: got a tuple of 2; expected LSTMState\(h, c\): use LSTMState\(h, c\)",
+        ),
+        (
+            {"initial_state": jaxrnn.LSTMState(*[np.zeros((1, BATCH, HIDDEN), int)] * 2)},
+            TypeError,
+            "state h: got int64; expected floating point",
+        ),
+        (
+            {"initial_state": jaxrnn.LSTMState([[[0.0]]], [[[0.0]]])},
+            TypeError,
+            r"state: got LSTMState\(h, c\) of .*; expected LSTMState\(h, c\) of arrays",
+        ),
+        ({"lengths": 3}, TypeError, "lengths: got int; expected an array"),
+        # A single row's own shapes, not those of a batch of one.
+        ({"inputs": FLOATS[0], "lengths": np.ones(1, int)}, ValueError, r"lengths: got shape \(1,\); expected \(\)"),
+        ({"inputs": FLOATS[0], "lengths": 7}, ValueError, "lengths: got values from 7 to 7; expected 0 to 6"),
+        ({"inputs": FLOATS[0], "mask": BITS}, ValueError, r"mask: got shape \(4, 6\); expected \(6,\)"),
+        (
+            {"inputs": FLOATS[0], "initial_state": jaxrnn.LSTMState(*[np.zeros((1, 1, HIDDEN), np.float32)] * 2)},
+            ValueError,
+            r"state h: got an array of shape \(1, 1, 3\); expected \(1, 3\)",
+        ),
         (
             {"initial_state": jaxrnn.LSTMState(np.zeros((1, BATCH, HIDDEN)), np.zeros((1, BATCH, HIDDEN + 1)))},
             ValueError,
-            r"state: got an array of shape \(1, 4, 4\); expected \(1, 4, 3\)",
+            r"state c: got an array of shape \(1, 4, 4\); expected \(1, 4, 3\)",
         ),
         ({"lengths": np.zeros(BATCH + 1, int)}, ValueError, r"lengths: got shape \(5,\); expected \(4,\)"),
         ({"lengths": np.full(BATCH, TIME + 1)}, ValueError, "lengths: got values from 7 to 7; expected 0 to 6"),
@@ -749,13 +502,16 @@ def test_constant_lengths_are_taken_and_checked_inside_jit() -> None:
 def test_wrong_steps_are_refused(unchecked: None) -> None:
     layer = jaxrnn.GRU(INPUT, HIDDEN, rngs=nnx.Rngs(0))
     for inputs in (FLOATS, FLOATS[0, :, :1]):
-        with pytest.raises(ValueError, match=r"inputs: got shape .*; expected \(batch, 2\) or \(2,\)"):
+        with pytest.raises(
+            ValueError,
+            match=r"inputs: (got 3 dimensions, .*; expected \(batch, 2\)|inconsistent input_size: got 1)",
+        ):
             layer.step(inputs)
     with pytest.raises(ValueError, match="bidirectional layer cannot stream"):
         jaxrnn.GRU(INPUT, HIDDEN, bidirectional=True, rngs=nnx.Rngs(0)).step(FLOATS[:, 0])
 
 
-def test_numpy_arrays_are_taken(unchecked: None) -> None:
+def test_numpy_arrays_are_taken() -> None:
     layer = build("gru", dtype=jnp.float32)
     options = PATTERNS["everything"]
     from_numpy, _ = layer(np.ones((BATCH, TIME, INPUT), np.float32), **options)

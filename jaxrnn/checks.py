@@ -1,0 +1,202 @@
+"""What layers and cells take: every complaint says what was got, what was expected, and what to do."""
+
+import sys
+import warnings
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxrnn._typing import State
+
+# Between a user's line and a constructor of this package: Flax builds modules, jaxtyping may check the arguments.
+_PACKAGES_IN_BETWEEN = ("jaxrnn", "flax", "jaxtyping", "beartype")
+
+
+def warn_caller(message: str) -> None:
+    """Issues a UserWarning that points at the user's own line."""
+    level, frame = 1, sys._getframe()
+    while frame.f_back and frame.f_globals.get("__name__", "").split(".")[0] in _PACKAGES_IN_BETWEEN:
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, stacklevel=level)
+
+
+def check_size(name: str, value: Any, *, minimum: int = 1) -> None:
+    """Raises unless `value` is an integer of at least `minimum`.
+
+    Raises:
+      TypeError: It is not an integer.
+      ValueError: It is too small.
+    """
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+        raise TypeError(f"{name}: got {value!r} ({type(value).__name__}); expected an integer")
+    if value < minimum:
+        raise ValueError(f"{name}: got {value}; expected at least {minimum}")
+
+
+def check_flag(name: str, value: Any) -> None:
+    """Raises unless `value` is True or False.
+
+    Raises:
+      TypeError: It is something else.
+    """
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{name}: got {value!r} ({type(value).__name__}); expected True or False")
+
+
+def check_probability(name: str, value: Any) -> None:
+    """Raises unless `value` is a number from 0 to 1.
+
+    Raises:
+      TypeError: It is not a number.
+      ValueError: It is out of range.
+    """
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
+        raise TypeError(f"{name}: got {value!r} ({type(value).__name__}); expected a probability, from 0 to 1")
+    if not 0 <= value <= 1:
+        raise ValueError(f"{name}: got {value}; expected a probability, from 0 to 1")
+
+
+def check_param_dtype(value: Any) -> None:
+    """Raises unless `value` is a floating-point type.
+
+    Raises:
+      TypeError: It is another type, or none.
+    """
+    try:
+        is_floating = jnp.issubdtype(jnp.dtype(value), jnp.floating)
+    except TypeError:
+        is_floating = False
+    if not is_floating:
+        raise TypeError(f"param_dtype: got {value!r}; expected a floating-point type such as jnp.float32")
+
+
+def check_inputs(inputs: Any, input_size: int, leading: tuple[str, ...]) -> None:
+    """Raises unless inputs are floating-point arrays of ``leading + (input_size,)``, or without the batch.
+
+    Args:
+      inputs: What was given.
+      input_size: The size of the last dimension.
+      leading: The names of the dimensions before it, "batch" first.
+
+    Raises:
+      TypeError: No array, or not of floating-point numbers.
+      ValueError: Another number of dimensions, or another size.
+    """
+    _check_is_array("inputs", inputs)
+    if inputs.ndim not in (len(leading), len(leading) + 1):
+        whole, single = (f"({', '.join((*names, str(input_size)))})" for names in (leading, leading[1:]))
+        single = single if leading[1:] else f"({input_size},)"
+        raise ValueError(
+            f"inputs: got {inputs.ndim} dimensions, shape {inputs.shape}; expected {whole}, or {single} of a single row"
+        )
+    if inputs.shape[-1] != input_size:
+        raise ValueError(
+            f"inputs: inconsistent input_size: got {inputs.shape[-1]} in shape {inputs.shape}; expected {input_size}"
+        )
+    if not jnp.issubdtype(inputs.dtype, jnp.floating):
+        raise TypeError(f"inputs: got {inputs.dtype}; expected floating point: use inputs.astype(jnp.float32)")
+
+
+def check_state(state: State, sizes: Any, leading: tuple[int, ...]) -> None:
+    """Raises unless a state has the structure and the shapes that an equation asks for.
+
+    Args:
+      state: What was given.
+      sizes: The size of every array, in the structure that is expected.
+      leading: The dimensions before the size.
+
+    Raises:
+      TypeError: Another structure (a plain array for an LSTM, say), or not floating-point arrays.
+      ValueError: Another shape.
+    """
+    found, wanted = _describe(state), _describe(sizes)
+    if found != wanted:
+        hint = f": use {wanted}" if type(state) is tuple and hasattr(sizes, "_fields") else ""
+        raise TypeError(f"state: got {found}; expected {wanted}{hint}")
+    structure: Any = jax.tree.structure(state)
+    if structure != jax.tree.structure(sizes):
+        raise TypeError(f"state: got {found} of {structure}; expected {wanted} of arrays")
+    names = getattr(sizes, "_fields", ("h",))
+    for name, leaf, size in zip(names, jax.tree.leaves(state), jax.tree.leaves(sizes), strict=False):
+        _check_is_array(f"state {name}", leaf)
+        if leaf.shape != (*leading, size):
+            raise ValueError(f"state {name}: got an array of shape {leaf.shape}; expected {(*leading, size)}")
+        if not jnp.issubdtype(leaf.dtype, jnp.floating):
+            raise TypeError(f"state {name}: got {leaf.dtype}; expected floating point")
+
+
+def check_lengths(lengths: Any, leading: tuple[int, ...], num_steps: int) -> None:
+    """Raises unless lengths are integers, one a row, from 0 to the number of steps.
+
+    What a traced array holds is not known, and not checked.
+
+    Raises:
+      TypeError: Not an array of integers.
+      ValueError: Another shape, or a length out of range.
+    """
+    check_integers("lengths", lengths, leading)
+    if lengths is None or isinstance(lengths, jax.core.Tracer) or not lengths.size:
+        return
+    known = np.asarray(lengths)  # NumPy's minimum: while JAX traces, its own has no value, even of a constant
+    shortest, longest = int(known.min()), int(known.max())
+    if shortest < 0 or longest > num_steps:
+        raise ValueError(
+            f"lengths: got values from {shortest} to {longest}; expected 0 to {num_steps}, the"
+            " number of steps of the inputs"
+        )
+
+
+def check_integers(name: str, array: Any, shape: tuple[int, ...]) -> None:
+    """Raises unless `array` is None or holds integers in that shape.
+
+    Raises:
+      TypeError: Not an array of integers.
+      ValueError: Another shape.
+    """
+    _check_shape(name, array, shape)
+    if array is not None and not jnp.issubdtype(array.dtype, jnp.integer):
+        raise TypeError(f"{name}: got {array.dtype}; expected integers: use {name}.astype(int)")
+
+
+def check_booleans(name: str, array: Any, shape: tuple[int, ...]) -> None:
+    """Raises unless `array` is None or holds booleans in that shape.
+
+    Raises:
+      TypeError: Not an array of booleans.
+      ValueError: Another shape.
+    """
+    _check_shape(name, array, shape)
+    if array is not None and array.dtype != jnp.bool_:
+        raise TypeError(f"{name}: got {array.dtype}; expected booleans: use {name}.astype(bool)")
+
+
+def _check_shape(name: str, array: Any, shape: tuple[int, ...]) -> None:
+    if array is None:
+        return
+    _check_is_array(name, array)
+    if array.shape != shape:
+        raise ValueError(f"{name}: got shape {array.shape}; expected {shape}")
+
+
+def _check_is_array(name: str, value: Any) -> None:
+    if not hasattr(value, "dtype") or not hasattr(value, "shape"):
+        raise TypeError(f"{name}: got {type(value).__name__}; expected an array: use jnp.asarray({name.split()[-1]})")
+    if not isinstance(value, (jax.Array, np.ndarray, np.generic)):
+        raise TypeError(
+            f"{name}: got {type(value).__module__}.{type(value).__name__}; expected an array of JAX or NumPy:"
+            f" use jnp.asarray({name.split()[-1]})"
+        )
+
+
+def _describe(state: Any) -> str:
+    """Names the structure of a state: an array, a list of 2, LSTMState(h, c)."""
+    fields = getattr(state, "_fields", None)
+    if fields is not None:
+        return f"{type(state).__name__}({', '.join(fields)})"
+    if isinstance(state, (tuple, list)):
+        return f"a {type(state).__name__} of {len(state)}"
+    if state is None or not hasattr(state, "shape"):
+        return "an array" if isinstance(state, int) else type(state).__name__
+    return "an array"

@@ -162,6 +162,7 @@ class AbstractCell(nnx.Module):
         checks.check_size("hidden_size", hidden_size)
         checks.check_flag("bias", bias)
         checks.check_param_dtype(param_dtype)
+        checks.check_rngs(rngs)
         self.equation = equation
         self.input_size = input_size
         self.hidden_size = hidden_size
@@ -171,6 +172,8 @@ class AbstractCell(nnx.Module):
 
     def initial_state(self, batch_size: int | None = None) -> State:
         """Returns zeros: arrays of (batch, hidden), or (hidden,) without a batch size."""
+        if batch_size is not None:
+            checks.check_size("batch_size", batch_size, minimum=0)
         leading = () if batch_size is None else (batch_size,)
         dtype = self.weight_ih.get_value().dtype
         return self.equation.zero_state(self.hidden_size, self.hidden_size, leading=leading, dtype=dtype)
@@ -192,7 +195,9 @@ class AbstractCell(nnx.Module):
         checks.check_inputs(inputs, self.input_size, ("batch",))
         if state is None:
             state = self.initial_state(*inputs.shape[:-1])
-        checks.check_state(state, self.equation.state_sizes(self.hidden_size, self.hidden_size), inputs.shape[:-1])
+        sizes = self.equation.state_sizes(self.hidden_size, self.hidden_size)
+        layout = "(batch, hidden)" if inputs.ndim == 2 else "(hidden,)"
+        checks.check_state(state, sizes, inputs.shape[:-1], layout=layout)
         inputs, single = jnp.asarray(inputs), inputs.ndim == 1
         if single:
             inputs, state = inputs[None], jax.tree.map(lambda leaf: leaf[None], state)

@@ -7,10 +7,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import nnx
 
 from jaxrnn._typing import State
 
 # Between a user's line and a constructor of this package: Flax builds modules, jaxtyping may check the arguments.
+MAX_SEGMENT_ID = 2**31 - 1
 _PACKAGES_IN_BETWEEN = ("jaxrnn", "flax", "jaxtyping", "beartype")
 
 
@@ -64,12 +66,26 @@ def check_param_dtype(value: Any) -> None:
     Raises:
       TypeError: It is another type, or none.
     """
-    try:
-        is_floating = jnp.issubdtype(jnp.dtype(value), jnp.floating)
+    try:  # jnp.dtype(None) is float64
+        is_floating = value is not None and jnp.issubdtype(jnp.dtype(value), jnp.floating)
     except TypeError:
         is_floating = False
     if not is_floating:
         raise TypeError(f"param_dtype: got {value!r}; expected a floating-point type such as jnp.float32")
+
+
+def check_rngs(rngs: Any, *, dropout: float = 0.0) -> None:
+    """Raises unless `rngs` can give initial values, and dropout's masks where there is dropout.
+
+    Raises:
+      TypeError: It is no `flax.nnx.Rngs`.
+      ValueError: It has no stream for what is needed.
+    """
+    if not isinstance(rngs, nnx.Rngs):
+        raise TypeError(f"rngs: got {_type_name(rngs)}; expected flax.nnx.Rngs: use nnx.Rngs(0)")
+    for stream in ("params", "dropout") if dropout > 0 else ("params",):
+        if stream not in rngs and "default" not in rngs:
+            raise ValueError(f"rngs: got no stream {stream!r}; expected one: use nnx.Rngs(0), or nnx.Rngs({stream}=0)")
 
 
 def check_inputs(inputs: Any, input_size: int, leading: tuple[str, ...]) -> None:
@@ -99,13 +115,14 @@ def check_inputs(inputs: Any, input_size: int, leading: tuple[str, ...]) -> None
         raise TypeError(f"inputs: got {inputs.dtype}; expected floating point: use inputs.astype(jnp.float32)")
 
 
-def check_state(state: State, sizes: Any, leading: tuple[int, ...]) -> None:
+def check_state(state: State, sizes: Any, leading: tuple[int, ...], *, layout: str) -> None:
     """Raises unless a state has the structure and the shapes that an equation asks for.
 
     Args:
       state: What was given.
       sizes: The size of every array, in the structure that is expected.
       leading: The dimensions before the size.
+      layout: The names of the dimensions, for the message.
 
     Raises:
       TypeError: Another structure (a plain array for an LSTM, say), or not floating-point arrays.
@@ -113,18 +130,20 @@ def check_state(state: State, sizes: Any, leading: tuple[int, ...]) -> None:
     """
     found, wanted = _describe(state), _describe(sizes)
     if found != wanted:
-        hint = f": use {wanted}" if type(state) is tuple and hasattr(sizes, "_fields") else ""
-        raise TypeError(f"state: got {found}; expected {wanted}{hint}")
-    structure: Any = jax.tree.structure(state)
-    if structure != jax.tree.structure(sizes):
-        raise TypeError(f"state: got {found} of {structure}; expected {wanted} of arrays")
-    names = getattr(sizes, "_fields", ("h",))
-    for name, leaf, size in zip(names, jax.tree.leaves(state), jax.tree.leaves(sizes), strict=False):
-        _check_is_array(f"state {name}", leaf)
+        if isinstance(state, list | tuple) and hasattr(sizes, "_fields") and len(state) == len(sizes):
+            wanted = f"{wanted}: use jaxrnn.{type(sizes).__name__}(*state)"
+        raise TypeError(f"state: got {found}; expected {wanted}")
+    names = getattr(sizes, "_fields", ("",))
+    given = state if hasattr(sizes, "_fields") else (state,)
+    for name, leaf, size in zip(names, given, jax.tree.leaves(sizes), strict=False):
+        what = f"state {name}".rstrip()
+        _check_is_array(what, leaf)
+        if jnp.issubdtype(leaf.dtype, jnp.integer) and leaf.ndim < 2:
+            raise TypeError(f"{what}: got {leaf.dtype} {leaf.shape}; expected a state: lengths=, mask= go by name")
         if leaf.shape != (*leading, size):
-            raise ValueError(f"state {name}: got an array of shape {leaf.shape}; expected {(*leading, size)}")
+            raise ValueError(f"{what}: got an array of shape {leaf.shape}; expected {(*leading, size)}: {layout}")
         if not jnp.issubdtype(leaf.dtype, jnp.floating):
-            raise TypeError(f"state {name}: got {leaf.dtype}; expected floating point")
+            raise TypeError(f"{what}: got {leaf.dtype}; expected floating point")
 
 
 def check_lengths(lengths: Any, leading: tuple[int, ...], num_steps: int) -> None:
@@ -145,6 +164,25 @@ def check_lengths(lengths: Any, leading: tuple[int, ...], num_steps: int) -> Non
         raise ValueError(
             f"lengths: got values from {shortest} to {longest}; expected 0 to {num_steps}, the"
             " number of steps of the inputs"
+        )
+
+
+def check_segment_ids(segment_ids: Any, shape: tuple[int, ...]) -> None:
+    """Raises unless segment ids are integers in that shape, from 0 to what int32 holds.
+
+    What a traced array holds is not known, and not checked.
+
+    Raises:
+      TypeError: Not an array of integers.
+      ValueError: Another shape, or a number out of range.
+    """
+    check_integers("segment_ids", segment_ids, shape)
+    if not isinstance(segment_ids, np.ndarray) or not segment_ids.size:  # JAX's arrays: in range, or negative
+        return
+    lowest, highest = int(segment_ids.min()), int(segment_ids.max())
+    if lowest < 0 or highest > MAX_SEGMENT_ID:
+        raise ValueError(
+            f"segment_ids: got values from {lowest} to {highest}; expected 0 (padding) to {MAX_SEGMENT_ID}"
         )
 
 
@@ -175,19 +213,23 @@ def check_booleans(name: str, array: Any, shape: tuple[int, ...]) -> None:
 def _check_shape(name: str, array: Any, shape: tuple[int, ...]) -> None:
     if array is None:
         return
-    _check_is_array(name, array)
+    _check_is_array(name, array, shape)
     if array.shape != shape:
         raise ValueError(f"{name}: got shape {array.shape}; expected {shape}")
 
 
-def _check_is_array(name: str, value: Any) -> None:
-    if not hasattr(value, "dtype") or not hasattr(value, "shape"):
-        raise TypeError(f"{name}: got {type(value).__name__}; expected an array: use jnp.asarray({name.split()[-1]})")
-    if not isinstance(value, (jax.Array, np.ndarray, np.generic)):
-        raise TypeError(
-            f"{name}: got {type(value).__module__}.{type(value).__name__}; expected an array of JAX or NumPy:"
-            f" use jnp.asarray({name.split()[-1]})"
-        )
+def _check_is_array(name: str, value: Any, shape: tuple[int, ...] | None = None) -> None:
+    if isinstance(value, jax.Array | np.ndarray | np.generic):
+        return
+    advice = "" if shape is None else f" of shape {shape}"
+    if isinstance(value, list | tuple) or hasattr(value, "__array__") or hasattr(value, "__jax_array__"):
+        advice += f": use jnp.asarray({name.split()[-1]})"
+    raise TypeError(f"{name}: got {_type_name(value)}; expected an array of JAX or NumPy{advice}")
+
+
+def _type_name(value: Any) -> str:
+    kind = type(value)
+    return kind.__name__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__name__}"
 
 
 def _describe(state: Any) -> str:
@@ -195,8 +237,7 @@ def _describe(state: Any) -> str:
     fields = getattr(state, "_fields", None)
     if fields is not None:
         return f"{type(state).__name__}({', '.join(fields)})"
-    if isinstance(state, (tuple, list)):
+    if isinstance(state, tuple | list):
         return f"a {type(state).__name__} of {len(state)}"
-    if state is None or not hasattr(state, "shape"):
-        return "an array" if isinstance(state, int) else type(state).__name__
-    return "an array"
+    is_size = isinstance(state, int) and not isinstance(state, bool)
+    return "an array" if is_size or isinstance(state, jax.Array | np.ndarray | np.generic) else _type_name(state)

@@ -4,19 +4,19 @@ import dataclasses
 import re
 from pathlib import Path
 
-import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
 from jaxrnn._typing import StateDict
 from jaxrnn.checkpoint import Checkpointer
-from jaxrnn.config import Config
+from jaxrnn.config import Config, ModelConfig
 from jaxrnn.data.normalizer import Normalizer
 from jaxrnn.errors import UserError
 from jaxrnn.inference import TrainedModel
 from jaxrnn.interop.torch import load_torch_state_dict, to_torch_state_dict
-from jaxrnn.interop.weight_files import read_state_dict, write_state_dict
+from jaxrnn.interop.weight_files import SUFFIXES, read_state_dict, write_state_dict
 from jaxrnn.models import build_model
+from jaxrnn.reporting import say
 from jaxrnn.run_directory import RunDirectory, versions
 from jaxrnn.training import split_model
 
@@ -26,21 +26,36 @@ _RECURRENT_NAME = re.compile(
 _CELL_BY_NUM_GATES = {1: "rnn", 3: "gru", 4: "lstm"}
 
 
-def from_torch(path: str, out: str, *, nonlinearity: str, normalizer: Normalizer) -> None:
+def from_torch(path: str, out: str, *, nonlinearity: str | None, normalizer: Normalizer) -> None:
     """Writes a run directory that eval and predict accept, from the weights of a recurrent layer and a linear head.
 
     Args:
       path: As `read_state_dict` takes it.
       out: A run directory, new.
-      nonlinearity: Of a plain RNN, which its weights do not tell.
+      nonlinearity: Of a plain RNN, which its weights do not tell; tanh if None.
       normalizer: What the data went through before the PyTorch model saw it.
 
     Raises:
       UserError: The weights are not those of such a model.
     """
+    if Path(out).suffix in SUFFIXES:
+        raise UserError(f"--out: got {out}; expected a directory: {path} is a file of weights already")
+    if Path(out).exists():
+        raise UserError(f"--out: {out} is there already and is never overwritten; name another directory")
+    if not (np.isfinite(normalizer.scale) and np.isfinite(normalizer.offset) and normalizer.scale):
+        raise UserError(
+            f"--offset, --scale: got {normalizer.offset}, {normalizer.scale}; expected finite numbers, --scale not 0"
+        )
     weights, settings = recognize(read_state_dict(path), path)
+    bad = [name for name, array in weights.items() if not np.isfinite(array).all()]
+    if bad:
+        raise UserError(f"{path}: {', '.join(bad)}: got NaN or infinite numbers; expected finite ones")
     if settings["cell"] == "rnn":
-        settings["nonlinearity"] = nonlinearity
+        settings["nonlinearity"] = nonlinearity or "tanh"
+        if nonlinearity is None:
+            say("nonlinearity: tanh, torch.nn.RNN's default; weights do not tell: --nonlinearity=relu if it was that")
+    elif nonlinearity is not None:
+        raise UserError(f"--nonlinearity: got {nonlinearity}; expected none: {path} holds a {settings['cell']}")
     config = Config().replace_flat(settings)
     model = build_model(config.model, nnx.Rngs(0))
     try:
@@ -78,13 +93,25 @@ def to_torch(checkpoint: str, out: str) -> None:
         raise UserError(f"--out: {out} is there already and is never overwritten; name another file")
     trained = TrainedModel.load(checkpoint)
     write_state_dict(out, to_torch_state_dict(trained.model))
-    normalizer, model = trained.normalizer, trained.config.model
-    kind = "RNN" if model.cell == "rnn" else model.cell.upper()
+    normalizer, settings = trained.normalizer, trained.config.model
     print(
-        f"wrote {out}: rnn = torch.nn.{kind}(1, {model.hidden_size}, num_layers={model.num_layers}, ..) and"
-        f" linear = torch.nn.Linear({model.proj_size or model.hidden_size}, 1), for values normalised by"
+        f"wrote {out}: a module with rnn = {_torch_constructor(settings)} and linear ="
+        f" torch.nn.Linear({settings.proj_size or settings.hidden_size}, 1), for values normalised by"
         f" (x - {normalizer.offset!r}) / {normalizer.scale!r}"
     )
+
+
+def _torch_constructor(model: ModelConfig) -> str:
+    """Returns the call that makes the same layer in PyTorch; what is left out has PyTorch's default."""
+    kind = "RNN" if model.cell == "rnn" else model.cell.upper()
+    options = {
+        "num_layers": (model.num_layers, 1),
+        "nonlinearity": (model.nonlinearity if model.cell == "rnn" else "tanh", "tanh"),
+        "bias": (model.bias, True),
+        "proj_size": (model.proj_size, 0),
+    }
+    given = [f"{name}={value!r}" for name, (value, default) in options.items() if value != default]
+    return f"torch.nn.{kind}({', '.join(['1', str(model.hidden_size), *given, 'batch_first=True'])})"
 
 
 def recognize(mapping: StateDict, path: str) -> tuple[dict[str, np.ndarray], dict[str, object]]:
@@ -147,4 +174,4 @@ def _head(rest: StateDict, features: int, path: str) -> dict[str, np.ndarray]:
     if unexpected:
         raise UserError(f"{path}: unexpected keys: {', '.join(unexpected)}; expected a recurrent layer and one Linear")
     weight = np.asarray(rest[matrices[0]])
-    return {"linear.weight": weight, "linear.bias": np.asarray(rest.get(bias_name, jnp.zeros(1, weight.dtype)))}
+    return {"linear.weight": weight, "linear.bias": np.asarray(rest.get(bias_name, np.zeros(1, weight.dtype)))}

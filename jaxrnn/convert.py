@@ -3,8 +3,9 @@
     python -m jaxrnn.convert model.pt --out=runs/from-torch --scale=50
     python -m jaxrnn.convert runs/lstm --out=model.safetensors
 
-The weights are those of a torch.nn.RNN, LSTM or GRU and a Linear, as `state_dict()` gives them, in a .safetensors, .npz
-or .pt file (a gzipped one too). A .pt file needs torch installed, the others do not.
+The weights are those of a torch.nn.RNN, LSTM or GRU that reads one number a step in one direction and a Linear to one
+number, as `state_dict()` gives them, in a .safetensors, .npz or .pt file (the last may be gzipped). A .pt file needs
+torch installed, the others do not.
 """
 
 import dataclasses
@@ -16,6 +17,7 @@ from typing import Annotated, Literal
 import tyro
 
 from jaxrnn import command_line
+from jaxrnn.errors import UserError
 
 PROGRAM = "python -m jaxrnn.convert"
 
@@ -28,12 +30,12 @@ class ConvertCommand:
     """File of weights; or a run directory, DIR/best, DIR/latest, the directory of a step."""
     out: str
     """New run directory; or new file, ending in .safetensors, .npz or .pt."""
-    nonlinearity: Literal["tanh", "relu"] = "tanh"
-    """Of a torch.nn.RNN: its weights do not tell."""
-    offset: float = 0.0
-    """Subtracted from the data before the PyTorch model saw it."""
-    scale: float = 1.0
-    """What the data was then divided by."""
+    nonlinearity: Literal["tanh", "relu"] | None = None
+    """Of a torch.nn.RNN: its weights do not tell; tanh if left out."""
+    offset: float | None = None
+    """Subtracted from the data before the PyTorch model saw it; 0 if left out."""
+    scale: float | None = None
+    """What the data was then divided by; 1 if left out."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -47,15 +49,18 @@ def _convert(argv: Sequence[str] | None) -> None:
     from jaxrnn import conversion  # JAX is imported from here on, so that --help need not wait for it
     from jaxrnn.data.normalizer import Normalizer
 
-    if Path(command.source).is_file() or Path(command.source).suffix in (".pt", ".pth", ".npz", ".safetensors"):
+    source = Path(command.source)
+    if not source.is_dir() and (source.is_file() or source.suffix in (".pt", ".pth", ".npz", ".safetensors")):
+        offset = 0.0 if command.offset is None else command.offset
+        scale = 1.0 if command.scale is None else command.scale
         conversion.from_torch(
-            command.source,
-            command.out,
-            nonlinearity=command.nonlinearity,
-            normalizer=Normalizer(command.offset, command.scale),
+            command.source, command.out, nonlinearity=command.nonlinearity, normalizer=Normalizer(offset, scale)
         )
-    else:
-        conversion.to_torch(command.source, command.out)
+        return
+    given = [name for name in ("nonlinearity", "offset", "scale") if getattr(command, name) is not None]
+    if given:
+        raise UserError(f"--{given[0]}: is for files of weights; {command.source} is a checkpoint, which has its own")
+    conversion.to_torch(command.source, command.out)
 
 
 if __name__ == "__main__":

@@ -63,6 +63,7 @@ class AbstractRecurrentLayer(nnx.Module):
         checks.check_flag("bidirectional", bidirectional)
         checks.check_probability("dropout", dropout)
         checks.check_param_dtype(param_dtype)
+        checks.check_rngs(rngs, dropout=dropout)
         if proj_size >= hidden_size:
             raise ValueError(f"proj_size: got {proj_size}; expected less than hidden_size = {hidden_size}")
         if dropout > 0 and num_layers == 1:
@@ -99,7 +100,16 @@ class AbstractRecurrentLayer(nnx.Module):
         return self.proj_size or self.hidden_size
 
     def cell_parameters(self, layer: int, direction: int = 0) -> CellParameters:
-        """Returns the parameters of one layer in one direction (0 forward, 1 reverse)."""
+        """Returns the parameters of one layer in one direction (0 forward, 1 reverse).
+
+        Raises:
+          IndexError: There is no such layer or direction.
+        """
+        if not (0 <= layer < self.num_layers and 0 <= direction < self.num_directions):
+            raise IndexError(
+                f"cell_parameters: got layer {layer}, direction {direction}; expected less than {self.num_layers} and"
+                f" {self.num_directions}"
+            )
         ending = f"_l{layer}{_DIRECTION_SUFFIXES[direction]}"
         named = {name: getattr(self, name + ending, None) for name in CellParameters._fields}
         values = {name: None if p is None else p.get_value() for name, p in named.items()}
@@ -107,6 +117,8 @@ class AbstractRecurrentLayer(nnx.Module):
 
     def initial_state(self, batch_size: int | None = None) -> State:
         """Returns zeros: arrays of (num_layers * num_directions, batch, size), without batch if None."""
+        if batch_size is not None:
+            checks.check_size("batch_size", batch_size, minimum=0)
         rows = () if batch_size is None else (batch_size,)
         leading = (self.num_layers * self.num_directions, *rows)
         dtype = self.cell_parameters(0).weight_ih.dtype
@@ -145,7 +157,8 @@ class AbstractRecurrentLayer(nnx.Module):
         Raises:
           TypeError: Inputs that are not floating point, numbers where booleans belong or the reverse,
             lists in place of arrays; a state of the wrong structure.
-          ValueError: Sizes that do not fit; lengths outside 0..time.
+          ValueError: Sizes that do not fit; lengths outside 0..time. Lengths that `jax.jit` traces have no value yet:
+            there, lengths beyond the inputs count as time.
         """
         outputs, final_state, _ = self._run(
             recurrence.hidden_of, inputs, initial_state, lengths, mask, segment_ids, resets
@@ -190,11 +203,13 @@ class AbstractRecurrentLayer(nnx.Module):
             lengths = jnp.asarray(lengths)
         checks.check_lengths(lengths, rows, num_steps)
         checks.check_booleans("mask", mask, (*rows, num_steps))
-        checks.check_integers("segment_ids", segment_ids, (*rows, num_steps))
+        checks.check_segment_ids(segment_ids, (*rows, num_steps))
         checks.check_booleans("resets", resets, (*rows, num_steps))
         state = self.initial_state(*rows) if initial_state is None else initial_state
         sizes = self.equation.state_sizes(self.hidden_size, self.output_size)
-        checks.check_state(state, sizes, (self.num_layers * self.num_directions, *rows))
+        leading = (self.num_layers * self.num_directions, *rows)
+        layout = f"(num_layers * num_directions, {'batch, ' if rows else ''}size)"
+        checks.check_state(state, sizes, leading, layout=layout)
         arrays = jax.tree.map(jnp.asarray, (inputs, lengths, mask, segment_ids, resets))
         if rows:
             return self._run_batch(collect, state, *arrays)

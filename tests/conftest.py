@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import jax
+import jaxtyping
 import pytest
 from jaxtyping import install_import_hook
 
@@ -29,6 +30,12 @@ def x64():
         pytest.skip("TPUs have no float64")
     with jax.enable_x64(True):
         yield
+
+
+@pytest.fixture
+def unchecked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lets calls through that the annotations forbid, as they go through without the tests' type checker."""
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
 
 
 @pytest.fixture(scope="session")

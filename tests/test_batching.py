@@ -112,3 +112,21 @@ def test_values_that_float32_cannot_hold_once_normalised_are_refused():
     assert Normalizer(0.0, 2.0).normalize_rows(rows) == Ragged.from_rows([[0.5, 1.5e38]])
     with pytest.raises(DataError, match=r"a value is 3e\+39 once normalised"):
         Normalizer(0.0, 0.1).normalize_rows(rows)
+
+
+def test_lists_and_rows_of_features_are_padded_too():
+    values, lengths = pad_sequences([[1, 2, 3], [4]])
+    np.testing.assert_array_equal(values, [[1, 2, 3], [4, 0, 0]])
+    rows = [np.arange(6).reshape(3, 2), np.zeros((0, 2)), np.ones((1, 2))]
+    values, lengths = pad_sequences(rows, 4)
+    assert values.shape == (3, 4, 2)
+    np.testing.assert_array_equal(lengths, [3, 0, 1])
+    assert not values[np.arange(4)[None] >= lengths[:, None]].any()
+    for found, row in zip(unpad_sequences(values, lengths), rows, strict=True):
+        np.testing.assert_array_equal(found, row)
+    with pytest.raises(ValueError, match="features of shapes"):
+        pad_sequences([np.zeros((1, 2)), np.zeros((1, 3))])
+    with pytest.raises(ValueError, match="got a row of 3 values; expected at most"):
+        pad_sequences(rows, 2)
+    with pytest.raises(TypeError, match="lengths of float64; expected integers"):
+        unpad_sequences(values, np.ones(3))

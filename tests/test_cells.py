@@ -6,7 +6,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import jaxtyping
 import numpy as np
 import oracle
 import pytest
@@ -115,12 +114,6 @@ def test_single_rows_and_zero_states(kind: str, x64: None) -> None:
     oracle.assert_identical(oracle.flat(cell(inputs)), oracle.flat(cell(inputs, zeros)))
     oracle.assert_close(oracle.flat(cell(inputs[2])), oracle.flat(jax.tree.map(lambda leaf: leaf[2], cell(inputs))))
     assert {leaf.shape for leaf in jax.tree.leaves(cell.initial_state())} == {(HIDDEN,)}
-
-
-@pytest.fixture
-def unchecked(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Lets calls through that the annotations forbid, as they go through without the tests' type checker."""
-    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
 
 
 def test_wrong_arguments_are_refused(unchecked: None) -> None:

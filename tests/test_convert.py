@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -109,7 +110,7 @@ def test_other_weights_are_refused(weights, message, tmp_path, capsys):
     write_state_dict(tmp_path / "in.npz", arrays)
     assert convert.main([str(tmp_path / "in.npz"), f"--out={tmp_path / 'run'}"]) == 2
     error = capsys.readouterr().err
-    assert pytest.importorskip("re").search(message, error), error
+    assert re.search(message, error), error
     assert not (tmp_path / "run").exists(), "nothing is written"
 
 
@@ -151,3 +152,56 @@ def test_nothing_is_overwritten(tmp_path, capsys):
 def test_other_endings_are_refused(tmp_path):
     with pytest.raises(UserError, match="expected a name that ends in"):
         write_state_dict(tmp_path / "model.bin", WEIGHTS)
+
+
+@pytest.mark.parametrize(
+    ("weights", "flags", "message"),
+    [
+        (WEIGHTS, ["--scale=0"], r"--offset, --scale: got 0.0, 0.0; expected finite numbers, --scale not 0"),
+        (WEIGHTS, ["--offset=nan"], "--offset, --scale: got nan"),
+        (weights_of(4), ["--nonlinearity=relu"], "--nonlinearity: got relu; expected none: .* holds a lstm"),
+        (WEIGHTS | {"linear.bias": np.array([np.nan], np.float32)}, [], "linear.bias: got NaN or infinite numbers"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(weights, flags, message, tmp_path, capsys):
+    write_state_dict(tmp_path / "in.npz", weights)
+    assert convert.main([str(tmp_path / "in.npz"), f"--out={tmp_path / 'run'}", *flags]) == 2
+    assert re.search(message, capsys.readouterr().err)
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_way_back_takes_no_settings_and_files_become_no_files(tmp_path, capsys):
+    write_state_dict(tmp_path / "in.npz", WEIGHTS)
+    assert convert.main([str(tmp_path / "in.npz"), f"--out={tmp_path / 'other.npz'}"]) == 2
+    assert "expected a directory" in capsys.readouterr().err
+    assert convert.main([str(tmp_path / "in.npz"), f"--out={tmp_path / 'run'}"]) == 0
+    assert "nonlinearity: tanh, torch.nn.RNN's default" in capsys.readouterr().err
+    assert convert.main([str(tmp_path / "run"), f"--out={tmp_path / 'out.npz'}", "--scale=3"]) == 2
+    assert "--scale: is for files of weights" in capsys.readouterr().err
+
+
+def test_what_is_printed_rebuilds_the_layer(tmp_path, capsys):
+    """The constructor that the way back prints takes the weights, and computes the same."""
+    torch = pytest.importorskip("torch")
+    cases = [
+        (1, {"bias": False}, ["--nonlinearity=relu"]),
+        (4, {"proj": 2, "layers": 2, "bias": False}, []),
+        (3, {}, []),
+    ]
+    for number, (gates, options, flags) in enumerate(cases):
+        source, run, out = (tmp_path / f"{number}{end}" for end in (".npz", "", ".pt"))
+        write_state_dict(source, weights_of(gates, **options))
+        assert convert.main([str(source), f"--out={run}", *flags]) == 0
+        capsys.readouterr()
+        assert convert.main([str(run), f"--out={out}"]) == 0
+        layer, head = re.search(
+            r"rnn = torch.nn.(.*\)) and linear = torch.nn.(.*?\)),", capsys.readouterr().out
+        ).groups()
+        built = [eval(f"nn.{call}", {"nn": torch.nn}) for call in (layer, head)]
+        module = torch.nn.ModuleDict(dict(zip(("rnn", "linear"), built, strict=True)))
+        module.load_state_dict(torch.load(out, weights_only=True), strict=True)
+        with torch.no_grad():
+            outputs, _ = module["rnn"](torch.tensor([[[0.5], [-1.0], [2.0]]]))
+            expected = module["linear"](outputs[:, -1]).item()
+        predicted = TrainedModel.load(run).predict(Ragged.from_rows([[0.5, -1.0, 2.0]]))[0, 0]
+        np.testing.assert_allclose(predicted, expected, rtol=1e-5)

@@ -27,7 +27,7 @@ cells
 checks recurrence
 command_line data.loading data.ball
 compilation checkpoint run_directory reporting signals metrics
-data.batching data.normalizer data.split data.reader
+data.batching data.packing data.normalizer data.split data.reader
 data.columnar_reader data.text_reader
 data.exact_parser data.sources data.ragged
 data.complaints data.options

@@ -8,7 +8,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import jaxtyping
 import numpy as np
 import oracle
 import pytest
@@ -382,12 +381,6 @@ def test_dropout_with_one_layer_warns_and_does_nothing() -> None:
 # What is refused. The annotations would refuse some of it before the layers do, less plainly.
 
 
-@pytest.fixture
-def unchecked(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Lets calls through that the annotations forbid, as they go through without the tests' type checker."""
-    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
-
-
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
@@ -406,12 +399,30 @@ def unchecked(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"bias": 1}, TypeError, r"bias: got 1 \(int\); expected True or False"),
         ({"bidirectional": "no"}, TypeError, r"bidirectional: got 'no' \(str\); expected True or False"),
         ({"param_dtype": jnp.int32}, TypeError, "param_dtype: got .*int32.*; expected a floating-point type"),
+        ({"param_dtype": None}, TypeError, "param_dtype: got None; expected a floating-point type"),
+        ({"rngs": 0}, TypeError, r"rngs: got int; expected flax.nnx.Rngs: use nnx.Rngs\(0\)"),
+        ({"rngs": nnx.Rngs(noise=0)}, ValueError, "rngs: got no stream 'params'"),
+        ({"rngs": nnx.Rngs(params=0), "dropout": 0.5, "num_layers": 2}, ValueError, "rngs: got no stream 'dropout'"),
         ({"param_dtype": "half precision"}, TypeError, "param_dtype: got 'half precision'; expected a floating"),
     ],
 )
 def test_wrong_options_are_refused(options: dict, error: type[Exception], message: str, unchecked: None) -> None:
     with pytest.raises(error, match=message):
         jaxrnn.LSTM(**{"input_size": INPUT, "hidden_size": HIDDEN, "rngs": nnx.Rngs(0)} | options)
+
+
+def test_wrong_calls_beside_the_main_one_are_refused(unchecked: None) -> None:
+    layer = jaxrnn.GRU(INPUT, HIDDEN, rngs=nnx.Rngs(0))
+    with pytest.raises(TypeError, match=r"state: got int32 \(4,\); expected a state: lengths=, mask= go by name"):
+        layer(FLOATS, LENGTHS.astype(np.int32))
+    with pytest.raises(ValueError, match=r"expected \(1, 4, 3\): \(num_layers \* num_directions, batch, size\)"):
+        layer(FLOATS, FLOATS[:, 0])
+    for batch_size, error in ((-1, ValueError), (2.0, TypeError), (True, TypeError)):
+        with pytest.raises(error, match="batch_size: got"):
+            layer.initial_state(batch_size)
+    for place in ((1, 0), (0, 1), (-1, 0)):
+        with pytest.raises(IndexError, match="cell_parameters: got layer"):
+            layer.cell_parameters(*place)
 
 
 def test_an_unknown_nonlinearity_is_refused(unchecked: None) -> None:
@@ -442,7 +453,7 @@ BITS = np.ones((BATCH, TIME), bool)
         (
             {"initial_state": (np.zeros((1, BATCH, HIDDEN)),) * 2},
             TypeError,
-            r"state: got a tuple of 2; expected LSTMState\(h, c\): use LSTMState\(h, c\)",
+            r"state: got a tuple of 2; expected LSTMState\(h, c\): use jaxrnn.LSTMState\(\*state\)",
         ),
         (
             {"initial_state": jaxrnn.LSTMState(*[np.zeros((1, BATCH, HIDDEN), int)] * 2)},
@@ -452,7 +463,7 @@ BITS = np.ones((BATCH, TIME), bool)
         (
             {"initial_state": jaxrnn.LSTMState([[[0.0]]], [[[0.0]]])},
             TypeError,
-            r"state: got LSTMState\(h, c\) of .*; expected LSTMState\(h, c\) of arrays",
+            r"state h: got list; expected an array of JAX or NumPy: use jnp.asarray\(h\)",
         ),
         ({"lengths": 3}, TypeError, "lengths: got int; expected an array"),
         # A single row's own shapes, not those of a batch of one.
@@ -477,6 +488,11 @@ BITS = np.ones((BATCH, TIME), bool)
         ({"mask": BITS[:, :-1]}, ValueError, r"mask: got shape \(4, 5\); expected \(4, 6\)"),
         ({"mask": BITS.astype(int)}, TypeError, "mask: got int64; expected booleans"),
         ({"segment_ids": BITS.T.astype(int)}, ValueError, r"segment_ids: got shape \(6, 4\); expected \(4, 6\)"),
+        # As int32 they would be 1 and 1, and 0.
+        ({"segment_ids": BITS + 2**32}, ValueError, "segment_ids: got values from 4294967297 .*; expected 0 "),
+        ({"segment_ids": BITS - 2}, ValueError, "segment_ids: got values from -1 to -1; expected 0 "),
+        ({"initial_state": LENGTHS}, TypeError, r"state: got an array; expected LSTMState"),
+        ({"lengths": 3}, TypeError, r"lengths: got int; expected an array of JAX or NumPy of shape \(4,\)"),
         ({"segment_ids": BITS.astype(float)}, TypeError, "segment_ids: got float64; expected integers"),
         ({"resets": BITS[0]}, ValueError, r"resets: got shape \(6,\); expected \(4, 6\)"),
         ({"resets": BITS.astype(int)}, TypeError, "resets: got int64; expected booleans"),

@@ -248,9 +248,54 @@ def test_float64_weights_go_both_ways(x64: None) -> None:
 
 def test_state_dicts_of_tensors_are_taken() -> None:
     peer = torch.nn.GRU(INPUT, HIDDEN)
+    expected = {name: tensor.numpy() for name, tensor in peer.state_dict().items()}
     layer = jaxrnn.GRU(INPUT, HIDDEN, rngs=nnx.Rngs(0))
+    for mapping in (peer.state_dict(), dict(peer.named_parameters())):  # the latter require gradients
+        jaxrnn.load_torch_state_dict(layer, mapping)
+        oracle.assert_identical(jaxrnn.to_torch_state_dict(layer), expected)
+
+
+def test_bfloat16_weights_go_both_ways() -> None:
+    peer = torch.nn.GRU(INPUT, HIDDEN).bfloat16()
+    layer = jaxrnn.GRU(INPUT, HIDDEN, param_dtype=jnp.bfloat16, rngs=nnx.Rngs(0))
     jaxrnn.load_torch_state_dict(layer, peer.state_dict())
-    oracle.assert_identical(jaxrnn.to_torch_state_dict(layer), {n: t.numpy() for n, t in peer.state_dict().items()})
+    assert layer.weight_ih_l0.get_value().dtype == jnp.bfloat16
+    other = torch.nn.GRU(INPUT, HIDDEN).bfloat16()
+    back = {name: torch.from_numpy(array) for name, array in jaxrnn.to_torch_state_dict(layer).items()}
+    other.load_state_dict(back, strict=True)
+    for name, tensor in peer.state_dict().items():
+        assert torch.equal(tensor, other.state_dict()[name]), name
+
+
+class Tagger(nnx.Module):
+    def __init__(self, rngs: nnx.Rngs):
+        self.embed = nnx.Embed(5, INPUT, rngs=rngs)
+        self.rnn = jaxrnn.LSTM(INPUT, HIDDEN, bidirectional=True, rngs=rngs)
+        self.head = nnx.Sequential(nnx.LayerNorm(2 * HIDDEN, rngs=rngs), nnx.Linear(2 * HIDDEN, 4, rngs=rngs), nnx.relu)
+
+
+class TorchTagger(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = torch.nn.Embedding(5, INPUT)
+        self.rnn = torch.nn.LSTM(INPUT, HIDDEN, bidirectional=True)
+        self.head = torch.nn.Sequential(torch.nn.LayerNorm(2 * HIDDEN), torch.nn.Linear(2 * HIDDEN, 4), torch.nn.ReLU())
+
+
+def test_modules_with_embeddings_norms_and_sequences_go_both_ways() -> None:
+    check_round_trip(Tagger(nnx.Rngs(0)), TorchTagger())
+
+
+def test_what_has_no_state_dict_is_refused(unchecked: None) -> None:
+    peer, layer = torch.nn.GRU(INPUT, HIDDEN), jaxrnn.GRU(INPUT, HIDDEN, rngs=nnx.Rngs(0))
+    with pytest.raises(TypeError, match=r"mapping: got torch.nn.*GRU; expected arrays by name: use its state_dict\(\)"):
+        jaxrnn.load_torch_state_dict(layer, peer)
+    with pytest.raises(TypeError, match=r"module: got torch.nn.*GRU; expected a flax.nnx.Module"):
+        jaxrnn.load_torch_state_dict(peer, peer.state_dict())
+    with pytest.raises(TypeError, match="weight_ih_l0: got NoneType; expected an array"):
+        jaxrnn.load_torch_state_dict(layer, dict(peer.state_dict()) | {"weight_ih_l0": None})
+    with pytest.raises(TypeError, match=r"nnx\.BatchNorm has no counterpart"):
+        jaxrnn.to_torch_state_dict(nnx.List([nnx.BatchNorm(3, rngs=nnx.Rngs(0))]))
 
 
 @pytest.mark.parametrize(

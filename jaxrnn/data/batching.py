@@ -1,5 +1,6 @@
 """From ragged rows to rectangular arrays: padding to a few lengths."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,43 +24,79 @@ class Bucket(NamedTuple):
     lengths: Any
 
 
-def pad_sequences(rows: Ragged, length: int | None = None, *, dtype: Any = np.float32) -> Bucket:
+def pad_sequences(rows: Ragged | Sequence[Any], length: int | None = None, *, dtype: Any = np.float32) -> Bucket:
     """Pads rows with zeros at the end.
 
     Args:
-      rows: Ragged rows.
+      rows: Ragged rows, lists of numbers, or arrays of (length_of_row, features).
       length: Padded length; the longest row's if None.
       dtype: Of the padded values.
 
     Returns:
-      A `Bucket` of (rows, length) values and (rows,) lengths.
+      A `Bucket` of (rows, length) or (rows, length, features) values and (rows,) lengths.
 
     Raises:
-      ValueError: A row is longer than `length`; nothing is ever cut off.
+      TypeError: A row is not of numbers.
+      ValueError: A row is longer than `length`, nothing is ever cut off; or rows have other features.
     """
+    if not isinstance(rows, Ragged):
+        rows = list(rows)
+        if any(np.ndim(row) == 2 for row in rows):
+            return _pad_features([np.asarray(row) for row in rows], length, dtype)
+        rows = Ragged.from_rows(rows)
     lengths = rows.lengths
-    longest = int(lengths.max(initial=0))
-    length = longest if length is None else length
-    if longest > length:
-        raise ValueError(f"pad_sequences: got a row of {longest} values; expected at most length = {length}")
+    length = _padded_length(lengths, length)
     values = np.zeros((len(rows), length), dtype)
     values[np.arange(length)[None] < lengths[:, None]] = rows.values
     return Bucket(values, lengths.astype(np.int32))
 
 
-def unpad_sequences(values: Any, lengths: Any) -> Ragged:
-    """Returns the first lengths[b] values of every row b: the inverse of `pad_sequences`.
+def _pad_features(rows: list[np.ndarray], length: int | None, dtype: Any) -> Bucket:
+    shapes = sorted({row.shape[1:] for row in rows})
+    if len(shapes) > 1 or len(shapes[0]) != 1:
+        raise ValueError(
+            f"pad_sequences: got rows with features of shapes {shapes}; expected (length, features) of all"
+        )
+    lengths = np.array([len(row) for row in rows], np.int32)
+    values = np.zeros((len(rows), _padded_length(lengths, length), *shapes[0]), dtype)
+    for padded, row in zip(values, rows, strict=True):
+        padded[: len(row)] = row
+    return Bucket(values, lengths)
+
+
+def _padded_length(lengths: np.ndarray, length: int | None) -> int:
+    longest = int(lengths.max(initial=0))
+    length = longest if length is None else length
+    if longest > length:
+        raise ValueError(f"pad_sequences: got a row of {longest} values; expected at most length = {length}")
+    return length
+
+
+def unpad_sequences(values: Any, lengths: Any) -> Ragged | list[np.ndarray]:
+    """Returns the first lengths[b] steps of every row b: the inverse of `pad_sequences`.
+
+    Args:
+      values: (rows, length), or (rows, length, features): a layer's outputs, say.
+      lengths: (rows,) integers.
+
+    Returns:
+      Ragged rows; a list of (length_of_row, features) arrays where there are features.
 
     Raises:
-      ValueError: A length outside 0..length.
+      TypeError: Lengths that are not integers.
+      ValueError: A length outside 0..length, or shapes that do not fit.
     """
     values, lengths = np.asarray(values), np.asarray(lengths)
-    if lengths.shape != values.shape[:1] or values.ndim != 2:
+    if lengths.dtype.kind not in "iu":
+        raise TypeError(f"unpad_sequences: got lengths of {lengths.dtype}; expected integers")
+    if lengths.shape != values.shape[:1] or values.ndim not in (2, 3):
         raise ValueError(f"unpad_sequences: got values {values.shape} and lengths {lengths.shape}; "
-                         "expected (rows, length) and (rows,)")  # fmt: skip
+                         "expected (rows, length) or (rows, length, features), and (rows,)")  # fmt: skip
     if len(lengths) and (lengths.min() < 0 or lengths.max() > values.shape[1]):
         raise ValueError(f"unpad_sequences: got lengths from {lengths.min()} to {lengths.max()}; "
                          f"expected 0 to {values.shape[1]}")  # fmt: skip
+    if values.ndim == 3:
+        return [row[:length] for row, length in zip(values, lengths, strict=True)]
     flat = values[np.arange(values.shape[1])[None] < lengths[:, None]].astype(np.float64)
     return Ragged.from_lengths(flat, lengths)
 

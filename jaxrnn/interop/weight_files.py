@@ -117,8 +117,10 @@ def _read_torch(content: bytes, path: Path) -> dict[str, Any]:
             content = gzip.decompress(content)
         loaded = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except Exception as error:  # unpickling fails in many ways; all of them mean the file
-        first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UserError(f"{path}: torch.load(weights_only=True) refuses it: {first_line}") from error
+        raise UserError(
+            f"{path}: torch.load(weights_only=True) refuses it ({type(error).__name__}); expected what"
+            " torch.save(model.state_dict(), FILE) writes, gzipped or not"
+        ) from error
     if isinstance(loaded, dict) and not all(isinstance(value, torch.Tensor) for value in loaded.values()):
         nested = [key for key in ("state_dict", "model_state_dict", "model") if isinstance(loaded.get(key), dict)]
         loaded = loaded[nested[0]] if nested else loaded

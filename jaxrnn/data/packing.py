@@ -1,0 +1,144 @@
+"""Packing: several sequences one behind the other in each row, so that next to nothing computed is padding."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jaxrnn.data.ragged import Ragged
+
+
+class Packed(NamedTuple):
+    """Sequences packed into rows of one length.
+
+    Attributes:
+      values: (rows, length), 0 at padding.
+      segment_ids: (rows, length) int32: 1, 2, .. for the sequences of a row, in their order; 0 at padding.
+      row_of: (sequences,) the row that each sequence lies in.
+      start_of: (sequences,) the step at which it starts there.
+      lengths: (sequences,) its length.
+    """
+
+    values: Any
+    segment_ids: Any
+    row_of: np.ndarray
+    start_of: np.ndarray
+    lengths: np.ndarray
+
+    def unpack(self, steps: Any) -> list[np.ndarray]:
+        """Returns the steps of every sequence, in the order of the sequences.
+
+        Args:
+          steps: (rows, length, ...), a layer's outputs, say.
+        """
+        steps = np.asarray(steps)
+        if steps.shape[:2] != self.segment_ids.shape:
+            raise ValueError(f"steps: got shape {steps.shape}; expected {(*self.segment_ids.shape, '...')}")
+        places = zip(self.row_of, self.start_of, self.start_of + self.lengths, strict=True)
+        return [steps[row, start:stop] for row, start, stop in places]
+
+
+class Placement(NamedTuple):
+    """Where sequences of given lengths go.
+
+    Attributes:
+      num_rows: Rows that hold them all.
+      row_of: (sequences,) the row of each.
+      start_of: (sequences,) the step at which it starts there.
+    """
+
+    num_rows: int
+    row_of: np.ndarray
+    start_of: np.ndarray
+
+
+def pack_sequences(rows: Ragged, length: int | None = None, *, dtype: Any = np.float32) -> Packed:
+    """Packs sequences into rows of one length, first-fit-decreasing: the longest first, each where it first fits.
+
+    A layer called with the `segment_ids` computes for every sequence what it computes for a row of its own.
+
+    Args:
+      rows: Sequences; empty ones take no place, and lie at step 0 of row 0.
+      length: Of the packed rows; the longest sequence's if None.
+      dtype: Of the packed values.
+
+    Raises:
+      ValueError: A sequence is longer than `length`; nothing is ever cut off.
+
+    Source: Johnson, "Near-Optimal Bin Packing Algorithms", 1973: at most 11/9 of the fewest rows possible, and one.
+    """
+    lengths = rows.lengths
+    longest = int(lengths.max(initial=0))
+    length = longest if length is None else length
+    if longest > length:
+        raise ValueError(f"pack_sequences: got a sequence of {longest} values; expected at most length = {length}")
+    placed = place_sequences(lengths, length)
+    values = np.zeros((placed.num_rows, length), dtype)
+    values.reshape(-1)[flat_steps(placed, lengths, length)] = rows.values
+    return Packed(values, number_segments(placed, lengths, length), placed.row_of, placed.start_of, lengths)
+
+
+def flat_steps(placed: Placement, lengths: np.ndarray, length: int) -> np.ndarray:
+    """Returns where every value of every sequence lies in the packed rows, laid out flat."""
+    begins = np.cumsum(lengths) - lengths
+    return np.repeat(placed.row_of * length + placed.start_of - begins, lengths) + np.arange(int(lengths.sum()))
+
+
+def number_segments(placed: Placement, lengths: np.ndarray, length: int) -> np.ndarray:
+    """Returns segment ids (rows, length): in every row 1, 2, .. from the left, and 0 at padding."""
+    marks = np.zeros((placed.num_rows, length + 1), np.int32)
+    there = lengths > 0
+    marks[placed.row_of[there], placed.start_of[there]] = 1
+    numbers = np.cumsum(marks[:, :length], axis=1, dtype=np.int32)
+    used = np.zeros(placed.num_rows, np.int64)
+    np.maximum.at(used, placed.row_of[there], (placed.start_of + lengths)[there])
+    return np.where(np.arange(length)[None] < used[:, None], numbers, 0).astype(np.int32)
+
+
+def place_sequences(lengths: np.ndarray, length: int) -> Placement:
+    """Places sequences first-fit-decreasing into rows of `length` steps.
+
+    Sequences of one length are placed together, and neighbouring rows with as many free steps are one group; so the
+    work grows with the number of distinct lengths, not with that of sequences times rows.
+
+    Args:
+      lengths: (sequences,) integers from 0 to `length`.
+      length: Steps of a row.
+    """
+    order = np.argsort(-lengths, kind="stable")
+    distinct, firsts, counts = np.unique(-lengths[order], return_index=True, return_counts=True)
+    row_of, start_of = np.zeros((2, len(lengths)), np.int64)
+    # Groups of neighbouring rows with as many free steps, in the order of rows: first row, number of rows, free steps.
+    groups = np.zeros((3, 0), np.int64)
+    num_rows = 0
+    for size, first, count in zip((-distinct).tolist(), firsts.tolist(), counts.tolist(), strict=True):
+        if size == 0:
+            continue
+        fitting = np.flatnonzero(groups[2] >= size)
+        capacity = np.cumsum(groups[2, fitting] // size * groups[1, fitting])
+        needed = int(np.searchsorted(capacity, count)) + 1  # later groups stay as they are
+        room = int(capacity[needed - 1]) if needed <= len(fitting) else int(capacity[-1]) if len(fitting) else 0
+        if room < count:
+            fresh = -(-(count - room) // (length // size))
+            groups = np.append(groups, [[num_rows], [fresh], [length]], axis=1)
+            num_rows += fresh
+            fitting = np.append(fitting, groups.shape[1] - 1)
+            needed = len(fitting)
+        chosen = fitting[:needed]
+        group_first, group_rows, group_free = groups[:, chosen]
+        fits = group_free // size
+        taken = fits * group_rows
+        before = np.cumsum(taken) - taken
+        taken[-1] = count - before[-1]
+        member = np.repeat(np.arange(needed), taken)
+        nth = np.arange(count) - before[member]
+        places = order[first : first + count]
+        row_of[places] = group_first[member] + nth // fits[member]
+        start_of[places] = length - group_free[member] + nth % fits[member] * size
+        groups[2, chosen[:-1]] -= fits[:-1] * size
+        # The last group splits: rows filled as far as they go, one filled in part, and rows left as they were.
+        full, part = divmod(int(taken[-1]), int(fits[-1]))
+        number = np.array([full, int(part > 0), int(group_rows[-1]) - full - (part > 0)])
+        free = group_free[-1] - np.array([fits[-1], part, 0]) * size
+        split = np.stack([group_first[-1] + np.cumsum(number) - number, number, free])[:, number > 0]
+        groups = np.concatenate([groups[:, : chosen[-1]], split, groups[:, chosen[-1] + 1 :]], axis=1)
+    return Placement(num_rows, row_of, start_of)

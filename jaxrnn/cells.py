@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from jaxrnn import checks, recurrence
+from jaxrnn import checks, loops, recurrence
 from jaxrnn._typing import Array, ArrayLike, Float, State
 
 Nonlinearity = Literal["tanh", "relu"]
@@ -44,12 +44,15 @@ class Equation:
         state's own structure; the hidden vector comes first and has size `output`.
       extra_parameters: ``extra_parameters(hidden)`` gives the initial values of parameters of its own, by name;
         `pointwise` gets them after the hidden gates, in this order. None by default.
+      summed_gates: How many of the gates, from the first, `pointwise` reads only as input gate plus hidden gate. The
+        engine then keeps one array for both, which is faster; it passes the sum as input gate, and 0 as hidden gate.
     """
 
     num_gates: int
     pointwise: Callable[..., State]
     state_sizes: Callable[[int, int], Any]
     extra_parameters: Callable[[int], dict[str, Array]] = no_extra_parameters
+    summed_gates: int = 0
 
     def zero_state(self, hidden_size: int, output_size: int, *, leading: tuple[int, ...], dtype: Any) -> State:
         """Returns a state of zeros with arrays of shape ``leading + (size,)``."""
@@ -97,10 +100,10 @@ def _hidden_and_cell(hidden: int, output: int) -> LSTMState:
     return LSTMState(h=output, c=hidden)  # type: ignore[arg-type]
 
 
-RNN_TANH = Equation(1, rnn_tanh_step, _only_hidden)
-RNN_RELU = Equation(1, rnn_relu_step, _only_hidden)
-LSTM = Equation(4, lstm_step, _hidden_and_cell)
-GRU = Equation(3, gru_step, _only_hidden)
+RNN_TANH = Equation(1, rnn_tanh_step, _only_hidden, summed_gates=1)
+RNN_RELU = Equation(1, rnn_relu_step, _only_hidden, summed_gates=1)
+LSTM = Equation(4, lstm_step, _hidden_and_cell, summed_gates=4)
+GRU = Equation(3, gru_step, _only_hidden, summed_gates=2)
 
 
 def rnn_equation(nonlinearity: Nonlinearity) -> Equation:
@@ -201,10 +204,11 @@ class AbstractCell(nnx.Module):
         inputs, single = jnp.asarray(inputs), inputs.ndim == 1
         if single:
             inputs, state = inputs[None], jax.tree.map(lambda leaf: leaf[None], state)
-        biases = (self.bias_ih.get_value(), self.bias_hh.get_value()) if self.bias else (None, None)
-        weights = recurrence.RecurrentWeights(self.weight_hh.get_value(), biases[1])
-        input_gates = recurrence.linear(inputs, self.weight_ih.get_value(), biases[0])
-        new_state = recurrence.step(self.equation.pointwise, state, input_gates, weights)
+        names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh") if self.bias else ("weight_ih", "weight_hh")
+        weights = loops.Weights(*(getattr(self, name).get_value() for name in names))
+        new_state = recurrence.step(
+            self.equation.pointwise, state, inputs, weights, num_summed=self.equation.summed_gates * self.hidden_size
+        )
         return jax.tree.map(lambda leaf: leaf[0], new_state) if single else new_state
 
 

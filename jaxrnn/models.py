@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import lax
 
-from jaxrnn import recurrence
+from jaxrnn import loops
 from jaxrnn._typing import Array, Float, Int
 from jaxrnn.config import ModelConfig
 from jaxrnn.layers import GRU, LSTM, RNN
@@ -39,7 +39,7 @@ class NextValueModel(nnx.Module):
     def predict_last(self, values: Float[Array, "batch time"], lengths: Int[Array, " batch"]) -> Float[Array, " batch"]:
         """Returns the value after the last valid one of every row."""
         _, state = self.rnn(values[:, :, None], lengths=lengths)
-        return self._head(recurrence.hidden_of(state)[-1])
+        return self._head(loops.hidden_of(state)[-1])
 
     def predict_every(
         self, values: Float[Array, "batch time"], lengths: Int[Array, " batch"]
@@ -53,7 +53,7 @@ class NextValueModel(nnx.Module):
     ) -> Float[Array, "batch horizon"]:
         """Returns the next `horizon` values of every row, each predicted from those before it."""
         _, state = self.rnn(values[:, :, None], lengths=lengths)
-        first = self._head(recurrence.hidden_of(state)[-1])
+        first = self._head(loops.hidden_of(state)[-1])
 
         def advance(carry: tuple[Array, object], _: None) -> tuple[tuple[Array, object], Array]:
             value, state = carry

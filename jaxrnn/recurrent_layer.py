@@ -1,30 +1,16 @@
 """What RNN, LSTM and GRU layers share: stacking, directions, dropout, and everything about variable length."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from jaxrnn import cells, checks, recurrence
+from jaxrnn import cells, checks, loops, masks, recurrence
 from jaxrnn._typing import Array, ArrayLike, Bool, Float, Int, Mask, State
 
 _DIRECTION_SUFFIXES = ("", "_reverse")
-
-
-class CellParameters(NamedTuple):
-    """The parameters of one layer in one direction, as plain arrays; None where the layer has none."""
-
-    weight_ih: Array
-    weight_hh: Array
-    bias_ih: Array | None = None
-    bias_hh: Array | None = None
-    weight_hr: Array | None = None
-
-    @property
-    def recurrent(self) -> recurrence.RecurrentWeights:
-        return recurrence.RecurrentWeights(self.weight_hh, self.bias_hh, self.weight_hr)
 
 
 class AbstractRecurrentLayer(nnx.Module):
@@ -99,7 +85,7 @@ class AbstractRecurrentLayer(nnx.Module):
         """Size of the hidden state that each direction puts out: proj_size where there is one."""
         return self.proj_size or self.hidden_size
 
-    def cell_parameters(self, layer: int, direction: int = 0) -> CellParameters:
+    def cell_parameters(self, layer: int, direction: int = 0) -> loops.Weights:
         """Returns the parameters of one layer in one direction (0 forward, 1 reverse).
 
         Raises:
@@ -111,9 +97,9 @@ class AbstractRecurrentLayer(nnx.Module):
                 f" {self.num_directions}"
             )
         ending = f"_l{layer}{_DIRECTION_SUFFIXES[direction]}"
-        named = {name: getattr(self, name + ending, None) for name in CellParameters._fields}
+        named = {name: getattr(self, name + ending, None) for name in loops.Weights._fields}
         values = {name: None if p is None else p.get_value() for name, p in named.items()}
-        return CellParameters(**values)  # type: ignore[arg-type]
+        return loops.Weights(**values)  # type: ignore[arg-type]
 
     def initial_state(self, batch_size: int | None = None) -> State:
         """Returns zeros: arrays of (num_layers * num_directions, batch, size), without batch if None."""
@@ -160,9 +146,7 @@ class AbstractRecurrentLayer(nnx.Module):
           ValueError: Sizes that do not fit; lengths outside 0..time. Lengths that `jax.jit` traces have no value yet:
             there, lengths beyond the inputs count as time.
         """
-        outputs, final_state, _ = self._run(
-            recurrence.hidden_of, inputs, initial_state, lengths, mask, segment_ids, resets
-        )
+        outputs, final_state, _ = self._run(loops.hidden_of, inputs, initial_state, lengths, mask, segment_ids, resets)
         return outputs, final_state
 
     def all_states(
@@ -229,7 +213,7 @@ class AbstractRecurrentLayer(nnx.Module):
     ) -> tuple[Array, State, Any]:
         batch, num_steps, _ = inputs.shape
         valid = _valid_steps(num_steps, lengths, mask)
-        steps = recurrence.steps_from_masks((batch, num_steps), valid=valid, segment_ids=segment_ids, resets=resets)
+        steps = masks.steps_from_masks((batch, num_steps), valid=valid, segment_ids=segment_ids, resets=resets)
         features = jnp.swapaxes(inputs, 0, 1)
         if steps.valid is not None:
             features = jnp.where(steps.valid[:, :, None], features, 0)
@@ -240,7 +224,7 @@ class AbstractRecurrentLayer(nnx.Module):
                 index = layer * self.num_directions + direction
                 start = jax.tree.map(lambda leaf, i=index: leaf[i], state)
                 collected, final_state = self._run_direction(collect, features, start, steps, layer, direction)
-                directions.append(recurrence.hidden_of(collected))
+                directions.append(loops.hidden_of(collected))
                 final_states.append(final_state)
                 collected_states.append(collected)
             features = directions[0] if len(directions) == 1 else jnp.concatenate(directions, axis=-1)
@@ -280,17 +264,18 @@ class AbstractRecurrentLayer(nnx.Module):
         collect: Callable[[State], Any],
         features: Float[Array, "time batch features"],
         state: State,
-        steps: recurrence.Steps,
+        steps: masks.Steps,
         layer: int,
         direction: int,
     ) -> tuple[Any, State]:
         parameters = self.cell_parameters(layer, direction)
-        input_gates = recurrence.linear(features, parameters.weight_ih, parameters.bias_ih)
+        carried = jnp.result_type(features, parameters.weight_ih)
         return recurrence.recur(
             self.equation.pointwise,
-            input_gates,
-            parameters.recurrent,
-            jax.tree.map(lambda leaf: leaf.astype(input_gates.dtype), state),
+            features,
+            parameters,
+            jax.tree.map(lambda leaf: leaf.astype(carried), state),
+            num_summed=self.equation.summed_gates * self.hidden_size,
             valid=steps.valid,
             reset=steps.reset_backward if direction else steps.reset_forward,
             extras=self._extras(layer, direction),

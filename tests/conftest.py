@@ -18,7 +18,11 @@ jax.config.update("jax_default_matmul_precision", "highest")
 
 # Checks the shapes and types that annotations state, while tests run, in the modules that compute with arrays.
 install_import_hook(
-    [f"jaxrnn.{name}" for name in ("recurrence", "checks", "cells", "layers", "recurrent_layer", "interop.torch")],
+    [
+        f"jaxrnn.{name}"
+        for name in ("recurrence", "loops", "forms", "masks", "checks", "cells", "layers", "recurrent_layer")
+    ]
+    + ["jaxrnn.interop.torch"],
     "beartype.beartype",
 )
 

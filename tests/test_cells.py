@@ -12,7 +12,7 @@ import pytest
 from flax import nnx
 
 import jaxrnn
-from jaxrnn import cells, recurrence
+from jaxrnn import cells, loops, recurrence
 
 BATCH, TIME, INPUT, HIDDEN = 4, 6, 2, 3
 CELLS: dict[str, tuple[Any, Any, Any]] = {  # the cell, the layer of the same equation, one step in NumPy
@@ -187,24 +187,25 @@ def drawn(seed: int, *shape: int) -> jax.Array:
 @pytest.mark.parametrize(("reverse", "projected"), [(False, True), (True, False)])
 def test_the_engine_differentiates_an_equation_of_the_users_own(reverse: bool, projected: bool, x64: None) -> None:
     output = 2 if projected else HIDDEN
-    weights = recurrence.RecurrentWeights(
-        drawn(1, 4 * HIDDEN, output), drawn(2, 4 * HIDDEN), drawn(3, output, HIDDEN) if projected else None
+    weights = loops.Weights(
+        drawn(14, 4 * HIDDEN, INPUT),
+        drawn(1, 4 * HIDDEN, output),
+        drawn(15, 4 * HIDDEN),
+        drawn(2, 4 * HIDDEN),
+        drawn(3, output, HIDDEN) if projected else None,
     )
     extras = (drawn(4, 4 * HIDDEN), drawn(5, 4 * HIDDEN), {"gain": drawn(6, HIDDEN), "shift": drawn(7, HIDDEN)})
-    gates, start = (
-        drawn(8, TIME, BATCH, 4 * HIDDEN),
-        jaxrnn.LSTMState(drawn(9, BATCH, output), drawn(10, BATCH, HIDDEN)),
-    )
+    inputs, start = drawn(8, TIME, BATCH, INPUT), jaxrnn.LSTMState(drawn(9, BATCH, output), drawn(10, BATCH, HIDDEN))
     lengths = np.array([6, 0, 3, 5])
     valid = np.arange(TIME)[:, None] < lengths[None]
     reset = np.zeros((TIME, BATCH), bool)
     reset[2, 0] = reset[4, 3] = True
     out_weights = drawn(11, TIME, BATCH, output), drawn(12, BATCH, output), drawn(13, BATCH, HIDDEN)
 
-    def engine(weights: Any, gates: Any, start: Any, extras: Any) -> Any:
+    def engine(weights: Any, inputs: Any, start: Any, extras: Any) -> Any:
         outputs, final = recurrence.recur(
             layer_norm_lstm_step,
-            gates,
+            inputs,
             weights,
             start,
             valid=jnp.asarray(valid),
@@ -214,7 +215,7 @@ def test_the_engine_differentiates_an_equation_of_the_users_own(reverse: bool, p
         )
         return outputs, *final
 
-    def plain(weights: Any, gates: Any, start: Any, extras: Any) -> Any:
+    def plain(weights: Any, inputs: Any, start: Any, extras: Any) -> Any:
         outputs, finals = [[jnp.zeros(output)] * TIME for _ in range(BATCH)], []
         for b in range(BATCH):
             first = jaxrnn.LSTMState(start.h[b : b + 1], start.c[b : b + 1])
@@ -223,7 +224,8 @@ def test_the_engine_differentiates_an_equation_of_the_users_own(reverse: bool, p
                 if reset[t, b]:
                     state = first
                 hidden_gates = state.h @ weights.weight_hh.T + weights.bias_hh
-                state = layer_norm_lstm_step(state, gates[t, b : b + 1], hidden_gates, *extras)
+                input_gates = inputs[t, b : b + 1] @ weights.weight_ih.T + weights.bias_ih
+                state = layer_norm_lstm_step(state, input_gates, hidden_gates, *extras)
                 if projected:
                     state = jaxrnn.LSTMState(state.h @ weights.weight_hr.T, state.c)
                 outputs[b][t] = state.h[0]
@@ -232,12 +234,12 @@ def test_the_engine_differentiates_an_equation_of_the_users_own(reverse: bool, p
         return jnp.swapaxes(by_row, 0, 1), *(jnp.concatenate(leaves) for leaves in zip(*finals, strict=True))
 
     def results_and_gradients(run: Any) -> Any:
-        results, pullback = jax.vjp(run, weights, gates, start, extras)
-        d_weights, d_gates, d_start, d_extras = pullback(out_weights)
+        results, pullback = jax.vjp(run, weights, inputs, start, extras)
+        d_weights, d_inputs, d_start, d_extras = pullback(out_weights)
         names = ("outputs", "h", "c")
         return oracle.flat(
             dict(zip(names, results, strict=True))
-            | {"d weights": d_weights, "d gates": d_gates, "d start": d_start, "d extras": d_extras}
+            | {"d weights": d_weights, "d inputs": d_inputs, "d start": d_start, "d extras": d_extras}
         )
 
     oracle.assert_close(results_and_gradients(jax.jit(engine)), results_and_gradients(plain))
@@ -246,8 +248,10 @@ def test_the_engine_differentiates_an_equation_of_the_users_own(reverse: bool, p
 @every_cell
 def test_one_step_of_the_engine_is_one_turn_of_its_loop(kind: str, x64: None) -> None:
     cell = build(kind)
-    weights = recurrence.RecurrentWeights(cell.weight_hh.get_value(), cell.bias_hh.get_value())
-    gates, state = drawn(1, 1, BATCH, cell.equation.num_gates * HIDDEN), drawn_state(cell)
-    _, final = recurrence.recur(cell.equation.pointwise, gates, weights, state)
-    single = recurrence.step(cell.equation.pointwise, state, gates[0], weights)
+    names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+    weights = loops.Weights(*(getattr(cell, name).get_value() for name in names))
+    inputs, state = drawn(1, 1, BATCH, INPUT), drawn_state(cell)
+    options = {"num_summed": cell.equation.summed_gates * HIDDEN}
+    _, final = recurrence.recur(cell.equation.pointwise, inputs, weights, state, **options)
+    single = recurrence.step(cell.equation.pointwise, state, inputs[0], weights, **options)
     oracle.assert_close(oracle.flat(single), oracle.flat(final))

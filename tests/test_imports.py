@@ -25,6 +25,8 @@ layers
 recurrent_layer
 cells
 checks recurrence
+loops masks
+forms
 command_line data.loading data.ball
 compilation checkpoint run_directory reporting signals metrics
 data.batching data.packing data.normalizer data.split data.reader

@@ -40,7 +40,7 @@ from layer_cases import (
 )
 
 import jaxrnn
-from jaxrnn import cells, recurrence
+from jaxrnn import cells, forms, loops, recurrence
 
 # Layers, bias, bidirectional, padded, state given: a few of all, which the slow test goes through.
 EVERYDAY = [
@@ -109,7 +109,7 @@ def test_every_configuration_computes_the_plain_loop(kind: str, num_layers: int,
 def test_wide_layers_over_many_steps_compute_the_plain_loop(kind: str, x64: None) -> None:
     # Past the sizes up to which the engine unrolls its loop and multiplies without a matmul call; one feature is
     # the size at which the input's linear map is an outer product.
-    time, hidden = recurrence.MAX_UNROLLED_STEPS + 2, recurrence.MAX_HIDDEN_FOR_MULTIPLY_SUM + 3
+    time, hidden = forms.MAX_UNROLLED_STEPS + 2, forms.MAX_HIDDEN_FOR_FEATURES_MAJOR + 3
     layer = build(kind, sizes=(1, hidden))
     inputs, state, weights = drawn_inputs(layer, batch=2, time=time)
     check_against_loop(kind, layer, inputs, state, weights, lengths=np.array([time, time - 5]))
@@ -547,14 +547,11 @@ def test_the_engine_without_its_own_gradient_runs_forward_mode(reverse: bool, x6
     directions = drawn_like((parameters, inputs, tuple(state)), 60)
 
     def engine(parameters: Any, inputs: Any, state: Any) -> Any:
-        gates = recurrence.linear(inputs, parameters["weight_ih_l0"], parameters["bias_ih_l0"])
-        weights = recurrence.RecurrentWeights(
-            parameters["weight_hh_l0"], parameters["bias_hh_l0"], parameters["weight_hr_l0"]
-        )
+        weights = loops.Weights(**{name: parameters[f"{name}_l0"] for name in loops.Weights._fields})
         start = jaxrnn.LSTMState(*(leaf[0] for leaf in state))
         outputs, final = recurrence.recur(
             cells.LSTM.pointwise,
-            jnp.swapaxes(gates, 0, 1),
+            jnp.swapaxes(inputs, 0, 1),
             weights,
             start,
             valid=jnp.asarray(valid.T),
@@ -572,49 +569,93 @@ def test_the_engine_without_its_own_gradient_runs_forward_mode(reverse: bool, x6
     oracle.assert_close(oracle.flat(found), oracle.flat(expected))
 
 
-@pytest.mark.parametrize("reverse", [False, True])
-def test_the_engines_gradient_is_that_of_its_plain_loop(reverse: bool, x64: None) -> None:
+# How the engine may be run, and must give the same.
+FORMS = [forms.Form(), forms.Form(features_major=True), forms.Form(TIME, multiply_sum=True)]
+WAYS: dict[str, dict[str, Any]] = {
+    "gates apart": {"num_summed": 0},
+    "gates summed": {"num_summed": 4 * HIDDEN},
+    "some gates summed": {"num_summed": 2 * HIDDEN},
+    "chunks that divide": {"num_summed": 4 * HIDDEN, "chunk": 3},
+    "chunks that do not": {"num_summed": 4 * HIDDEN, "chunk": 4},
+    "chunks of one": {"chunk": 1},
+}
+
+
+@pytest.mark.parametrize(
+    ("way", "reverse", "form"),
+    [
+        ("some gates summed", True, FORMS[1]),
+        ("chunks that do not", False, FORMS[0]),
+        *(
+            pytest.param(*choice, marks=pytest.mark.slow)
+            for choice in itertools.product(WAYS, [False, True], FORMS)
+            if choice[2] == FORMS[0] or choice[0] == "gates summed"
+        ),
+    ],
+)
+def test_every_way_of_running_the_engine_has_the_gradient_of_its_plain_loop(
+    way: str, reverse: bool, form: forms.Form, x64: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     layer = build("lstm_proj")
     inputs, state, _ = drawn_inputs(layer)
-    parameters = layer.cell_parameters(0)
-    gates = jnp.swapaxes(recurrence.linear(inputs, parameters.weight_ih, parameters.bias_ih), 0, 1)
+    inputs = jnp.swapaxes(inputs, 0, 1)
     start = jax.tree.map(lambda leaf: leaf[0], state)
+    outputs_read = not (reverse and way == "chunks that divide")  # else the final state alone
 
-    def run_engine(custom_gradient: bool) -> Any:
-        def results(gates: Any, weights: Any, start: Any) -> Any:
-            return recurrence.recur(
+    def run_engine(**options: Any) -> Any:
+        def results(inputs: Any, weights: Any, start: Any) -> Any:
+            outputs, final = recurrence.recur(
                 cells.LSTM.pointwise,
-                gates,
+                inputs,
                 weights,
                 start,
                 valid=jnp.asarray(MASK.T),
                 reset=jnp.asarray(RESETS.T),
                 reverse=reverse,
                 collect=lambda state: {"cell": state.c, "sum": state.h.sum(axis=1, keepdims=True)},
-                custom_gradient=custom_gradient,
+                **options,
             )
+            return (outputs, final) if outputs_read else final
 
         @jax.jit
         def everything(*arrays: Any) -> Any:
             values, pullback = jax.vjp(results, *arrays)
             return values, pullback(drawn_like(values, 70))
 
-        return oracle.flat(everything(gates, parameters.recurrent, start))
+        return oracle.flat(everything(inputs, layer.cell_parameters(0), start))
 
     assert RESETS[~MASK].any()  # a reset at a step that is passed over
-    oracle.assert_close(run_engine(True), run_engine(False))
+    expected = run_engine(custom_gradient=False)
+    monkeypatch.setattr(forms, "choose_form", lambda *sizes: form)
+    oracle.assert_close(run_engine(**WAYS[way]), expected)
+
+
+@pytest.mark.parametrize("kind", oracle.KINDS)
+def test_equations_read_summed_gates_as_their_sum_only(kind: str) -> None:
+    equation = build(kind, dtype=jnp.float32).equation
+    number = equation.summed_gates * HIDDEN
+    a, b = (jnp.asarray(oracle.draw(s, BATCH, equation.num_gates * HIDDEN), jnp.float32) for s in (1, 2))
+    state = drawn_like(equation.zero_state(HIDDEN, HIDDEN, leading=(BATCH,), dtype=jnp.float32), 3)
+    moved = jnp.where(jnp.arange(a.shape[1]) < number, b, 0)
+    assert number > 0
+    oracle.assert_close(
+        oracle.flat(equation.pointwise(state, a + moved, b - moved)), oracle.flat(equation.pointwise(state, a, b)), 1e-5
+    )
 
 
 def test_the_engine_ignores_resets_at_steps_that_are_passed_over(x64: None) -> None:
     layer = build("gru")
     inputs, state, _ = drawn_inputs(layer)
-    parameters = layer.cell_parameters(0)
-    gates = jnp.swapaxes(recurrence.linear(inputs, parameters.weight_ih, parameters.bias_ih), 0, 1)
 
     @jax.jit
     def run_engine(reset: Any) -> Any:
         return recurrence.recur(
-            cells.GRU.pointwise, gates, parameters.recurrent, state[0], valid=jnp.asarray(MASK.T), reset=reset
+            cells.GRU.pointwise,
+            jnp.swapaxes(inputs, 0, 1),
+            layer.cell_parameters(0),
+            state[0],
+            valid=jnp.asarray(MASK.T),
+            reset=reset,
         )
 
     found, expected = run_engine(RESETS.T), run_engine((RESETS & MASK).T)

@@ -1,0 +1,106 @@
+"""The fastest form of a step: every choice that depends on sizes, in one place, with the measurement behind it.
+
+None of them changes what is computed. benchmarks/README.md has the figures.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from jaxrnn._typing import Array, Float
+
+# Short loops over small steps of a cell with one gate are unrolled: XLA then fuses the steps, where a `while`
+# pays a few microseconds for each (a third of the time at H=8). Cells with several gates run up to twice slower
+# unrolled: their fusions compute gates again and again.
+MAX_UNROLLED_STEPS = 16
+MAX_UNROLLED_STEP_ELEMENTS = 2**13
+# Up to this many hidden units of a cell with one gate a broadcast, multiply and sum beats a call of the matmul library.
+MAX_HIDDEN_FOR_MULTIPLY_SUM = 8
+# Up to this many hidden units the loop of a cell with several gates holds its arrays as (features, batch): a gate is
+# then a contiguous block, where in (batch, features) it is a few numbers of every row.
+MAX_HIDDEN_FOR_FEATURES_MAJOR = 16
+
+
+class Form(NamedTuple):
+    """How the loop over time is run.
+
+    Attributes:
+      unroll: Steps that one turn of the loop computes.
+      multiply_sum: Whether the matmul is a broadcast, multiply and sum.
+      features_major: Whether arrays lie as (features, batch) from step to step.
+    """
+
+    unroll: int = 1
+    multiply_sum: bool = False
+    features_major: bool = False
+
+    def matmul(self, a: Float[Array, "batch k"], b: Float[Array, "k n"], *, dtype: Any = None) -> Array:
+        """A matmul inside the loop; `dtype` is that of its operands, which may be shorter than that of the result."""
+        if self.multiply_sum:
+            return jnp.sum(a[:, :, None] * b[None], axis=1)
+        if self.features_major:
+            return matmul(b.T, a.T, dtype=dtype).T
+        return matmul(a, b, dtype=dtype)
+
+    def scan(
+        self, body: Callable[[Any, Any, Any], Any], init: tuple[Any, Any], xs: tuple[Any, Any], *, reverse: bool
+    ) -> Any:
+        """Runs `lax.scan` over steps.
+
+        Args:
+          body: ``body(rows, others, xs) -> (rows, others), (out_rows, out_others)``.
+          init: Two trees that are carried: arrays of (batch, features), and arrays of any shape.
+          xs: Two trees that are scanned over: arrays of (time, batch, features), and arrays of any shape.
+          reverse: From the last step to the first.
+
+        Returns:
+          The carried trees, and the trees that were put out, stacked over time.
+        """
+        turn = _swap if self.features_major else lambda tree: tree
+
+        def turned(carry: Any, x: Any) -> Any:
+            (rows, others), (out_rows, out_others) = body(turn(carry[0]), carry[1], (turn(x[0]), x[1]))
+            return (turn(rows), others), (turn(out_rows), out_others)
+
+        init, xs = (turn(init[0]), init[1]), (turn(xs[0]), xs[1])
+        (rows, others), (out_rows, out_others) = lax.scan(turned, init, xs, reverse=reverse, unroll=self.unroll)
+        return (turn(rows), others), (turn(out_rows), out_others)
+
+
+def choose_form(num_steps: int, batch: int, gates: int, hidden: int) -> Form:
+    """Chooses the form of a loop.
+
+    Args:
+      num_steps: Of the loop.
+      batch: Rows.
+      gates: Rows of the weight matrix.
+      hidden: Columns of the recurrent weight matrix.
+    """
+    if gates == hidden:
+        small = batch * gates <= MAX_UNROLLED_STEP_ELEMENTS
+        unroll = num_steps if small and 0 < num_steps <= MAX_UNROLLED_STEPS else 1
+        return Form(unroll, multiply_sum=hidden <= MAX_HIDDEN_FOR_MULTIPLY_SUM)
+    return Form(features_major=hidden <= MAX_HIDDEN_FOR_FEATURES_MAJOR)
+
+
+def matmul(a: Array, b: Array, *, dtype: Any = None) -> Array:
+    """``a @ b``, with operands of a shorter type where `dtype` says one, added up in the operands' own type."""
+    if dtype is None:
+        return a @ b
+    result = jnp.result_type(a, b)
+    return jnp.matmul(a.astype(dtype), b.astype(dtype), preferred_element_type=result)
+
+
+def outer_sum(a: Float[Array, "time batch m"], b: Float[Array, "time batch n"], *, dtype: Any = None) -> Array:
+    """Sums the outer products of all rows at all steps: the gradient of a weight, one matmul after the loop."""
+    result = jnp.result_type(a, b)
+    if dtype is not None:
+        a, b = a.astype(dtype), b.astype(dtype)
+    return lax.dot_general(a, b, (((0, 1), (0, 1)), ((), ())), preferred_element_type=result)
+
+
+def _swap(tree: Any) -> Any:
+    return jax.tree.map(lambda leaf: jnp.swapaxes(leaf, -1, -2), tree)

@@ -1,0 +1,222 @@
+"""The loop over time, forward and back: what one step computes, and what it keeps for its gradient."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxrnn import forms
+from jaxrnn._typing import Array, Float, State
+
+Pointwise = Callable[..., State]
+
+
+class Weights(NamedTuple):
+    """The parameters of one layer in one direction, in PyTorch's layouts.
+
+    Attributes:
+      weight_ih: (gates, input).
+      weight_hh: (gates, output).
+      bias_ih: (gates,), or None.
+      bias_hh: (gates,), or None.
+      weight_hr: (output, hidden) of a layer that projects its hidden state, or None.
+    """
+
+    weight_ih: Float[Array, "gates input"]
+    weight_hh: Float[Array, "gates output"]
+    bias_ih: Float[Array, " gates"] | None = None
+    bias_hh: Float[Array, " gates"] | None = None
+    weight_hr: Float[Array, "output hidden"] | None = None
+
+
+class Gates(NamedTuple):
+    """The gates of a step: those read as a sum only, and of the others those of the input and of the hidden state."""
+
+    summed: Array
+    input_rest: Array
+    hidden_rest: Array
+
+
+class Timeline(NamedTuple):
+    """What the loop runs over."""
+
+    inputs: Array
+    valid: Array | None
+    reset: Array | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Recurrence:
+    """What does not change while a recurrence runs, and holds no array."""
+
+    pointwise: Pointwise
+    collect: Callable[[State], Any]
+    num_summed: int
+    reverse: bool
+    chunk: int | None
+    dtype: Any
+
+
+def hidden_of(state: State) -> Array:
+    """Returns the hidden vector of a state: its first array."""
+    return jax.tree.leaves(state)[0]
+
+
+def with_hidden(state: State, hidden: Array) -> State:
+    """Returns `state` with its hidden vector replaced."""
+    leaves, structure = jax.tree.flatten(state)
+    return jax.tree.unflatten(structure, [hidden, *leaves[1:]])
+
+
+def project_inputs(recurrence: Recurrence, inputs: Array, weights: Weights) -> Array:
+    """``inputs @ weight_ih.T``, without the bias, which is cheaper to add inside the loop."""
+    if weights.weight_ih.shape[1] == 1:  # an outer product: a matmul call would cost more than the arithmetic
+        return inputs * weights.weight_ih[:, 0].reshape((1,) * (inputs.ndim - 1) + (-1,))
+    return forms.matmul(inputs, weights.weight_ih.T, dtype=recurrence.dtype)
+
+
+def compute_gates(recurrence: Recurrence, form: forms.Form, projected: Array, hidden: Array, weights: Weights) -> Gates:
+    number = recurrence.num_summed
+    from_hidden = form.matmul(hidden, weights.weight_hh.T, dtype=recurrence.dtype)
+    summed = projected[:, :number] + from_hidden[:, :number]
+    input_rest, hidden_rest = projected[:, number:], from_hidden[:, number:]
+    if weights.bias_ih is not None and weights.bias_hh is not None:
+        summed = summed + (weights.bias_ih + weights.bias_hh)[None, :number]
+        input_rest = input_rest + weights.bias_ih[None, number:]
+        hidden_rest = hidden_rest + weights.bias_hh[None, number:]
+    return Gates(summed, input_rest, hidden_rest)
+
+
+def next_state(recurrence: Recurrence, state: State, gates: Gates, extras: tuple[Any, ...]) -> State:
+    """Calls `pointwise`; its state is not projected yet."""
+    input_gates = jnp.concatenate([gates.summed, gates.input_rest], axis=1)
+    hidden_gates = jnp.concatenate([jnp.zeros_like(gates.summed), gates.hidden_rest], axis=1)
+    return recurrence.pointwise(state, input_gates, hidden_gates, *extras)
+
+
+def project_hidden(recurrence: Recurrence, form: forms.Form, state: State, weights: Weights) -> State:
+    if weights.weight_hr is None:
+        return state
+    return with_hidden(state, form.matmul(hidden_of(state), weights.weight_hr.T, dtype=recurrence.dtype))
+
+
+def _where(condition: Array | None, on_true: Any, on_false: Any) -> Any:
+    """Selects whole rows of every array of a tree; no condition means `on_true`."""
+    if condition is None:
+        return on_true
+    return jax.tree.map(lambda a, b: jnp.where(condition[:, None], a, b), on_true, on_false)
+
+
+def zeros_like(tree: Any) -> Any:
+    return jax.tree.map(jnp.zeros_like, tree)
+
+
+def add_trees(a: Any, b: Any) -> Any:
+    return jax.tree.map(jnp.add, a, b)
+
+
+def _form_of(steps: Timeline, weights: Weights) -> forms.Form:
+    return forms.choose_form(*steps.inputs.shape[:2], *weights.weight_hh.shape)
+
+
+def run_forward(
+    recurrence: Recurrence,
+    steps: Timeline,
+    weights: Weights,
+    initial_state: State,
+    extras: tuple[Any, ...],
+    state: State,
+    *,
+    keep: bool,
+) -> tuple[Any, State, Any]:
+    """Runs over steps from `state`; returns outputs, the last state, and what each step saw if it is to be kept."""
+    form = _form_of(steps, weights)
+    # One feature is projected inside the loop: reading its products would take longer than making them.
+    inside = steps.inputs.shape[2] == 1
+    features = steps.inputs if inside else project_inputs(recurrence, steps.inputs, weights)
+
+    def body(state: State, _: None, xs: Any) -> Any:
+        features, (is_valid, is_reset) = xs
+        if is_reset is not None:
+            state = _where(is_reset, initial_state, state)
+        projected = project_inputs(recurrence, features, weights) if inside else features
+        gates = compute_gates(recurrence, form, projected, hidden_of(state), weights)
+        new_state = project_hidden(recurrence, form, next_state(recurrence, state, gates, extras), weights)
+        out = recurrence.collect(new_state)
+        if is_valid is not None:
+            out = _where(is_valid, out, zeros_like(out))
+        kept = (state, gates) if keep else None
+        return (_where(is_valid, new_state, state), None), ((out, kept), None)
+
+    (final_state, _), ((outputs, kept), _) = form.scan(
+        body, (state, None), (features, (steps.valid, steps.reset)), reverse=recurrence.reverse
+    )
+    return outputs, final_state, kept
+
+
+def run_backward(
+    recurrence: Recurrence,
+    steps: Timeline,
+    weights: Weights,
+    extras: tuple[Any, ...],
+    kept: Any,
+    d_outputs: Any,
+    d_state: State,
+    d_initial: State | None,
+) -> tuple[State, State | None, Array, Weights, tuple[Any, ...]]:
+    """Runs back over steps; returns the gradients of the state before them, of what they reset to, and of the rest."""
+    form, dtype = _form_of(steps, weights), recurrence.dtype
+
+    def advance(state: State, gates: Gates, extras: tuple[Any, ...]) -> State:
+        return next_state(recurrence, state, gates, extras)
+
+    def body(rows: Any, d_extras: Any, xs: Any) -> Any:
+        d_state_after, d_initial = rows
+        (d_out, (state, gates)), (is_valid, is_reset) = xs
+        raw_state, pointwise_vjp = jax.vjp(advance, state, gates, extras)
+        d_new = d_state_after
+        if d_out is not None:
+            new_state = project_hidden(recurrence, form, raw_state, weights)
+            d_new = add_trees(d_new, jax.vjp(recurrence.collect, new_state)[1](d_out)[0])
+        d_new = _where(is_valid, d_new, zeros_like(d_new))
+        projected = None
+        if weights.weight_hr is not None:
+            projected = (hidden_of(raw_state), hidden_of(d_new))
+            d_new = with_hidden(d_new, form.matmul(hidden_of(d_new), weights.weight_hr, dtype=dtype))
+
+        d_state, d_gates, d_extras_step = pointwise_vjp(d_new)
+        d_hidden_gates = jnp.concatenate([d_gates.summed, d_gates.hidden_rest], axis=1)
+        d_hidden = hidden_of(d_state) + form.matmul(d_hidden_gates, weights.weight_hh, dtype=dtype)
+        d_state = _where(is_valid, with_hidden(d_state, d_hidden), d_state_after)
+        if is_reset is not None:
+            zeros = zeros_like(d_state)
+            d_initial = add_trees(d_initial, _where(is_reset, d_state, zeros))
+            d_state = _where(is_reset, zeros, d_state)
+        emitted = (d_hidden_gates, d_gates.input_rest, projected)
+        return ((d_state, d_initial), add_trees(d_extras, d_extras_step)), (emitted, None)
+
+    ((d_state, d_initial), d_extras), ((d_hidden_gates, d_input_rest, projected), _) = form.scan(
+        body,
+        ((d_state, d_initial), zeros_like(extras)),
+        ((d_outputs, kept), (steps.valid, steps.reset)),
+        reverse=not recurrence.reverse,
+    )
+    number = recurrence.num_summed
+    if number == d_hidden_gates.shape[2]:
+        d_input_gates = d_hidden_gates
+    else:
+        d_input_gates = jnp.concatenate([d_hidden_gates[:, :, :number], d_input_rest], axis=2)
+    states, _ = kept
+    d_weights = Weights(
+        weight_ih=forms.outer_sum(d_input_gates, steps.inputs, dtype=dtype),
+        weight_hh=forms.outer_sum(d_hidden_gates, hidden_of(states), dtype=dtype),
+        bias_ih=None if weights.bias_ih is None else d_input_gates.sum((0, 1)),
+        bias_hh=None if weights.bias_hh is None else d_hidden_gates.sum((0, 1)),
+        weight_hr=None if weights.weight_hr is None else forms.outer_sum(projected[1], projected[0], dtype=dtype),
+    )
+    # Weights of a shorter type than the gates get gradients of their own type, as from JAX's own transpose.
+    d_weights = jax.tree.map(lambda d, weight: d.astype(weight.dtype), d_weights, weights)
+    d_inputs = forms.matmul(d_input_gates, weights.weight_ih, dtype=dtype).astype(steps.inputs.dtype)
+    return d_state, d_initial, d_inputs, d_weights, d_extras

@@ -31,11 +31,13 @@ class Form(NamedTuple):
       unroll: Steps that one turn of the loop computes.
       multiply_sum: Whether the matmul is a broadcast, multiply and sum.
       features_major: Whether arrays lie as (features, batch) from step to step.
+      project_first: Whether all inputs are multiplied by their weights in one matmul before the loop.
     """
 
     unroll: int = 1
     multiply_sum: bool = False
     features_major: bool = False
+    project_first: bool = False
 
     def matmul(self, a: Float[Array, "batch k"], b: Float[Array, "k n"], *, dtype: Any = None) -> Array:
         """A matmul inside the loop; `dtype` is that of its operands, which may be shorter than that of the result."""
@@ -73,12 +75,17 @@ class Form(NamedTuple):
 def choose_form(num_steps: int, batch: int, gates: int, hidden: int) -> Form:
     """Chooses the form of a loop.
 
+    On a GPU or TPU one large matmul before the loop beats many small ones in it. On a CPU it is the other way about:
+    the products of all steps leave the cache and come back, which takes longer than a larger matmul at every step.
+
     Args:
       num_steps: Of the loop.
       batch: Rows.
       gates: Rows of the weight matrix.
       hidden: Columns of the recurrent weight matrix.
     """
+    if jax.default_backend() != "cpu":
+        return Form(project_first=True)
     if gates == hidden:
         small = batch * gates <= MAX_UNROLLED_STEP_ELEMENTS
         unroll = num_steps if small and 0 < num_steps <= MAX_UNROLLED_STEPS else 1
@@ -96,6 +103,8 @@ def matmul(a: Array, b: Array, *, dtype: Any = None) -> Array:
 
 def outer_sum(a: Float[Array, "time batch m"], b: Float[Array, "time batch n"], *, dtype: Any = None) -> Array:
     """Sums the outer products of all rows at all steps: the gradient of a weight, one matmul after the loop."""
+    if a.shape[2] > b.shape[2]:  # XLA turns the first operand round before it multiplies: better the smaller one
+        return outer_sum(b, a, dtype=dtype).T
     result = jnp.result_type(a, b)
     if dtype is not None:
         a, b = a.astype(dtype), b.astype(dtype)

@@ -70,23 +70,55 @@ def with_hidden(state: State, hidden: Array) -> State:
     return jax.tree.unflatten(structure, [hidden, *leaves[1:]])
 
 
+def gates_of(
+    recurrence: Recurrence, form: forms.Form, weights: Weights, *, projected: bool
+) -> Callable[[Array, Array], Gates]:
+    """Builds the linear half of a step; what does not change from step to step is computed here.
+
+    Args:
+      recurrence: What is computed.
+      form: How.
+      weights: The parameters.
+      projected: Whether the inputs went through `project_inputs` already.
+
+    Returns:
+      ``gates(inputs, hidden)``, of (batch, input) or projected (batch, gates), and (batch, output).
+    """
+    number, dtype = recurrence.num_summed, recurrence.dtype
+    weight_ih, weight_hh, bias_ih, bias_hh, _ = weights
+    together = jnp.concatenate([weight_ih[:number], weight_hh[:number]], axis=1).T
+
+    def add_biases(summed: Array, input_rest: Array, hidden_rest: Array) -> Gates:
+        if bias_ih is not None and bias_hh is not None:
+            summed = summed + (bias_ih + bias_hh)[None, :number]
+            input_rest = input_rest + bias_ih[None, number:]
+            hidden_rest = hidden_rest + bias_hh[None, number:]
+        return Gates(summed, input_rest, hidden_rest)
+
+    def gates_of_products(products: Array, hidden: Array) -> Gates:
+        from_hidden = form.matmul(hidden, weight_hh.T, dtype=dtype)
+        summed = products[:, :number] + from_hidden[:, :number]
+        return add_biases(summed, products[:, number:], from_hidden[:, number:])
+
+    def gates_of_inputs(inputs: Array, hidden: Array) -> Gates:
+        if inputs.shape[1] == 1:
+            return gates_of_products(project_inputs(recurrence, inputs, weights), hidden)
+        inputs = inputs.astype(hidden.dtype)
+        summed = form.matmul(jnp.concatenate([inputs, hidden], axis=1), together, dtype=dtype)
+        if number == weight_hh.shape[0]:
+            nothing = summed[:, :0]
+            return add_biases(summed, nothing, nothing)
+        input_rest = form.matmul(inputs, weight_ih[number:].T, dtype=dtype)
+        return add_biases(summed, input_rest, form.matmul(hidden, weight_hh[number:].T, dtype=dtype))
+
+    return gates_of_products if projected else gates_of_inputs
+
+
 def project_inputs(recurrence: Recurrence, inputs: Array, weights: Weights) -> Array:
     """``inputs @ weight_ih.T``, without the bias, which is cheaper to add inside the loop."""
     if weights.weight_ih.shape[1] == 1:  # an outer product: a matmul call would cost more than the arithmetic
         return inputs * weights.weight_ih[:, 0].reshape((1,) * (inputs.ndim - 1) + (-1,))
     return forms.matmul(inputs, weights.weight_ih.T, dtype=recurrence.dtype)
-
-
-def compute_gates(recurrence: Recurrence, form: forms.Form, projected: Array, hidden: Array, weights: Weights) -> Gates:
-    number = recurrence.num_summed
-    from_hidden = form.matmul(hidden, weights.weight_hh.T, dtype=recurrence.dtype)
-    summed = projected[:, :number] + from_hidden[:, :number]
-    input_rest, hidden_rest = projected[:, number:], from_hidden[:, number:]
-    if weights.bias_ih is not None and weights.bias_hh is not None:
-        summed = summed + (weights.bias_ih + weights.bias_hh)[None, :number]
-        input_rest = input_rest + weights.bias_ih[None, number:]
-        hidden_rest = hidden_rest + weights.bias_hh[None, number:]
-    return Gates(summed, input_rest, hidden_rest)
 
 
 def next_state(recurrence: Recurrence, state: State, gates: Gates, extras: tuple[Any, ...]) -> State:
@@ -133,16 +165,15 @@ def run_forward(
 ) -> tuple[Any, State, Any]:
     """Runs over steps from `state`; returns outputs, the last state, and what each step saw if it is to be kept."""
     form = _form_of(steps, weights)
-    # One feature is projected inside the loop: reading its products would take longer than making them.
-    inside = steps.inputs.shape[2] == 1
-    features = steps.inputs if inside else project_inputs(recurrence, steps.inputs, weights)
+    projected = form.project_first
+    features = project_inputs(recurrence, steps.inputs, weights) if projected else steps.inputs
+    gates_at = gates_of(recurrence, form, weights, projected=projected)
 
     def body(state: State, _: None, xs: Any) -> Any:
         features, (is_valid, is_reset) = xs
         if is_reset is not None:
             state = _where(is_reset, initial_state, state)
-        projected = project_inputs(recurrence, features, weights) if inside else features
-        gates = compute_gates(recurrence, form, projected, hidden_of(state), weights)
+        gates = gates_at(features, hidden_of(state))
         new_state = project_hidden(recurrence, form, next_state(recurrence, state, gates, extras), weights)
         out = recurrence.collect(new_state)
         if is_valid is not None:
@@ -168,6 +199,7 @@ def run_backward(
 ) -> tuple[State, State | None, Array, Weights, tuple[Any, ...]]:
     """Runs back over steps; returns the gradients of the state before them, of what they reset to, and of the rest."""
     form, dtype = _form_of(steps, weights), recurrence.dtype
+    number, num_gates = recurrence.num_summed, weights.weight_hh.shape[0]
 
     def advance(state: State, gates: Gates, extras: tuple[Any, ...]) -> State:
         return next_state(recurrence, state, gates, extras)
@@ -187,36 +219,47 @@ def run_backward(
             d_new = with_hidden(d_new, form.matmul(hidden_of(d_new), weights.weight_hr, dtype=dtype))
 
         d_state, d_gates, d_extras_step = pointwise_vjp(d_new)
-        d_hidden_gates = jnp.concatenate([d_gates.summed, d_gates.hidden_rest], axis=1)
-        d_hidden = hidden_of(d_state) + form.matmul(d_hidden_gates, weights.weight_hh, dtype=dtype)
+        d_hidden = hidden_of(d_state) + form.matmul(d_gates.summed, weights.weight_hh[:number], dtype=dtype)
+        if number < num_gates:
+            d_hidden = d_hidden + form.matmul(d_gates.hidden_rest, weights.weight_hh[number:], dtype=dtype)
         d_state = _where(is_valid, with_hidden(d_state, d_hidden), d_state_after)
         if is_reset is not None:
             zeros = zeros_like(d_state)
             d_initial = add_trees(d_initial, _where(is_reset, d_state, zeros))
             d_state = _where(is_reset, zeros, d_state)
-        emitted = (d_hidden_gates, d_gates.input_rest, projected)
-        return ((d_state, d_initial), add_trees(d_extras, d_extras_step)), (emitted, None)
+        return ((d_state, d_initial), add_trees(d_extras, d_extras_step)), ((d_gates, projected), None)
 
-    ((d_state, d_initial), d_extras), ((d_hidden_gates, d_input_rest, projected), _) = form.scan(
+    ((d_state, d_initial), d_extras), ((d_gates, projected), _) = form.scan(
         body,
         ((d_state, d_initial), zeros_like(extras)),
         ((d_outputs, kept), (steps.valid, steps.reset)),
         reverse=not recurrence.reverse,
     )
-    number = recurrence.num_summed
-    if number == d_hidden_gates.shape[2]:
-        d_input_gates = d_hidden_gates
-    else:
-        d_input_gates = jnp.concatenate([d_hidden_gates[:, :, :number], d_input_rest], axis=2)
     states, _ = kept
-    d_weights = Weights(
-        weight_ih=forms.outer_sum(d_input_gates, steps.inputs, dtype=dtype),
-        weight_hh=forms.outer_sum(d_hidden_gates, hidden_of(states), dtype=dtype),
-        bias_ih=None if weights.bias_ih is None else d_input_gates.sum((0, 1)),
-        bias_hh=None if weights.bias_hh is None else d_hidden_gates.sum((0, 1)),
-        weight_hr=None if weights.weight_hr is None else forms.outer_sum(projected[1], projected[0], dtype=dtype),
-    )
+    d_weights = _weight_gradients(recurrence, steps.inputs, hidden_of(states), d_gates, weights)
+    if weights.weight_hr is not None:
+        d_weights = d_weights._replace(weight_hr=forms.outer_sum(projected[1], projected[0], dtype=dtype))
     # Weights of a shorter type than the gates get gradients of their own type, as from JAX's own transpose.
     d_weights = jax.tree.map(lambda d, weight: d.astype(weight.dtype), d_weights, weights)
-    d_inputs = forms.matmul(d_input_gates, weights.weight_ih, dtype=dtype).astype(steps.inputs.dtype)
-    return d_state, d_initial, d_inputs, d_weights, d_extras
+    d_inputs = forms.matmul(d_gates.summed, weights.weight_ih[:number], dtype=dtype)
+    if number < num_gates:
+        d_inputs = d_inputs + forms.matmul(d_gates.input_rest, weights.weight_ih[number:], dtype=dtype)
+    return d_state, d_initial, d_inputs.astype(steps.inputs.dtype), d_weights, d_extras
+
+
+def _weight_gradients(
+    recurrence: Recurrence, inputs: Array, hidden: Array, d_gates: Gates, weights: Weights
+) -> Weights:
+    """Sums the gradients of the linear maps over all steps; of inputs and hidden states in one matmul where it can."""
+    dtype, input_size = recurrence.dtype, inputs.shape[2]
+    both = jnp.concatenate([inputs.astype(hidden.dtype), hidden], axis=2)
+    joint = forms.outer_sum(d_gates.summed, both, dtype=dtype)
+    d_ih, d_hh = joint[:, :input_size], joint[:, input_size:]
+    d_bias_ih = d_bias_hh = d_gates.summed.sum((0, 1))
+    if d_gates.hidden_rest.shape[2]:
+        d_ih = jnp.concatenate([d_ih, forms.outer_sum(d_gates.input_rest, inputs, dtype=dtype)])
+        d_hh = jnp.concatenate([d_hh, forms.outer_sum(d_gates.hidden_rest, hidden, dtype=dtype)])
+        d_bias_ih = jnp.concatenate([d_bias_ih, d_gates.input_rest.sum((0, 1))])
+        d_bias_hh = jnp.concatenate([d_bias_hh, d_gates.hidden_rest.sum((0, 1))])
+    has_bias = weights.bias_ih is not None
+    return Weights(d_ih, d_hh, d_bias_ih if has_bias else None, d_bias_hh if has_bias else None)

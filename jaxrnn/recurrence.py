@@ -2,8 +2,8 @@
 
 A cell is two linear maps and a pointwise equation::
 
-    input_gates  = W_ih x_t + b_ih                    no dependence on time: one matmul for all steps, before the loop
-    hidden_gates = W_hh h_(t-1) + b_hh                the only matmul inside the loop
+    input_gates  = W_ih x_t + b_ih                    linear in the input
+    hidden_gates = W_hh h_(t-1) + b_hh                linear in the hidden state
     state_t      = pointwise(state_(t-1), input_gates, hidden_gates)
 
 The engine owns time: it masks, resets, reverses and differentiates. Its gradient is written once, for every cell: the
@@ -34,11 +34,10 @@ from jaxrnn.loops import (
     Timeline,
     Weights,
     add_trees,
-    compute_gates,
+    gates_of,
     hidden_of,
     next_state,
     project_hidden,
-    project_inputs,
     run_backward,
     run_forward,
     zeros_like,
@@ -58,8 +57,7 @@ def step(
     """Advances a state by one step: the equation at the head of this file, and the projection. Args as `recur`."""
     recurrence = Recurrence(pointwise, hidden_of, num_summed, False, None, dtype)
     form = forms.choose_form(1, inputs.shape[0], *weights.weight_hh.shape)
-    projected = project_inputs(recurrence, inputs, weights)
-    gates = compute_gates(recurrence, form, projected, hidden_of(state), weights)
+    gates = gates_of(recurrence, form, weights, projected=False)(inputs, hidden_of(state))
     return project_hidden(recurrence, form, next_state(recurrence, state, gates, extras), weights)
 
 

@@ -570,7 +570,12 @@ def test_the_engine_without_its_own_gradient_runs_forward_mode(reverse: bool, x6
 
 
 # How the engine may be run, and must give the same.
-FORMS = [forms.Form(), forms.Form(features_major=True), forms.Form(TIME, multiply_sum=True)]
+FORMS = [
+    forms.Form(),
+    forms.Form(features_major=True),
+    forms.Form(project_first=True),
+    forms.Form(TIME, multiply_sum=True),
+]
 WAYS: dict[str, dict[str, Any]] = {
     "gates apart": {"num_summed": 0},
     "gates summed": {"num_summed": 4 * HIDDEN},

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from jaxrnn.cells import Equation, GRUCell, LSTMCell, LSTMState, RNNCell
     from jaxrnn.data.batching import pad_sequences, unpad_sequences
+    from jaxrnn.data.packing import Packed, pack_sequences
     from jaxrnn.data.ragged import Ragged
     from jaxrnn.data.reader import read_sequences
     from jaxrnn.inference import TrainedModel
@@ -23,11 +24,13 @@ _HOMES = {
     "LSTMCell": "cells",
     "LSTMState": "cells",
     "RNN": "layers",
+    "Packed": "data.packing",
     "RNNCell": "cells",
     "Ragged": "data.ragged",
     "RecurrentLayer": "layers",
     "TrainedModel": "inference",
     "load_torch_state_dict": "interop.torch",
+    "pack_sequences": "data.packing",
     "pad_sequences": "data.batching",
     "read_sequences": "data.reader",
     "to_torch_state_dict": "interop.torch",
@@ -42,11 +45,13 @@ __all__ = [
     "GRUCell",
     "LSTMCell",
     "LSTMState",
+    "Packed",
     "RNNCell",
     "Ragged",
     "RecurrentLayer",
     "TrainedModel",
     "load_torch_state_dict",
+    "pack_sequences",
     "pad_sequences",
     "read_sequences",
     "to_torch_state_dict",

@@ -12,7 +12,8 @@ from typing import Any, TypeVar
 import tyro
 
 from jaxrnn import errors
-from jaxrnn.config import CELLS, Config, SettingError, line_of, read_toml, recipe_directory, recipe_names
+from jaxrnn.config import CELLS, Config, SettingError
+from jaxrnn.config_files import line_of, read_toml, recipe_directory, recipe_names
 from jaxrnn.errors import UserError
 from jaxrnn.reporting import say
 

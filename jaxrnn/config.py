@@ -7,13 +7,9 @@ Precedence: the defaults here < the recipe of the cell < ``--config`` < flags.
 
 import dataclasses
 import difflib
-import json
 import math
-import re
-import tomllib
 import types
 import typing
-from pathlib import Path
 from typing import Any, Literal
 
 from jaxrnn.errors import UserError
@@ -24,7 +20,6 @@ Metric = Literal["loss", "accuracy", "mae", "rmse", "within_half"]
 CELLS: tuple[str, ...] = typing.get_args(Cell)
 FIGURE_NAMES: tuple[str, ...] = typing.get_args(Metric)
 MAX_COUNT = 2**31 - 1  # what int32 holds, in which the device counts
-PACKAGE_DIR = Path(__file__).resolve().parent
 
 
 class SettingError(UserError):
@@ -179,8 +174,16 @@ class TrainingConfig:
     """Of the normalised values."""
     shuffle: bool = True
     """Draw the batches afresh every epoch."""
+    batching: Literal["auto", "pad", "bucket", "pack"] = "auto"
+    """pad: rows to the longest; bucket: to a few lengths; pack: several in one row; auto: by the rows' lengths."""
     num_buckets: int = 4
-    """Padded lengths at most; 1 pads every row to the longest."""
+    """Of batching = bucket and auto: padded lengths at most."""
+    remat_steps: int = 0
+    """Keep the states of every so many steps only and compute the others again, to save memory; 0 keeps all."""
+    compute_dtype: Literal["float32", "bfloat16"] = "float32"
+    """Of the operands of the recurrent layers' matmuls; states and sums are float32."""
+    devices: int = 0
+    """Devices that share a batch; 0: all of them, where a step is large enough."""
     patience: int = 0
     """Stop once the best epoch is more than this many epochs ago; 0 for never."""
     monitor: Metric = "loss"
@@ -193,7 +196,8 @@ class TrainingConfig:
     """Save a checkpoint when this much time has passed, and at the end."""
 
     def __post_init__(self) -> None:
-        for key, least in (("epochs", 1), ("batch_size", 1), ("num_buckets", 1), ("patience", 0)):
+        for key, least in (("epochs", 1), ("batch_size", 1), ("num_buckets", 1), ("patience", 0),
+                           ("remat_steps", 0), ("devices", 0)):  # fmt: skip
             value = getattr(self, key)
             _require(least <= value <= MAX_COUNT, key, value, f"{least} to {MAX_COUNT}")
         seconds = self.checkpoint_seconds
@@ -237,9 +241,9 @@ class Config:
         sections: dict[str, dict[str, Any]] = {}
         for key, value in values.items():
             if key not in FIELD_TYPES:
-                raise UserError(f"{key}: unknown key{_suggestion(key)}")
+                raise UserError(f"{key}: unknown key{suggest_key(key)}")
             section, hint = FIELD_TYPES[key]
-            sections.setdefault(section, {})[key] = _checked(key, value, hint)
+            sections.setdefault(section, {})[key] = check_value(key, value, hint)
         parts = {name: dataclasses.replace(getattr(self, name), **part) for name, part in sections.items()}
         return dataclasses.replace(self, **parts)
 
@@ -257,12 +261,13 @@ FIELD_TYPES = _collect_field_types()
 """Every key: the section it belongs to and its type."""
 
 
-def _suggestion(key: str) -> str:
+def suggest_key(key: str) -> str:
+    """Returns the end of a message about an unknown key: the nearest known one, or all."""
     near = difflib.get_close_matches(key.replace("-", "_"), FIELD_TYPES, n=1)
     return f"; did you mean {near[0]}?" if near else f"; known keys: {', '.join(FIELD_TYPES)}"
 
 
-def _checked(key: str, value: Any, hint: Any) -> Any:
+def check_value(key: str, value: Any, hint: Any) -> Any:
     """Returns a value as its field's type, or raises a `UserError` that says what was expected."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin is Literal:
@@ -271,13 +276,13 @@ def _checked(key: str, value: Any, hint: Any) -> Any:
         _require(value in arguments, key, value, f"one of {', '.join(arguments)}{hint_text}")
         return value
     if origin is types.UnionType:
-        return None if value is None else _checked(key, value, arguments[0])
+        return None if value is None else check_value(key, value, arguments[0])
     if origin is tuple:
         _require(
             isinstance(value, (list, tuple)) and len(value) == len(arguments),
             key, value, f"a list of {len(arguments)} numbers",
         )  # fmt: skip
-        return tuple(_checked(key, part, kind) for part, kind in zip(value, arguments, strict=True))
+        return tuple(check_value(key, part, kind) for part, kind in zip(value, arguments, strict=True))
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         try:
             return float(value)
@@ -286,63 +291,3 @@ def _checked(key: str, value: Any, hint: Any) -> Any:
     names = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
     _require(type(value) is hint, key, value, names[hint])
     return value
-
-
-def read_toml(path: str | Path) -> dict[str, Any]:
-    """Reads the keys and values of a configuration file and checks each of them.
-
-    Raises:
-      UserError: ``FILE:LINE: key: got ..; expected ..``.
-    """
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-        values = tomllib.loads(text)
-    except OSError as error:
-        raise UserError(
-            f"{path}: {error.strerror}; expected a TOML file or one of the recipes: {', '.join(recipe_names())}"
-        ) from error
-    except (ValueError, RecursionError) as error:  # neither UTF-8 nor TOML, a number of 5000 digits, 5000 brackets
-        raise UserError(f"{path}: not a TOML file: {error}") from error
-    for key, value in values.items():
-        try:
-            if key in FIELD_TYPES:
-                _checked(key, value, FIELD_TYPES[key][1])
-            elif isinstance(value[0] if isinstance(value, list) and value else value, dict):
-                raise UserError(f"{key}: got a table; expected keys outside tables, such as hidden_size = 32")
-            else:
-                raise UserError(f"{key}: unknown key{_suggestion(key)}")
-        except UserError as error:
-            raise UserError(f"{path}:{line_of(key, text)}: {error}") from error
-    return values
-
-
-def line_of(key: str, text: str) -> int:
-    """Returns the line of a TOML text on which a key stands, counted from 1."""
-    found = re.search(rf"^\s*(?:\[+\s*)?[\"']?{re.escape(key)}\b", text, re.MULTILINE)
-    return text.count("\n", 0, found.end()) + 1 if found else 1
-
-
-def to_toml(config: Config) -> str:
-    """Writes a configuration as TOML, with a comment a section; None is left out."""
-    lines = []
-    for section in dataclasses.fields(config):
-        part = getattr(config, section.name)
-        lines.append(f"# {part.__doc__}")
-        for key, value in dataclasses.asdict(part).items():
-            if value is not None:
-                plain = list(value) if isinstance(value, tuple) else value
-                written = json.dumps(plain, ensure_ascii=False).replace("\x7f", "\\u007f")  # JSON leaves DEL bare
-                lines.append(f"{key} = {written}")
-        lines.append("")
-    return "\n".join(lines)
-
-
-def recipe_directory() -> Path:
-    """Returns where the recipes are: in the installed package, or beside it in a checkout."""
-    installed = PACKAGE_DIR / "configs"
-    return installed if installed.is_dir() else PACKAGE_DIR.parent / "configs"
-
-
-def recipe_names() -> list[str]:
-    """Returns the recipes' names, which --config takes too."""
-    return sorted(path.stem for path in recipe_directory().glob("*.toml"))

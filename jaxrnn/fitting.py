@@ -10,7 +10,7 @@ import numpy as np
 from jaxrnn import training
 from jaxrnn.checkpoint import Checkpointer
 from jaxrnn.config import Config
-from jaxrnn.data.batching import Bucket, bucket_rows, choose_bucket_lengths
+from jaxrnn.data.arranging import Batching, arrange, choose_batching, in_chunks
 from jaxrnn.data.normalizer import Normalizer
 from jaxrnn.data.ragged import Ragged
 from jaxrnn.data.split import Split, split_rows
@@ -35,22 +35,27 @@ class PreparedData(NamedTuple):
     Attributes:
       split: Row numbers of the parts.
       normalizer: Fitted on the training rows.
-      training: Normalised buckets of whole batches, on the device.
-      validation: Normalised buckets of (chunks, rows, length), on the device.
-      num_rows: Real rows of each training bucket.
-      batch_size: The configuration's, or all training rows where they are fewer.
+      training: Normalised parts of whole batches, on the device.
+      validation: Normalised parts of (chunks, rows, length), on the device.
+      num_rows: Real rows of each training part.
+      batch_rows: Rows of a batch.
+      batching: How rows are arranged.
+      lengths: The steps of each training part's rows.
     """
 
     split: Split
     normalizer: Normalizer
-    training: tuple[Bucket, ...]
-    validation: tuple[Bucket, ...]
+    training: tuple[Any, ...]
+    validation: tuple[Any, ...]
     num_rows: tuple[int, ...]
-    batch_size: int
+    batch_rows: int
+    batching: Batching
+    lengths: list[int]
 
     @property
-    def bucket_lengths(self) -> list[int]:
-        return [bucket.values.shape[1] for bucket in self.training]
+    def steps_per_epoch(self) -> int:
+        """Batches of an epoch."""
+        return sum(-(-rows // self.batch_rows) for rows in self.num_rows)
 
 
 def draw_split(config: Config, rows: Ragged) -> Split:
@@ -80,39 +85,38 @@ def prepare_data(config: Config, rows: Ragged) -> PreparedData:
       DataError: Too few rows.
     """
     split = draw_split(config, rows)
-    training_rows = rows.take(split.training)
+    training_rows, validation_rows = rows.take(split.training), rows.take(split.validation)
     normalizer = Normalizer.fit(config.data.normalizer, training_rows, divisor=config.data.divisor)
-
-    def buckets(part: Ragged, multiple_of: int) -> list[tuple[np.ndarray, Bucket]]:
-        lengths = choose_bucket_lengths(part.lengths, config.training.num_buckets)
-        return bucket_rows(normalizer.normalize_rows(part), lengths, multiple_of=multiple_of)
-
-    batch_size = min(config.training.batch_size, len(training_rows))
-    training_buckets = buckets(training_rows, batch_size)
-    validation_rows = rows.take(split.validation)
-    chunk = min(VALIDATION_CHUNK_ROWS, len(validation_rows))
-    chunked = [
-        Bucket(b.values.reshape(-1, chunk, b.values.shape[1]), b.lengths.reshape(-1, chunk))
-        for _, b in buckets(validation_rows, chunk)
-    ]
+    settings = config.training
+    batching = choose_batching(training_rows.lengths, settings.batching, settings.num_buckets)
+    training, validation = (
+        arrange(
+            normalizer.normalize_rows(part),
+            batching,
+            batch_size=min(batch_size, len(part)),
+            num_buckets=settings.num_buckets,
+        )
+        for part, batch_size in ((training_rows, settings.batch_size), (validation_rows, VALIDATION_CHUNK_ROWS))
+    )
     return PreparedData(
         split,
         normalizer,
-        jax.device_put(tuple(bucket for _, bucket in training_buckets)),
-        jax.device_put(tuple(chunked)),
-        tuple(len(indices) for indices, _ in training_buckets),
-        batch_size,
+        jax.device_put(training.parts),
+        jax.device_put(tuple(in_chunks(part, validation.batch_rows) for part in validation.parts)),
+        training.num_rows,
+        training.batch_rows,
+        batching,
+        training.lengths,
     )
 
 
 def build_trainer(config: Config, data: PreparedData) -> training.Trainer:
     """Builds what does not change in training."""
-    steps_per_epoch = sum(-(-rows // data.batch_size) for rows in data.num_rows)
-    span = {"epochs": config.training.epochs, "steps_per_epoch": steps_per_epoch}
+    span = {"epochs": config.training.epochs, "steps_per_epoch": data.steps_per_epoch}
     return training.Trainer(
         config,
         data.normalizer,
-        data.batch_size,
+        data.batch_rows,
         build_optimizer(config.optimizer, **span),
         learning_rate_schedule(config.optimizer, **span),
     )

@@ -16,7 +16,8 @@ from jaxrnn.config import Config
 from jaxrnn.data.batching import Bucket, pad_sequences
 from jaxrnn.data.normalizer import Normalizer
 from jaxrnn.data.ragged import Ragged
-from jaxrnn.training import abstract_model, loss_and_last, split_model
+from jaxrnn.objective import loss_and_last
+from jaxrnn.training import abstract_model, split_model
 
 CHECKPOINTS_DIR = "checkpoints"
 
@@ -78,7 +79,7 @@ class TrainedModel:
             step = available[-1] if step is None else step
             metadata = checkpointer.read_metadata(step)
             config = Config().replace_flat(metadata["config"])
-            _, params, other = split_model(abstract_model(config.model))
+            _, params, other = split_model(abstract_model(config))
             restored = checkpointer.restore(step, {which: params, "other": other})
         return cls(
             config,
@@ -98,7 +99,7 @@ class TrainedModel:
 
     @functools.cached_property
     def _graphdef(self) -> Any:
-        return split_model(abstract_model(self.config.model))[0]
+        return split_model(abstract_model(self.config))[0]
 
     def predict(self, rows: Ragged, horizon: int = 1) -> np.ndarray:
         """Predicts the values that follow each row.

@@ -48,6 +48,13 @@ class NextValueModel(nnx.Module):
         outputs, _ = self.rnn(values[:, :, None], lengths=lengths)
         return self._head(outputs)
 
+    def predict_packed(
+        self, values: Float[Array, "batch time"], segment_ids: Int[Array, "batch time"]
+    ) -> Float[Array, "batch time"]:
+        """Returns the value after each one of several sequences a row; what stands at padding means nothing."""
+        outputs, _ = self.rnn(values[:, :, None], segment_ids=segment_ids)
+        return self._head(outputs)
+
     def forecast(
         self, values: Float[Array, "batch time"], lengths: Int[Array, " batch"], horizon: int
     ) -> Float[Array, "batch horizon"]:
@@ -68,8 +75,17 @@ class NextValueModel(nnx.Module):
         return self.linear(hidden)[..., 0]
 
 
-def build_model(config: ModelConfig, rngs: nnx.Rngs) -> NextValueModel:
-    """Builds the model that a configuration describes."""
+def build_model(
+    config: ModelConfig, rngs: nnx.Rngs, *, remat_steps: int = 0, compute_dtype: str = "float32"
+) -> NextValueModel:
+    """Builds the model that a configuration describes.
+
+    Args:
+      config: Of the model.
+      rngs: Where initial values come from.
+      remat_steps: As the layers' attribute; 0 for none.
+      compute_dtype: As the layers' attribute.
+    """
     shared: dict[str, Any] = {
         "num_layers": config.num_layers,
         "bias": config.bias,
@@ -83,4 +99,6 @@ def build_model(config: ModelConfig, rngs: nnx.Rngs) -> NextValueModel:
         layer = LSTM(1, config.hidden_size, proj_size=config.proj_size, **shared)
     else:
         layer = GRU(1, config.hidden_size, **shared)
+    layer.remat_steps = remat_steps or None
+    layer.compute_dtype = None if compute_dtype == "float32" else jnp.dtype(compute_dtype)
     return NextValueModel(layer, rngs=rngs)

@@ -23,9 +23,15 @@ class AbstractRecurrentLayer(nnx.Module):
     Attributes:
       custom_gradient: The engine's own reverse rule, the fast one. Set it to False on a layer, and JAX differentiates
         the plain loop instead: what forward mode (`jax.jvp`, `jax.jacfwd`) needs.
+      remat_steps: Where set, the gradient keeps the state of every so many steps only, and computes the others again:
+        memory then grows with time / remat_steps + remat_steps, the least of it where that is the root of time.
+      compute_dtype: Where set, the type of the operands of matmuls, such as jnp.bfloat16; states, sums and everything
+        pointwise keep the type of the parameters.
     """
 
     custom_gradient: bool = True
+    remat_steps: int | None = None
+    compute_dtype: Any = None
 
     def __init__(
         self,
@@ -282,6 +288,8 @@ class AbstractRecurrentLayer(nnx.Module):
             reverse=bool(direction),
             collect=collect,
             custom_gradient=self.custom_gradient,
+            chunk=self.remat_steps,
+            dtype=self.compute_dtype,
         )
 
     def _extras(self, layer: int, direction: int) -> tuple[Array, ...]:

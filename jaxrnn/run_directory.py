@@ -10,7 +10,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from jaxrnn.config import Config, to_toml
+from jaxrnn.config import Config
+from jaxrnn.config_files import to_toml
 from jaxrnn.errors import UserError
 
 RUNS_DIR = Path("runs")

@@ -12,7 +12,8 @@ import jax
 from jaxrnn import plots, reporting
 from jaxrnn.checkpoint import Checkpointer, named_leaves
 from jaxrnn.compilation import CompilationCounter
-from jaxrnn.config import Config, read_toml
+from jaxrnn.config import Config
+from jaxrnn.config_files import read_toml
 from jaxrnn.data.loading import load_rows
 from jaxrnn.data.ragged import Ragged
 from jaxrnn.data.split import count_shared_rows
@@ -117,7 +118,8 @@ def _print_banner(config: Config, rows: Ragged, data: PreparedData, params: Any,
     say(
         f"split: {config.data.split}: {len(split.training):,} training, {len(split.validation):,} validation,"
         f" {len(split.test):,} test; normalised by (x - {data.normalizer.offset:.6g}) / {data.normalizer.scale:.6g};"
-        f" padded to {', '.join(map(str, data.bucket_lengths))}"
+        f" {'packed' if data.batching == 'pack' else 'padded'} to {', '.join(map(str, data.lengths))} steps,"
+        f" {data.batch_rows:,} rows a batch"
     )
     in_validation, in_test = count_shared_rows(rows, split)
     if in_validation or in_test:

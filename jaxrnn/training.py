@@ -17,11 +17,11 @@ from flax import nnx
 from jax import lax
 
 from jaxrnn import metrics
-from jaxrnn._typing import Array, Float
-from jaxrnn.config import FIGURE_NAMES, Config, ModelConfig
-from jaxrnn.data.batching import Bucket
+from jaxrnn._typing import Array
+from jaxrnn.config import FIGURE_NAMES, Config
 from jaxrnn.data.normalizer import Normalizer
 from jaxrnn.models import NextValueModel, build_model
+from jaxrnn.objective import Batch, loss_and_sums
 
 MAX_EPOCHS_PER_CALL = 256
 
@@ -62,44 +62,21 @@ class History(NamedTuple):
     learning_rate: Array
 
 
-def loss_and_last(
-    model: NextValueModel, batch: Bucket, config: Config
-) -> tuple[Float[Array, " batch"], tuple[Array, Array]]:
-    """Predicts the last value of every row from those before it, and sums the loss.
-
-    Args:
-      model: The model.
-      batch: Normalised rows, targets included; rows of length 0 count for nothing.
-      config: Says the loss and the target.
-
-    Returns:
-      ``(predicted_last, (loss_sum, loss_weight))``, in normalised units.
-    """
-    num_inputs = jnp.maximum(batch.lengths - 1, 0)
-    inputs, targets = batch.values[:, :-1], batch.values[:, 1:]
-    final = jnp.maximum(num_inputs - 1, 0)[:, None]
-    if config.training.target == "last":
-        predicted = model.predict_last(inputs, num_inputs)
-        last_predicted = predicted
-        targets = jnp.take_along_axis(targets, final, axis=1)[:, 0]
-        weight = (num_inputs > 0).astype(predicted.dtype)
-    else:
-        predicted = model.predict_every(inputs, num_inputs)
-        last_predicted = jnp.take_along_axis(predicted, final, axis=1)[:, 0]
-        weight = (jnp.arange(inputs.shape[1])[None] < num_inputs[:, None]).astype(predicted.dtype)
-    losses = metrics.elementwise_loss(config.training.loss, predicted, targets)
-    return last_predicted, (jnp.sum(weight * losses), jnp.sum(weight))
-
-
 def split_model(model: NextValueModel) -> tuple[Any, Any, Any]:
     """Splits a model into its structure, its parameters and the rest of its state."""
     graphdef, params, other = nnx.split(model, nnx.Param, ...)  # type: ignore[misc]
     return graphdef, params, other
 
 
-def abstract_model(config: ModelConfig) -> NextValueModel:
+def abstract_model(config: Config) -> NextValueModel:
     """Returns a model whose arrays are shapes: nothing is computed."""
-    return nnx.eval_shape(lambda: build_model(config, nnx.Rngs(0)))
+    return nnx.eval_shape(lambda: new_model(config, nnx.Rngs(0)))
+
+
+def new_model(config: Config, rngs: nnx.Rngs) -> NextValueModel:
+    """Builds the model of a run."""
+    training = config.training
+    return build_model(config.model, rngs, remat_steps=training.remat_steps, compute_dtype=training.compute_dtype)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -108,19 +85,19 @@ class Trainer:
 
     config: Config
     normalizer: Normalizer
-    batch_size: int
+    batch_rows: int
     optimizer: optax.GradientTransformation
     schedule: optax.Schedule
 
     @functools.cached_property
     def graphdef(self) -> Any:
         """The model's structure, without arrays."""
-        return split_model(abstract_model(self.config.model))[0]
+        return split_model(abstract_model(self.config))[0]
 
     @functools.partial(jax.jit, static_argnums=0)
     def init(self, seed: Any) -> TrainState:
         """Draws the initial parameters."""
-        model = build_model(self.config.model, nnx.Rngs(jax.random.key(seed)))
+        model = new_model(self.config, nnx.Rngs(jax.random.key(seed)))
         _, params, other = split_model(model)
         zero = jnp.int32(0)
         return TrainState(
@@ -135,17 +112,12 @@ class Trainer:
             bad_batch=zero,
         )
 
-    @functools.partial(jax.jit, static_argnums=0)
-    def predict_batch(self, params: Any, other: Any, batch: Bucket) -> tuple[Array, tuple[Array, Array]]:
-        """As `loss_and_last`, with dropout off."""
-        return loss_and_last(self._model(params, other, training=False), batch, self.config)
-
     @functools.partial(jax.jit, static_argnums=(0, 5), donate_argnums=1)
     def run_epochs(
         self,
         state: TrainState,
-        training: tuple[Bucket, ...],
-        validation: tuple[Bucket, ...],
+        training: tuple[Batch, ...],
+        validation: tuple[Batch, ...],
         num_epochs: Any,
         num_rows: tuple[int, ...],
     ) -> tuple[TrainState, History]:
@@ -153,10 +125,10 @@ class Trainer:
 
         Args:
           state: Where to go on from; donated.
-          training: Normalised rows, each bucket filled up to whole batches.
-          validation: Normalised rows, each bucket of one or more chunks: (chunks, rows, length).
+          training: Normalised rows, each part filled up to whole batches.
+          validation: Normalised rows, each part of one or more chunks: (chunks, rows, length).
           num_epochs: At most MAX_EPOCHS_PER_CALL; may differ from call to call without compiling anew.
-          num_rows: Real rows of each training bucket.
+          num_rows: Real rows of each training part.
 
         Returns:
           The state and the figures of the epochs that were finished. An epoch that diverged is
@@ -186,7 +158,7 @@ class Trainer:
         return lax.while_loop(more, run_one, (state, history))
 
     def _batches_per_epoch(self, num_rows: tuple[int, ...]) -> int:
-        return sum(-(-rows // self.batch_size) for rows in num_rows)
+        return sum(-(-rows // self.batch_rows) for rows in num_rows)
 
     def _model(self, params: Any, other: Any, *, training: bool) -> NextValueModel:
         # copy: the variables belong to the trace that made them, and dropout counts its keys up in this one.
@@ -194,30 +166,18 @@ class Trainer:
         model.train() if training else model.eval()
         return model
 
-    def _measure(self, predicted: Array, loss: tuple[Array, Array], batch: Bucket) -> metrics.MetricSums:
-        last = jnp.take_along_axis(batch.values, jnp.maximum(batch.lengths - 1, 0)[:, None], axis=1)[:, 0]
-        return metrics.measure(
-            self.normalizer.denormalize(predicted),
-            self.normalizer.denormalize(last),
-            (batch.lengths > 0).astype(jnp.float32),
-            loss=loss,
-            accuracy_epsilon=self.config.training.accuracy_epsilon,
-        )
-
     def _train_epoch(
-        self, state: TrainState, training: tuple[Bucket, ...], num_rows: tuple[int, ...]
+        self, state: TrainState, training: tuple[Batch, ...], num_rows: tuple[int, ...]
     ) -> tuple[TrainState, metrics.MetricSums, Array]:
         """Returns the state after an epoch of steps, the sums, and the first batch that was not finite."""
         orders, schedule = self._draw_batches(state.epoch, training, num_rows)
 
-        def gradients(bucket: Bucket, order: Array, params: Any, other: Any, number: Array) -> Any:
-            rows = order[number]
-            batch = Bucket(bucket.values[rows], bucket.lengths[rows])
+        def gradients(rows: Batch, order: Array, params: Any, other: Any, number: Array) -> Any:
+            batch = jax.tree.map(lambda leaf: leaf[order[number]], rows)
 
             def loss_of(params: Any) -> Any:
                 model = self._model(params, other, training=True)
-                predicted, (total, weight) = loss_and_last(model, batch, self.config)
-                sums = self._measure(lax.stop_gradient(predicted), (total, weight), batch)
+                (total, weight), sums = loss_and_sums(model, batch, self.config, self.normalizer)
                 return total / weight, (sums, split_model(model)[2])
 
             (loss, (sums, other)), grads = jax.value_and_grad(loss_of, has_aux=True)(params)
@@ -248,7 +208,7 @@ class Trainer:
         return state, totals, first_bad
 
     def _draw_batches(
-        self, epoch: Array, training: tuple[Bucket, ...], num_rows: tuple[int, ...]
+        self, epoch: Array, training: tuple[Batch, ...], num_rows: tuple[int, ...]
     ) -> tuple[list[Array], tuple[Array, Array, Array]]:
         """Returns each bucket's rows by batch, and the order in which the buckets' batches are run.
 
@@ -258,11 +218,11 @@ class Trainer:
         key = jax.random.fold_in(jax.random.key(np.uint32(settings.seed)), epoch)
         orders, schedule = [], []
         for number, (bucket, rows) in enumerate(zip(training, num_rows, strict=True)):
-            order = jnp.arange(bucket.lengths.shape[0])
+            order = jnp.arange(jax.tree.leaves(bucket)[0].shape[0])
             if settings.shuffle:  # rows that only fill up the last batch stay there
                 drawn = jax.random.permutation(jax.random.fold_in(key, number), rows)
                 order = jnp.concatenate([drawn, order[rows:]])
-            orders.append(order.reshape(-1, self.batch_size))
+            orders.append(order.reshape(-1, self.batch_rows))
             num_batches = orders[-1].shape[0]
             schedule.append(jnp.stack([jnp.full(num_batches, number), jnp.arange(num_batches)]))
         joined = jnp.concatenate(schedule, axis=1)
@@ -270,13 +230,12 @@ class Trainer:
             joined = jax.random.permutation(jax.random.fold_in(key, len(training)), joined, axis=1)
         return orders, (jnp.arange(1, joined.shape[1] + 1, dtype=jnp.int32), joined[0], joined[1])
 
-    def _validate(self, state: TrainState, validation: tuple[Bucket, ...]) -> dict[str, Array]:
+    def _validate(self, state: TrainState, validation: tuple[Batch, ...]) -> dict[str, Array]:
         model_parts = (state.params, state.other)
 
-        def add_chunk(totals: metrics.MetricSums, chunk: Bucket) -> tuple[metrics.MetricSums, None]:
+        def add_chunk(totals: metrics.MetricSums, chunk: Any) -> tuple[metrics.MetricSums, None]:
             model = self._model(*model_parts, training=False)
-            predicted, loss = loss_and_last(model, chunk, self.config)
-            return totals + self._measure(predicted, loss, chunk), None
+            return totals + loss_and_sums(model, chunk, self.config, self.normalizer)[1], None
 
         totals = metrics.MetricSums.zero()
         for bucket in validation:

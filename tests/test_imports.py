@@ -20,6 +20,7 @@ runner evaluation prediction conversion
 fitting plots
 inference
 training optimizers
+objective
 interop.torch interop.weight_files models
 layers
 recurrent_layer
@@ -29,10 +30,12 @@ loops masks
 forms
 command_line data.loading data.ball
 compilation checkpoint run_directory reporting signals metrics
+data.arranging
 data.batching data.packing data.normalizer data.split data.reader
 data.columnar_reader data.text_reader
 data.exact_parser data.sources data.ragged
 data.complaints data.options
+config_files
 config
 errors _typing
 """

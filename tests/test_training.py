@@ -19,6 +19,7 @@ from jaxrnn.data.batching import pad_sequences
 from jaxrnn.data.ragged import Ragged
 from jaxrnn.errors import DivergedError
 from jaxrnn.models import build_model
+from jaxrnn.objective import loss_and_last
 from jaxrnn.run_directory import RunDirectory
 
 BASE = {
@@ -29,7 +30,7 @@ BASE = {
     "schedule": "constant",
     "batch_size": 16,
     "shuffle": False,
-    "num_buckets": 1,
+    "batching": "pad",
     "epochs": 40,
 }
 
@@ -165,7 +166,14 @@ def assert_same_state(a, b):
 
 def test_a_run_goes_on_bitwise_from_a_saved_state(tmp_path: Path):
     config = config_of(
-        cell="gru", shuffle=True, num_buckets=3, num_layers=2, dropout=0.3, optimizer="adam", learning_rate=0.01
+        cell="gru",
+        shuffle=True,
+        batching="bucket",
+        num_buckets=3,
+        num_layers=2,
+        dropout=0.3,
+        optimizer="adam",
+        learning_rate=0.01,
     )
     unbroken, unbroken_epochs = run(config, num_epochs=6)
     trainer, data, state = start(config)
@@ -187,14 +195,15 @@ def test_the_last_short_batch_counts_by_its_rows():
     assert data.num_rows[0] % config.training.batch_size not in (0, config.training.batch_size)
     params, other = jax.tree.map(jnp.copy, (state.params, state.other))
     _, history = trainer.run_epochs(state, data.training, data.validation, 1, data.num_rows)
-    predicted, (total, weight) = trainer.predict_batch(params, other, data.training[0])
+    model = nnx.merge(trainer.graphdef, params, other)
+    predicted, (total, weight) = loss_and_last(model, data.training[0], config)
     assert float(weight) == data.num_rows[0]
     np.testing.assert_allclose(history.training["loss"][0], total / weight, rtol=1e-5)
     assert predicted.shape == data.training[0].lengths.shape
 
 
 def test_buckets_and_shuffling_show_every_row_once_an_epoch():
-    config = config_of(shuffle=True, num_buckets=3, learning_rate=1e-12)
+    config = config_of(shuffle=True, batching="bucket", num_buckets=3, learning_rate=1e-12)
     trainer, data, state = start(config)
     assert len(data.training) == 2, "a third length would save too little"
     assert sum(data.num_rows) == len(data.split.training)
@@ -273,7 +282,7 @@ def test_target_every_learns_from_every_step():
     trainer, data, state = start(config)
     model = trainer._model(state.params, state.other, training=False)
     batch = jax.tree.map(lambda array: array[:5], data.training[0])
-    predicted, (total, weight) = training.loss_and_last(model, batch, config)
+    predicted, (total, weight) = loss_and_last(model, batch, config)
     predict = jax.jit(model.predict_last)
     expected, count, last = 0.0, 0, []
     for row, length in zip(np.asarray(batch.values), np.asarray(batch.lengths), strict=True):

@@ -33,8 +33,9 @@ class Packed(NamedTuple):
         steps = np.asarray(steps)
         if steps.shape[:2] != self.segment_ids.shape:
             raise ValueError(f"steps: got shape {steps.shape}; expected {(*self.segment_ids.shape, '...')}")
-        places = zip(self.row_of, self.start_of, self.start_of + self.lengths, strict=True)
-        return [steps[row, start:stop] for row, start, stop in places]
+        flat = steps.reshape(-1, *steps.shape[2:])
+        begins = self.row_of * steps.shape[1] + self.start_of
+        return [flat[begin : begin + length] for begin, length in zip(begins, self.lengths, strict=True)]
 
 
 class Placement(NamedTuple):
@@ -75,6 +76,44 @@ def pack_sequences(rows: Ragged, length: int | None = None, *, dtype: Any = np.f
     values = np.zeros((placed.num_rows, length), dtype)
     values.reshape(-1)[flat_steps(placed, lengths, length)] = rows.values
     return Packed(values, number_segments(placed, lengths, length), placed.row_of, placed.start_of, lengths)
+
+
+class PackedRows(NamedTuple):
+    """Packed rows to learn from: what a model reads at every step, and what it is to predict there.
+
+    As a pytree its leaves are arrays, on the host or on a device.
+
+    Attributes:
+      inputs: (rows, length) float32, 0 at padding.
+      targets: (rows, length) float32, the value that follows.
+      segment_ids: (rows, length) int32, 0 at padding.
+    """
+
+    inputs: Any
+    targets: Any
+    segment_ids: Any
+
+
+def pack_rows(rows: Ragged, *, multiple_of: int = 1) -> PackedRows:
+    """Packs rows for learning each next value; the last value of a row is a target only.
+
+    Args:
+      rows: Normalised, of at least two values each.
+      multiple_of: The packed rows are filled up with empty ones to a multiple of this.
+    """
+    lengths = rows.lengths - 1
+    ends = rows.offsets[1:]
+    is_input, is_target = np.ones((2, rows.num_values), bool)
+    is_input[ends - 1] = is_target[rows.offsets[:-1]] = False
+    length = int(lengths.max(initial=1))
+    placed = place_sequences(lengths, length)
+    where = flat_steps(placed, lengths, length)
+    num_rows = placed.num_rows + -placed.num_rows % multiple_of
+    inputs, targets = np.zeros((2, num_rows, length), np.float32)
+    inputs.reshape(-1)[where], targets.reshape(-1)[where] = rows.values[is_input], rows.values[is_target]
+    segment_ids = np.zeros((num_rows, length), np.int32)
+    segment_ids[: placed.num_rows] = number_segments(placed, lengths, length)
+    return PackedRows(inputs, targets, segment_ids)
 
 
 def flat_steps(placed: Placement, lengths: np.ndarray, length: int) -> np.ndarray:

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 
 from jaxrnn import training
 from jaxrnn.checkpoint import Checkpointer
@@ -14,6 +15,7 @@ from jaxrnn.data.arranging import Batching, arrange, choose_batching, in_chunks
 from jaxrnn.data.normalizer import Normalizer
 from jaxrnn.data.ragged import Ragged
 from jaxrnn.data.split import Split, split_rows
+from jaxrnn.devices import choose_mesh, replicate
 from jaxrnn.errors import DivergedError, InterruptedRun
 from jaxrnn.inference import TrainedModel
 from jaxrnn.optimizers import build_optimizer, learning_rate_schedule
@@ -27,6 +29,7 @@ SECONDS_PER_CALL = 0.4
 # Rows of a chunk in validation: bounds memory. Smaller chunks are slower: two of 1,000 rows take four times as long as
 # one of 2,000 at H = 8.
 VALIDATION_CHUNK_ROWS = 4096
+GATES_OF_CELL = {"rnn": 1, "lstm": 4, "gru": 3}
 
 
 class PreparedData(NamedTuple):
@@ -41,6 +44,7 @@ class PreparedData(NamedTuple):
       batch_rows: Rows of a batch.
       batching: How rows are arranged.
       lengths: The steps of each training part's rows.
+      mesh: The devices that share a batch; None for the default one.
     """
 
     split: Split
@@ -51,6 +55,7 @@ class PreparedData(NamedTuple):
     batch_rows: int
     batching: Batching
     lengths: list[int]
+    mesh: Mesh | None
 
     @property
     def steps_per_epoch(self) -> int:
@@ -98,15 +103,22 @@ def prepare_data(config: Config, rows: Ragged) -> PreparedData:
         )
         for part, batch_size in ((training_rows, settings.batch_size), (validation_rows, VALIDATION_CHUNK_ROWS))
     )
+    model = config.model
+    mesh = choose_mesh(
+        settings.devices,
+        batch_gates=training.batch_rows * max(training.lengths) * GATES_OF_CELL[model.cell] * model.hidden_size,
+        batch_rows=training.batch_rows,
+    )
     return PreparedData(
         split,
         normalizer,
-        jax.device_put(training.parts),
-        jax.device_put(tuple(in_chunks(part, validation.batch_rows) for part in validation.parts)),
+        replicate(training.parts, mesh),
+        replicate(tuple(in_chunks(part, validation.batch_rows) for part in validation.parts), mesh),
         training.num_rows,
         training.batch_rows,
         batching,
         training.lengths,
+        mesh,
     )
 
 
@@ -119,6 +131,7 @@ def build_trainer(config: Config, data: PreparedData) -> training.Trainer:
         data.batch_rows,
         build_optimizer(config.optimizer, **span),
         learning_rate_schedule(config.optimizer, **span),
+        data.mesh,
     )
 
 
@@ -213,7 +226,8 @@ class Fit:
     def best_model(self) -> TrainedModel:
         """Returns the model with the best parameters."""
         params = self.state.best_params if int(self.state.best_epoch) else self.state.params
-        return TrainedModel(self.config, self.data.normalizer, params, self.state.other)
+        params, other = jax.device_get((params, self.state.other))
+        return TrainedModel(self.config, self.data.normalizer, params, other)
 
     def _raise_diverged(self) -> None:
         epoch, batch = self.epoch, int(self.state.bad_batch)
@@ -231,9 +245,9 @@ def restore_state(trainer: training.Trainer, checkpointer: Checkpointer) -> trai
     """Restores the latest state of a run, or draws the initial one where none was saved."""
     steps = checkpointer.steps()
     if not steps:
-        return trainer.init(np.uint32(trainer.config.training.seed))
+        return replicate(trainer.init(np.uint32(trainer.config.training.seed)), trainer.mesh)
     template = jax.eval_shape(lambda: trainer.init(np.uint32(trainer.config.training.seed)))
-    return training.TrainState(**checkpointer.restore(steps[-1], template._asdict()))
+    return replicate(training.TrainState(**checkpointer.restore(steps[-1], template._asdict())), trainer.mesh)
 
 
 def _rows_of(history: training.History, before: int, after: int) -> list[dict[str, Any]]:

@@ -104,7 +104,8 @@ def _print_banner(config: Config, rows: Ragged, data: PreparedData, params: Any,
     found = versions()
     say("  ".join(f"{name} {found[name]}" for name in ("jaxrnn", "python", "jax", "jaxlib", "flax", "optax")))
     devices = jax.devices()
-    say(f"devices: {len(devices)} x {devices[0].device_kind} ({jax.default_backend()})")
+    used = 1 if data.mesh is None else data.mesh.devices.size
+    say(f"devices: {len(devices)} x {devices[0].device_kind} ({jax.default_backend()}); {used} share a batch")
     warning = reporting.gpu_without_support(jax.default_backend())
     if warning:
         say(warning)

@@ -15,6 +15,7 @@ import numpy as np
 import optax
 from flax import nnx
 from jax import lax
+from jax.sharding import Mesh
 
 from jaxrnn import metrics
 from jaxrnn._typing import Array
@@ -88,6 +89,7 @@ class Trainer:
     batch_rows: int
     optimizer: optax.GradientTransformation
     schedule: optax.Schedule
+    mesh: Mesh | None = None
 
     @functools.cached_property
     def graphdef(self) -> Any:
@@ -177,7 +179,7 @@ class Trainer:
 
             def loss_of(params: Any) -> Any:
                 model = self._model(params, other, training=True)
-                (total, weight), sums = loss_and_sums(model, batch, self.config, self.normalizer)
+                (total, weight), sums = loss_and_sums(model, batch, self.config, self.normalizer, self.mesh)
                 return total / weight, (sums, split_model(model)[2])
 
             (loss, (sums, other)), grads = jax.value_and_grad(loss_of, has_aux=True)(params)
@@ -235,7 +237,7 @@ class Trainer:
 
         def add_chunk(totals: metrics.MetricSums, chunk: Any) -> tuple[metrics.MetricSums, None]:
             model = self._model(*model_parts, training=False)
-            return totals + loss_and_sums(model, chunk, self.config, self.normalizer)[1], None
+            return totals + loss_and_sums(model, chunk, self.config, self.normalizer, self.mesh)[1], None
 
         totals = metrics.MetricSums.zero()
         for bucket in validation:

@@ -21,6 +21,7 @@ fitting plots
 inference
 training optimizers
 objective
+devices
 interop.torch interop.weight_files models
 layers
 recurrent_layer

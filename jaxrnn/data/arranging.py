@@ -13,6 +13,8 @@ Batching = Literal["pad", "bucket", "pack"]
 # Packed rows compute an output at every step and start afresh between sequences: they must save this share of the steps
 # that buckets take.
 MIN_SAVING_OF_PACKING = 0.25
+# Packed batches of more rows than a few are rounded down to a multiple of this, so that 2, 4 or 8 devices share them.
+EVEN_ROWS = 8
 
 
 class Arranged(NamedTuple):
@@ -66,6 +68,8 @@ def arrange(rows: Ragged, batching: Batching, *, batch_size: int, num_buckets: i
     if batching == "pack":
         packed_rows = place_sequences(rows.lengths - 1, int(rows.lengths.max()) - 1).num_rows
         batch_rows = max(1, round(batch_size * packed_rows / len(rows)))
+        if batch_rows >= 2 * EVEN_ROWS:
+            batch_rows -= batch_rows % EVEN_ROWS
         return Arranged((pack_rows(rows, multiple_of=batch_rows),), (packed_rows,), batch_rows, batching)
     lengths = choose_bucket_lengths(rows.lengths, num_buckets if batching == "bucket" else 1)
     buckets = bucket_rows(rows, lengths, multiple_of=batch_size)

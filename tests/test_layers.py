@@ -291,6 +291,30 @@ def test_bfloat16_runs_and_stays_near_float32() -> None:
         oracle.assert_close(found, expected, 0.03)
 
 
+@one_kind_and_slow_ones
+def test_states_computed_again_give_the_same_gradients(kind: str, x64: None) -> None:
+    layer = build(kind, num_layers=2, bidirectional=True)
+    inputs, state, weights = drawn_inputs(layer)
+    expected = run(kind, inputs, state, weights, layer=layer, **PATTERNS["everything"])
+    for steps in (4, TIME):  # the second keeps all of them
+        layer.remat_steps = steps
+        oracle.assert_close(run(kind, inputs, state, weights, layer=layer, **PATTERNS["everything"]), expected)
+
+
+@pytest.mark.slow
+@some_kinds
+def test_matmuls_in_bfloat16_keep_float32_states_and_stay_near(kind: str) -> None:
+    layer = build(kind, bidirectional=True, dtype=jnp.float32)
+    inputs, state, weights = drawn_inputs(layer)
+    expected = oracle.outcome(layer, inputs, state, weights, lengths=LENGTHS)
+    layer.compute_dtype = jnp.bfloat16
+    found = oracle.outcome(layer, inputs, state, weights, lengths=LENGTHS)
+    assert {value.dtype.name for value in found.values()} == {"float32"}
+    assert any((found[name] != expected[name]).any() for name in found), "the operands are shorter"
+    check_padding(found, valid_of(BATCH, TIME, {"lengths": LENGTHS}))
+    oracle.assert_close(found, expected, 0.03)  # bfloat16 keeps 8 bits: 0.4% a rounding, of which several add up
+
+
 def test_gradients_have_the_type_of_what_they_belong_to() -> None:
     for parameters_type, inputs_type in itertools.product([jnp.float32, jnp.bfloat16], repeat=2):
         layer = build("lstm_proj", dtype=parameters_type)

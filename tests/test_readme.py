@@ -12,8 +12,9 @@ README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 def test_python_blocks_print_what_their_comments_say(capsys):
     blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     assert blocks
+    namespace: dict = {}
     for block in blocks:
-        exec(compile(block, "README.md", "exec"), {})
+        exec(compile(block, "README.md", "exec"), namespace)
         expected = re.findall(r"^print\(.*\)  # (.*)$", block, re.MULTILINE)
         assert capsys.readouterr().out.splitlines() == expected
 

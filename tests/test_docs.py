@@ -4,6 +4,7 @@
 """
 
 import contextlib
+import importlib.util
 import io
 import os
 import re
@@ -58,7 +59,16 @@ def test_every_block_prints_what_the_page_shows(page):
         assert printed == shown, code
 
 
-@pytest.mark.parametrize("page", PAGES)
+# Where torch is installed the test above runs these blocks too.
+@pytest.mark.parametrize(
+    "page",
+    [
+        pytest.param(page, marks=pytest.mark.slow)
+        if "```python torch" in (DOCS / page).read_text(encoding="utf-8") and importlib.util.find_spec("torch")
+        else page
+        for page in PAGES
+    ],
+)
 def test_the_blocks_without_torch_run_alone(page):
     for code, shown, printed in run_page((DOCS / page).read_text(encoding="utf-8"), with_torch=False):
         assert printed == shown, code

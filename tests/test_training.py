@@ -164,6 +164,7 @@ def assert_same_state(a, b):
         np.testing.assert_array_equal(left, right, err_msg=jax.tree_util.keystr(path))
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_bitwise_from_a_saved_state(tmp_path: Path):
     config = config_of(
         cell="gru",

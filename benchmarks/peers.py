@@ -113,7 +113,7 @@ def build_jaxrnn_packed(job: Job) -> Callable[[np.ndarray, np.ndarray], float]:
     return step
 
 
-def _torch_layer(job: Job) -> Any:
+def torch_layer(job: Job) -> Any:
     import torch
 
     kinds = {"lstm": torch.nn.LSTM, "gru": torch.nn.GRU, "tanh": torch.nn.RNN}
@@ -138,7 +138,7 @@ def _torch_step(layer: Any, outputs_of: Callable[[Any, Any], Any]) -> Step:
 
 def build_torch_padded(job: Job) -> Step:
     """PyTorch on padded rows, its fast path; the state runs on through the padding."""
-    layer = _torch_layer(job)
+    layer = torch_layer(job)
     return _torch_step(layer, lambda x, lengths: layer(x)[0])
 
 
@@ -146,7 +146,7 @@ def build_torch_packed(job: Job) -> Step:
     """PyTorch on packed sequences, as the tutorial does it."""
     from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-    layer = _torch_layer(job)
+    layer = torch_layer(job)
 
     def outputs_of(x: Any, lengths: Any) -> Any:
         packed = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
@@ -159,7 +159,7 @@ def build_torch_compile(job: Job) -> Step:
     """torch.compile around the padded layer."""
     import torch
 
-    layer = _torch_layer(job)
+    layer = torch_layer(job)
     compiled = torch.compile(layer)
     return _torch_step(layer, lambda x, lengths: compiled(x)[0])
 

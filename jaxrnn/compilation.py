@@ -1,12 +1,45 @@
-"""Counts what XLA compiles, and how long it takes."""
+"""What XLA compiles: how often, how long, and kept from run to run if a user wants that."""
+
+import os
+from pathlib import Path
 
 import jax
+
+from jaxrnn.errors import UserError
 
 _COMPILE_EVENT = "/jax/core/compile/backend_compile_duration"
 _OTHER_EVENTS = (
     "/jax/core/compile/jaxpr_trace_duration",
     "/jax/core/compile/jaxpr_to_mlir_module_duration",
 )
+
+
+def keep_compilations() -> Path:
+    """Turns on JAX's persistent cache, in the user's own cache directory, readable by nobody else.
+
+    Programs compiled once are then read back by later runs of this user with the same sizes and versions.
+
+    Returns:
+      The directory: ``$XDG_CACHE_HOME/jaxrnn`` or ``~/.cache/jaxrnn``.
+
+    Raises:
+      UserError: It cannot be made, belongs to somebody else, or others may write to it.
+    """
+    given = os.environ.get("XDG_CACHE_HOME", "")
+    directory = (Path(given) if os.path.isabs(given) else Path.home() / ".cache") / "jaxrnn"
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        status = directory.lstat()
+        if not directory.is_dir() or directory.is_symlink() or (hasattr(os, "getuid") and status.st_uid != os.getuid()):
+            raise UserError(f"--compilation-cache: {directory}: expected a directory of this user's own")
+        directory.chmod(0o700)  # programs are run as they are read: nobody else may put any there
+    except OSError as error:
+        raise UserError(
+            f"--compilation-cache: {directory}: {error.strerror}; expected a directory to write to"
+        ) from error
+    jax.config.update("jax_compilation_cache_dir", str(directory))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+    return directory
 
 
 class CompilationCounter:

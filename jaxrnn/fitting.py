@@ -188,7 +188,8 @@ class Fit:
                 self.run_dir.append_metrics(epochs)
                 if epochs:
                     progress.update(epochs[-1], final=not self._may_go_on())
-                if time.monotonic() - saved_at >= self.config.training.checkpoint_seconds:
+                due = time.monotonic() - saved_at >= self.config.training.checkpoint_seconds
+                if due and self.epoch > saved:  # not where the first epoch diverged after a long compilation
                     self.save(checkpointer)
                     saved, saved_at = self.epoch, time.monotonic()
             if self.epoch > saved:

@@ -95,10 +95,8 @@ def choose_form(num_steps: int, batch: int, gates: int, hidden: int) -> Form:
 
 def matmul(a: Array, b: Array, *, dtype: Any = None) -> Array:
     """``a @ b``, with operands of a shorter type where `dtype` says one, added up in the operands' own type."""
-    if dtype is None:
-        return a @ b
     result = jnp.result_type(a, b)
-    return jnp.matmul(a.astype(dtype), b.astype(dtype), preferred_element_type=result)
+    return jnp.matmul(_shorten(a, dtype), _shorten(b, dtype), preferred_element_type=result)
 
 
 def outer_sum(a: Float[Array, "time batch m"], b: Float[Array, "time batch n"], *, dtype: Any = None) -> Array:
@@ -106,9 +104,16 @@ def outer_sum(a: Float[Array, "time batch m"], b: Float[Array, "time batch n"], 
     if a.shape[2] > b.shape[2]:  # XLA turns the first operand round before it multiplies: better the smaller one
         return outer_sum(b, a, dtype=dtype).T
     result = jnp.result_type(a, b)
-    if dtype is not None:
-        a, b = a.astype(dtype), b.astype(dtype)
-    return lax.dot_general(a, b, (((0, 1), (0, 1)), ((), ())), preferred_element_type=result)
+    dimensions = (((0, 1), (0, 1)), ((), ()))
+    return lax.dot_general(_shorten(a, dtype), _shorten(b, dtype), dimensions, preferred_element_type=result)
+
+
+def _shorten(array: Array, dtype: Any) -> Array:
+    """Rounds to a shorter type; on CPU, where XLA multiplies no bfloat16 into float32, in an array of its own type."""
+    if dtype is None:
+        return array
+    short = array.astype(dtype)
+    return short.astype(array.dtype) if jax.default_backend() == "cpu" else short
 
 
 def _swap(tree: Any) -> Any:

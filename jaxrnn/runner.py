@@ -23,7 +23,15 @@ from jaxrnn.reporting import say
 from jaxrnn.run_directory import RunDirectory, describe_environment, hash_file, versions
 
 # A run may go on with these changed: nothing computed so far depends on them.
-MAY_CHANGE_ON_RESUME = {"patience", "checkpoint_seconds", "max_bytes", "max_row_length", "data"}
+MAY_CHANGE_ON_RESUME = {
+    "patience",
+    "checkpoint_seconds",
+    "max_bytes",
+    "max_row_length",
+    "data",
+    "devices",
+    "remat_steps",
+}
 
 
 def train(config: Config, run_dir: RunDirectory, *, resume: bool, begin: float) -> None:

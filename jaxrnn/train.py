@@ -39,6 +39,8 @@ class TrainCommand:
     """Where to write; a new directory below runs/ if left out."""
     resume: bool = False
     """Go on with the run in --run-dir."""
+    compilation_cache: bool = False
+    """Keep compiled programs in ~/.cache/jaxrnn, so that later runs of the same sizes start sooner."""
     settings: Annotated[Config, tyro.conf.arg(name="")] = dataclasses.field(default_factory=Config)
 
 
@@ -61,8 +63,10 @@ def _train(argv: Sequence[str] | None, begin: float) -> None:
     if not resume:
         run_dir = RunDirectory.choose(directory, name=name, resume=False)
 
-    from jaxrnn import runner  # JAX is imported from here on, so that --help need not wait for it
+    from jaxrnn import compilation, runner  # JAX is imported from here on, so that --help need not wait for it
 
+    if command.compilation_cache:
+        compilation.keep_compilations()
     try:
         runner.train(command.settings, run_dir, resume=resume, begin=begin)
     except InterruptedRun as error:

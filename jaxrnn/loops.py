@@ -101,7 +101,8 @@ def gates_of(
         return add_biases(summed, products[:, number:], from_hidden[:, number:])
 
     def gates_of_inputs(inputs: Array, hidden: Array) -> Gates:
-        if inputs.shape[1] == 1:
+        # Of one feature the products are cheap; for one row, a step of a stream, joining the weights is not.
+        if inputs.shape[1] == 1 or inputs.shape[0] == 1:
             return gates_of_products(project_inputs(recurrence, inputs, weights), hidden)
         inputs = inputs.astype(hidden.dtype)
         summed = form.matmul(jnp.concatenate([inputs, hidden], axis=1), together, dtype=dtype)

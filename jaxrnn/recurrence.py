@@ -174,15 +174,21 @@ def _recur_forward(recurrence: Recurrence, *arguments: Any) -> tuple[tuple[Any, 
     return results, ((steps, weights, initial_state, extras), kept)
 
 
+def _is_zero(leaf: Any) -> bool:
+    return isinstance(leaf, SymbolicZero)
+
+
+def _materialize(leaf: Any) -> Array:
+    return jnp.zeros(leaf.shape, leaf.dtype) if _is_zero(leaf) else leaf
+
+
 def _recur_backward(recurrence: Recurrence, residuals: Any, cotangents: Any) -> tuple[Any, ...]:
     (steps, weights, initial_state, extras), kept = residuals
-    is_zero = lambda leaf: isinstance(leaf, SymbolicZero)  # noqa: E731
     d_outputs, d_final_state = cotangents
     # Who reads the final state only must not pay for a gradient of the outputs that is 0 everywhere.
-    unread = all(is_zero(leaf) for leaf in jax.tree.leaves(d_outputs, is_leaf=is_zero))
-    materialize = lambda leaf: jnp.zeros(leaf.shape, leaf.dtype) if is_zero(leaf) else leaf  # noqa: E731
-    d_outputs = None if unread else jax.tree.map(materialize, d_outputs, is_leaf=is_zero)
-    d_state = jax.tree.map(materialize, d_final_state, is_leaf=is_zero)
+    unread = all(map(_is_zero, jax.tree.leaves(d_outputs, is_leaf=_is_zero)))
+    d_outputs = None if unread else jax.tree.map(_materialize, d_outputs, is_leaf=_is_zero)
+    d_state = jax.tree.map(_materialize, d_final_state, is_leaf=_is_zero)
     d_initial = None if steps.reset is None else zeros_like(initial_state)
 
     if recurrence.chunk is None:

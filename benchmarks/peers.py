@@ -59,15 +59,23 @@ def _mean_square(outputs: Any, valid: Any) -> Any:
     return jnp.sum(jnp.where(valid[:, :, None], outputs, 0) ** 2) / outputs.size
 
 
-def _jax_step(job: Job, params: Any, outputs_of: Callable[[Any, Any, Any], Any]) -> Step:
+def _within(x: Any, lengths: Any) -> Any:
+    return jnp.arange(x.shape[1])[None] < lengths[:, None]
+
+
+def _jax_step(
+    job: Job,
+    params: Any,
+    outputs_of: Callable[[Any, Any, Any], Any],
+    valid_of: Callable[[Any, Any], Any] = _within,
+) -> Step:
     """Jits loss and gradient; the batch is shared by all devices."""
 
     @jax.jit
     def run(params: Any, x: Any, lengths: Any) -> Any:
         def loss(params: Any) -> Any:
             shared = share_rows((x, lengths), job.mesh)
-            valid = jnp.arange(x.shape[1])[None] < shared[1][:, None]
-            return _mean_square(outputs_of(params, *shared), valid)
+            return _mean_square(outputs_of(params, *shared), valid_of(*shared))
 
         return jax.value_and_grad(loss)(params)
 
@@ -89,28 +97,14 @@ def build_jaxrnn(job: Job) -> Step:
     return _jax_step(job, params, lambda p, x, lengths: nnx.merge(graphdef, p)(x, lengths=lengths)[0])
 
 
-def build_jaxrnn_packed(job: Job) -> Callable[[np.ndarray, np.ndarray], float]:
+def build_jaxrnn_packed(job: Job) -> Step:
     """This project on packed rows: `lengths` are segment ids here."""
     layer = new_layer(job.kind, job.input_size, job.hidden_size)
     jaxrnn.load_torch_state_dict(layer, job.weights)
     graphdef, params = nnx.split(layer)
-
-    @jax.jit
-    def run(params: Any, x: Any, ids: Any) -> Any:
-        def loss(params: Any) -> Any:
-            shared, own = share_rows((x, ids), job.mesh)
-            return _mean_square(nnx.merge(graphdef, params)(shared, segment_ids=own)[0], own > 0)
-
-        return jax.value_and_grad(loss)(params)
-
-    params = replicate(params, job.mesh)
-
-    def step(x: np.ndarray, ids: np.ndarray) -> float:
-        value, gradients = run(params, x, ids)
-        jax.block_until_ready(gradients)
-        return float(value)
-
-    return step
+    return _jax_step(
+        job, params, lambda p, x, ids: nnx.merge(graphdef, p)(x, segment_ids=ids)[0], lambda x, ids: ids > 0
+    )
 
 
 def torch_layer(job: Job) -> Any:

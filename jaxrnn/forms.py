@@ -42,7 +42,7 @@ class Form(NamedTuple):
     def matmul(self, a: Float[Array, "batch k"], b: Float[Array, "k n"], *, dtype: Any = None) -> Array:
         """A matmul inside the loop; `dtype` is that of its operands, which may be shorter than that of the result."""
         if self.multiply_sum:
-            return jnp.sum(a[:, :, None] * b[None], axis=1)
+            return jnp.sum(_shorten(a, dtype)[:, :, None] * _shorten(b, dtype)[None], axis=1)
         if self.features_major:
             return matmul(b.T, a.T, dtype=dtype).T
         return matmul(a, b, dtype=dtype)
@@ -75,8 +75,9 @@ class Form(NamedTuple):
 def choose_form(num_steps: int, batch: int, gates: int, hidden: int) -> Form:
     """Chooses the form of a loop.
 
-    On a GPU or TPU one large matmul before the loop beats many small ones in it. On a CPU it is the other way about:
-    the products of all steps leave the cache and come back, which takes longer than a larger matmul at every step.
+    On a GPU or TPU one large matmul before the loop should beat many small ones in it; that was not measured. On a CPU
+    it is the other way about: the products of all steps leave the cache and come back, which takes longer than a
+    larger matmul at every step.
 
     Args:
       num_steps: Of the loop.

@@ -117,6 +117,8 @@ class DataConfig:
     """grouped keeps identical rows on one side; random does not; tutorial splits at random within blocks."""
     split_fractions: tuple[float, float, float] = (0.6, 0.2, 0.2)
     """Shares of training, validation and test rows."""
+    split_seed: int | None = None
+    """Of the split; the run's seed if left out. Runs with the same one can be compared."""
     split_block: int = 2000
     """Rows of a block of split = tutorial."""
     normalizer: Literal["standard", "divide", "none"] = "standard"
@@ -129,6 +131,8 @@ class DataConfig:
         shares = self.split_fractions
         is_whole = len(shares) == 3 and all(0 < share < 1 for share in shares) and abs(sum(shares) - 1) < 1e-6
         _require(is_whole, "split_fractions", list(shares), "three shares between 0 and 1 that sum to 1")
+        seed = self.split_seed
+        _require(seed is None or 0 <= seed < 2**32, "split_seed", seed, "0 to 4294967295")
         _require(self.split_block >= 3, "split_block", self.split_block, "at least 3")
         _require(0 < self.divisor < float("inf"), "divisor", self.divisor, "a positive number")
 
@@ -180,6 +184,8 @@ class TrainingConfig:
     """Of batching = bucket and auto: padded lengths at most."""
     remat_steps: int = 0
     """Keep the states of every so many steps only and compute the others again, to save memory; 0 keeps all."""
+    tbptt: int = 0
+    """Truncate backpropagation through time: the gradient goes back this many steps, the state on; 0 for all steps."""
     compute_dtype: Literal["float32", "bfloat16"] = "float32"
     """Of the operands of the recurrent layers' matmuls; states and sums are float32."""
     devices: int = 0
@@ -192,19 +198,26 @@ class TrainingConfig:
     """In 1 - |y - p| / (|y| + epsilon), in the data's units: 0.0001 of the tutorial's 50."""
     seed: int = 0
     """Of the split, the initial parameters, the batches and dropout."""
+    ensemble: int = 1
+    """Models trained together, on the same split, from seed, seed + 1, ...; their mean predicts."""
     checkpoint_seconds: float = 10.0
     """Save a checkpoint when this much time has passed, and at the end."""
 
     def __post_init__(self) -> None:
         for key, least in (("epochs", 1), ("batch_size", 1), ("num_buckets", 1), ("patience", 0),
-                           ("remat_steps", 0), ("devices", 0)):  # fmt: skip
+                           ("remat_steps", 0), ("tbptt", 0), ("devices", 0), ("ensemble", 1)):  # fmt: skip
             value = getattr(self, key)
             _require(least <= value <= MAX_COUNT, key, value, f"{least} to {MAX_COUNT}")
+        if self.tbptt and self.batching == "pack":
+            expected = f"auto, bucket or pad with tbptt = {self.tbptt}: packed rows hold no state from window to window"
+            raise SettingError("batching", "pack", expected)
         seconds = self.checkpoint_seconds
         _require(0 <= seconds < float("inf"), "checkpoint_seconds", seconds, "0 or more")
         epsilon = self.accuracy_epsilon
         _require(0 < epsilon < float("inf"), "accuracy_epsilon", epsilon, "a positive number")
         _require(0 <= self.seed < 2**32, "seed", self.seed, "0 to 4294967295")
+        last = self.seed + self.ensemble - 1
+        _require(last < 2**32, "ensemble", self.ensemble, f"a last seed of at most 4294967295, not {last}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -224,6 +237,11 @@ class Config:
             self.optimizer.warmup_epochs,
             f"less than epochs = {self.training.epochs}",
         )
+
+    @property
+    def split_seed(self) -> int:
+        """The seed of the split: `data.split_seed`, or the run's."""
+        return self.training.seed if self.data.split_seed is None else self.data.split_seed
 
     def to_flat(self) -> dict[str, Any]:
         """Returns every field by its name, with plain values that JSON and TOML can hold."""

@@ -15,10 +15,10 @@ from jaxrnn.errors import UserError
 from jaxrnn.inference import TrainedModel
 from jaxrnn.interop.torch import load_torch_state_dict, to_torch_state_dict
 from jaxrnn.interop.weight_files import SUFFIXES, read_state_dict, write_state_dict
+from jaxrnn.model_state import split_model
 from jaxrnn.models import build_model
 from jaxrnn.reporting import say
 from jaxrnn.run_directory import RunDirectory, versions
-from jaxrnn.training import split_model
 
 _RECURRENT_NAME = re.compile(
     r"(?P<prefix>.*?)(?P<name>(weight|bias)_(ih|hh|hr)_l(?P<layer>\d+)(?P<reverse>_reverse)?)$"
@@ -79,19 +79,24 @@ def from_torch(path: str, out: str, *, nonlinearity: str | None, normalizer: Nor
     print(f"wrote {run_dir.path}: {described}; try  python -m jaxrnn.predict --checkpoint={run_dir.path}")
 
 
-def to_torch(checkpoint: str, out: str) -> None:
+def to_torch(checkpoint: str, out: str, *, member: int | None = None) -> None:
     """Writes the weights of a checkpoint as a PyTorch state dict of a module with parts `rnn` and `linear`.
 
     Args:
       checkpoint: As `TrainedModel.load` takes it.
       out: As `write_state_dict` takes it.
+      member: Which of an ensemble's models, counted from 0.
 
     Raises:
-      UserError: A bad checkpoint, or a file that cannot be written.
+      UserError: A bad checkpoint, a file that cannot be written, or an ensemble without `member`.
     """
     if Path(out).exists():
         raise UserError(f"--out: {out} is there already and is never overwritten; name another file")
     trained = TrainedModel.load(checkpoint)
+    if trained.num_members > 1:
+        trained = trained.member(_chosen_member(member, trained, checkpoint))
+    elif member is not None:
+        raise UserError(f"--member: got {member}; expected none: {checkpoint} holds one model")
     write_state_dict(out, to_torch_state_dict(trained.model))
     normalizer, settings = trained.normalizer, trained.config.model
     print(
@@ -99,6 +104,15 @@ def to_torch(checkpoint: str, out: str) -> None:
         f" torch.nn.Linear({settings.proj_size or settings.hidden_size}, 1), for values normalised by"
         f" (x - {normalizer.offset!r}) / {normalizer.scale!r}"
     )
+
+
+def _chosen_member(member: int | None, trained: TrainedModel, checkpoint: str) -> int:
+    if member is None or not 0 <= member < trained.num_members:
+        raise UserError(
+            f"--member: got {'none' if member is None else member}; {checkpoint} is an ensemble: expected which one to"
+            f" convert, 0 to {trained.num_members - 1}"
+        )
+    return member
 
 
 def _torch_constructor(model: ModelConfig) -> str:

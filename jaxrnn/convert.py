@@ -36,6 +36,8 @@ class ConvertCommand:
     """Subtracted from the data before the PyTorch model saw it; 0 if left out."""
     scale: float | None = None
     """What the data was then divided by; 1 if left out."""
+    member: int | None = None
+    """Of an ensemble's checkpoint: which of its models, counted from 0."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -51,6 +53,8 @@ def _convert(argv: Sequence[str] | None) -> None:
 
     source = Path(command.source)
     if not source.is_dir() and (source.is_file() or source.suffix in (".pt", ".pth", ".npz", ".safetensors")):
+        if command.member is not None:
+            raise UserError(f"--member: is for checkpoints of ensembles; {command.source} is a file of weights")
         offset = 0.0 if command.offset is None else command.offset
         scale = 1.0 if command.scale is None else command.scale
         conversion.from_torch(
@@ -60,7 +64,7 @@ def _convert(argv: Sequence[str] | None) -> None:
     given = [name for name in ("nonlinearity", "offset", "scale") if getattr(command, name) is not None]
     if given:
         raise UserError(f"--{given[0]}: is for files of weights; {command.source} is a checkpoint, which has its own")
-    conversion.to_torch(command.source, command.out)
+    conversion.to_torch(command.source, command.out, member=command.member)
 
 
 if __name__ == "__main__":

@@ -51,12 +51,18 @@ def evaluate(
             "metrics": evaluation.figures,
             "baselines": baselines,
         }
+        if model.num_members > 1:
+            result["ensemble"] = {**evaluation.spread(), "members": evaluation.members}
         print(to_json(result))
         return
     which = "rows" if data is not None else "test rows"
     print(reporting.printable(f"{source}: {len(rows):,} {which}; checkpoint {checkpoint}, step {model.step}"))
+    cell: str = model.config.model.cell
+    figures = {cell: evaluation.figures}
+    if model.num_members > 1:
+        figures |= reporting.spread_rows(cell, evaluation.spread(), model.num_members)
     reporting.print_figures(
-        {model.config.model.cell: evaluation.figures},
+        figures,
         baselines,
         accuracy_epsilon=model.config.training.accuracy_epsilon,
     )

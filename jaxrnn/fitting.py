@@ -1,6 +1,7 @@
 """A run from rows to a trained model: the host's side of training. It prepares data, logs, saves and stops."""
 
 import dataclasses
+import functools
 import time
 from typing import Any, NamedTuple
 
@@ -8,20 +9,23 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from jaxrnn import training
 from jaxrnn.checkpoint import Checkpointer
 from jaxrnn.config import Config
 from jaxrnn.data.arranging import Batching, arrange, choose_batching, in_chunks
 from jaxrnn.data.normalizer import Normalizer
 from jaxrnn.data.ragged import Ragged
 from jaxrnn.data.split import Split, split_rows
-from jaxrnn.devices import choose_mesh, replicate
+from jaxrnn.devices import choose_mesh, deal_members, replicate
 from jaxrnn.errors import DivergedError, InterruptedRun
 from jaxrnn.inference import TrainedModel
+from jaxrnn.metrics import spread_over_members
 from jaxrnn.optimizers import build_optimizer, learning_rate_schedule
 from jaxrnn.reporting import Progress
 from jaxrnn.run_directory import RunDirectory, versions
 from jaxrnn.signals import NoteSignal
+from jaxrnn.train_state import DIVERGED, MAX_EPOCHS_PER_CALL, RUNNING, History, TrainState, where_leading
+from jaxrnn.training import Trainer
+from jaxrnn.truncation import count_windows
 
 # One jitted call should last about this long: long enough to hide the host's work, short enough to show progress
 # and to answer a signal.
@@ -44,7 +48,8 @@ class PreparedData(NamedTuple):
       batch_rows: Rows of a batch.
       batching: How rows are arranged.
       lengths: The steps of each training part's rows.
-      mesh: The devices that share a batch; None for the default one.
+      mesh: The devices that share a batch, or an ensemble; None for the default one.
+      steps_per_epoch: Updates of the parameters in an epoch.
     """
 
     split: Split
@@ -56,11 +61,7 @@ class PreparedData(NamedTuple):
     batching: Batching
     lengths: list[int]
     mesh: Mesh | None
-
-    @property
-    def steps_per_epoch(self) -> int:
-        """Batches of an epoch."""
-        return sum(-(-rows // self.batch_rows) for rows in self.num_rows)
+    steps_per_epoch: int
 
 
 def draw_split(config: Config, rows: Ragged) -> Split:
@@ -74,7 +75,7 @@ def draw_split(config: Config, rows: Ragged) -> Split:
         rows,
         data.split,
         fractions=data.split_fractions,
-        seed=config.training.seed,
+        seed=config.split_seed,
         block=data.split_block,
     )
 
@@ -93,7 +94,9 @@ def prepare_data(config: Config, rows: Ragged) -> PreparedData:
     training_rows, validation_rows = rows.take(split.training), rows.take(split.validation)
     normalizer = Normalizer.fit(config.data.normalizer, training_rows, divisor=config.data.divisor)
     settings = config.training
-    batching = choose_batching(training_rows.lengths, settings.batching, settings.num_buckets)
+    batching = choose_batching(
+        training_rows.lengths, settings.batching, settings.num_buckets, may_pack=not settings.tbptt
+    )
     training, validation = (
         arrange(
             normalizer.normalize_rows(part),
@@ -108,6 +111,7 @@ def prepare_data(config: Config, rows: Ragged) -> PreparedData:
         settings.devices,
         batch_gates=training.batch_rows * max(training.lengths) * GATES_OF_CELL[model.cell] * model.hidden_size,
         batch_rows=training.batch_rows,
+        members=settings.ensemble,
     )
     return PreparedData(
         split,
@@ -119,19 +123,24 @@ def prepare_data(config: Config, rows: Ragged) -> PreparedData:
         batching,
         training.lengths,
         mesh,
+        sum(
+            -(-rows // training.batch_rows) * count_windows(length, settings.tbptt if settings.target == "every" else 0)
+            for rows, length in zip(training.num_rows, training.lengths, strict=True)
+        ),
     )
 
 
-def build_trainer(config: Config, data: PreparedData) -> training.Trainer:
+def build_trainer(config: Config, data: PreparedData) -> Trainer:
     """Builds what does not change in training."""
     span = {"epochs": config.training.epochs, "steps_per_epoch": data.steps_per_epoch}
-    return training.Trainer(
+    return Trainer(
         config,
         data.normalizer,
         data.batch_rows,
         build_optimizer(config.optimizer, **span),
         learning_rate_schedule(config.optimizer, **span),
         data.mesh,
+        data.steps_per_epoch,
     )
 
 
@@ -147,9 +156,9 @@ class Fit:
       data_description: Path and hash of the data file, for the checkpoint.
     """
 
-    trainer: training.Trainer
+    trainer: Trainer
     data: PreparedData
-    state: training.TrainState
+    state: TrainState
     run_dir: RunDirectory
     data_description: dict[str, Any]
     seconds: float = 0.0
@@ -180,10 +189,10 @@ class Fit:
                     min(num_epochs, total - before),
                     self.data.num_rows,
                 )
-                epochs = _rows_of(history, before, self.epoch)
+                epochs = _rows_of(history, before, np.asarray(self.state.epoch))
                 if has_compiled:  # the first call's time says nothing about an epoch's
                     per_epoch = (time.perf_counter() - called) / max(len(epochs), 1)
-                    num_epochs = int(np.clip(SECONDS_PER_CALL / per_epoch, 1, training.MAX_EPOCHS_PER_CALL))
+                    num_epochs = int(np.clip(SECONDS_PER_CALL / per_epoch, 1, MAX_EPOCHS_PER_CALL))
                 has_compiled = True
                 self.run_dir.append_metrics(epochs)
                 if epochs:
@@ -195,7 +204,7 @@ class Fit:
             if self.epoch > saved:
                 self.save(checkpointer)
         self.seconds += time.perf_counter() - begin
-        if int(self.state.status) == training.DIVERGED:
+        if self._has(DIVERGED):
             self._raise_diverged()
         if signals.received is not None and self._may_go_on():
             raise InterruptedRun(f"interrupted after epoch {self.epoch}", signal_number=signals.received)
@@ -203,10 +212,26 @@ class Fit:
     @property
     def epoch(self) -> int:
         """Epochs finished."""
-        return int(self.state.epoch)
+        return int(np.max(self.state.epoch))
+
+    @property
+    def best_epoch(self) -> int:
+        """The best epoch so far; of an ensemble that of its best member."""
+        best = np.argmax(np.atleast_1d(self.state.best_score))
+        return int(np.atleast_1d(self.state.best_epoch)[best])
+
+    def describe_members(self) -> dict[str, list[int]]:
+        """Returns the seeds of an ensemble's members, their best epochs, and the epochs that they ran."""
+        state = self.state
+        named = {"seeds": state.seed, "best_epochs": state.best_epoch, "epochs_run": state.epoch}
+        return {name: np.asarray(leaf).tolist() for name, leaf in named.items()}
+
+    def _has(self, status: int) -> bool:
+        return bool(np.any(np.asarray(self.state.status) == status))
 
     def _may_go_on(self) -> bool:
-        return self.epoch < self.config.training.epochs and int(self.state.status) == training.RUNNING
+        is_short = self.epoch < self.config.training.epochs
+        return is_short and self._has(RUNNING) and not self._has(DIVERGED)
 
     def save(self, checkpointer: Checkpointer) -> None:
         """Writes a checkpoint of the current epoch."""
@@ -216,50 +241,74 @@ class Fit:
             "data": self.data_description,
             "versions": versions(),
             "epoch": self.epoch,
-            "best_epoch": int(self.state.best_epoch),
+            "best_epoch": np.asarray(self.state.best_epoch).tolist(),
         }
-        # Which epoch diverges is found out again on resuming, perhaps with other settings.
+        # Which epoch diverges is found out again on resuming, perhaps with other settings. Not of an ensemble: its
+        # other members may be ahead.
         state = self.state
-        if int(state.status) == training.DIVERGED:
-            state = state._replace(status=np.int32(training.RUNNING), bad_batch=np.int32(0))
+        if not self.trainer.is_ensemble and self._has(DIVERGED):
+            state = state._replace(status=np.int32(RUNNING), bad_batch=np.int32(0))
         checkpointer.save(self.epoch, state._asdict(), metadata)
 
     def best_model(self) -> TrainedModel:
         """Returns the model with the best parameters."""
-        params = self.state.best_params if int(self.state.best_epoch) else self.state.params
-        params, other = jax.device_get((params, self.state.other))
+        state = self.state
+        choose = functools.partial(where_leading, state.best_epoch > 0)
+        params, other = jax.device_get((jax.tree.map(choose, state.best_params, state.params), state.other))
         return TrainedModel(self.config, self.data.normalizer, params, other)
 
     def _raise_diverged(self) -> None:
-        epoch, batch = self.epoch, int(self.state.bad_batch)
+        state = jax.device_get(self.state)
+        first = np.flatnonzero(np.atleast_1d(state.status) == DIVERGED)[0]
+        epoch, batch, seed = (int(np.atleast_1d(leaf)[first]) for leaf in (state.epoch, state.bad_batch, state.seed))
         rate = self.config.optimizer.learning_rate
         clip = "" if self.config.optimizer.clip_norm else " or --clip-norm=1"
+        whose = f" of the member with seed {seed}" if self.trainer.is_ensemble else ""
         raise DivergedError(
-            f"the loss or its gradient became NaN or infinite in epoch {epoch + 1}, batch {batch}; the"
+            f"the loss or its gradient{whose} became NaN or infinite in epoch {epoch + 1}, batch {batch}; the"
             f" parameters after epoch {epoch} are kept; try --learning-rate={rate / 10:g}{clip}",
             epoch=epoch + 1,
             batch=batch,
         )
 
 
-def restore_state(trainer: training.Trainer, checkpointer: Checkpointer) -> training.TrainState:
+def restore_state(trainer: Trainer, checkpointer: Checkpointer) -> TrainState:
     """Restores the latest state of a run, or draws the initial one where none was saved."""
     steps = checkpointer.steps()
     if not steps:
-        return replicate(trainer.init(np.uint32(trainer.config.training.seed)), trainer.mesh)
-    template = jax.eval_shape(lambda: trainer.init(np.uint32(trainer.config.training.seed)))
-    return replicate(training.TrainState(**checkpointer.restore(steps[-1], template._asdict())), trainer.mesh)
+        return deal_members(trainer.init(trainer.seeds()), trainer.mesh)
+    template = jax.eval_shape(lambda: trainer.init(trainer.seeds()))
+    return deal_members(TrainState(**checkpointer.restore(steps[-1], template._asdict())), trainer.mesh)
 
 
-def _rows_of(history: training.History, before: int, after: int) -> list[dict[str, Any]]:
-    """Turns a call's history into lines of metrics.jsonl."""
+def _rows_of(history: History, before: int, after: np.ndarray) -> list[dict[str, Any]]:
+    """Turns a call's history into lines of metrics.jsonl.
+
+    Args:
+      history: Of the call.
+      before: Epochs that had been finished.
+      after: How many are now: () or (members,).
+
+    Returns:
+      A line an epoch. Of an ensemble the figures are means over the members that ran it; further entries hold their
+      standard deviations and how many ran.
+    """
     host = jax.tree.map(np.asarray, history)
-    return [
-        {
-            "epoch": before + 1 + i,
-            "training": {name: float(values[i]) for name, values in host.training.items()},
-            "validation": {name: float(values[i]) for name, values in host.validation.items()},
-            "learning_rate": float(host.learning_rate[i]),
-        }
-        for i in range(after - before)
-    ]
+    lines = []
+    for i in range(int(np.max(after)) - before):
+        line: dict[str, Any] = {"epoch": before + 1 + i}
+        parts = {"training": host.training, "validation": host.validation}
+        if host.learning_rate.ndim == 1:
+            line |= {part: {name: float(figure[i]) for name, figure in parts[part].items()} for part in parts}
+        else:
+            ran = after > before + i
+            spreads = {
+                part: spread_over_members({name: figure[i][ran] for name, figure in parts[part].items()})
+                for part in parts
+            }
+            line |= {part: spread["mean"] for part, spread in spreads.items()}
+            line |= {f"{part}_std": spread["std"] for part, spread in spreads.items()}
+            line["members"] = int(ran.sum())
+        line["learning_rate"] = float(host.learning_rate[i].max())
+        lines.append(line)
+    return lines

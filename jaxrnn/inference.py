@@ -2,11 +2,12 @@
 
 import dataclasses
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
@@ -16,8 +17,8 @@ from jaxrnn.config import Config
 from jaxrnn.data.batching import Bucket, pad_sequences
 from jaxrnn.data.normalizer import Normalizer
 from jaxrnn.data.ragged import Ragged
-from jaxrnn.objective import loss_and_last
-from jaxrnn.training import abstract_model, split_model
+from jaxrnn.model_state import abstract_model, split_model, stack_shapes
+from jaxrnn.objective import predict_targets, score_targets
 
 CHECKPOINTS_DIR = "checkpoints"
 
@@ -31,19 +32,27 @@ class Evaluation(NamedTuple):
     """Figures, and what they are made from.
 
     Attributes:
-      figures: loss, accuracy, mae, rmse, within_half.
+      figures: loss, accuracy, mae, rmse, within_half; of an ensemble those of its mean prediction.
       predicted: (rows,) predictions of the last values, in the data's units.
       actual: (rows,) the last values.
+      members: Figures of each member by itself; of a single model its own.
     """
 
     figures: dict[str, float]
     predicted: np.ndarray
     actual: np.ndarray
+    members: list[dict[str, float]]
+
+    def spread(self) -> dict[str, dict[str, float]]:
+        """Returns the "mean" and the sample standard deviation, "std", of the members' figures."""
+        return metrics.spread_over_members({name: [member[name] for member in self.members] for name in self.figures})
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class TrainedModel:
     """Parameters with all that is needed to use them: configuration and normaliser.
+
+    Of an ensemble the parameters have a leading axis of members, and the mean of their predictions is the prediction.
 
     Attributes:
       config: That of the run.
@@ -80,6 +89,7 @@ class TrainedModel:
             metadata = checkpointer.read_metadata(step)
             config = Config().replace_flat(metadata["config"])
             _, params, other = split_model(abstract_model(config))
+            params, other = stack_shapes((params, other), config.training.ensemble)
             restored = checkpointer.restore(step, {which: params, "other": other})
         return cls(
             config,
@@ -90,9 +100,35 @@ class TrainedModel:
             step,
         )
 
+    @property
+    def num_members(self) -> int:
+        """How many models predict together; 1 but for an ensemble."""
+        return self.config.training.ensemble
+
+    def member(self, index: int) -> "TrainedModel":
+        """Returns one model of an ensemble, that of seed + index.
+
+        Raises:
+          IndexError: There is no such member.
+        """
+        if not 0 <= index < self.num_members:
+            raise IndexError(f"member: got {index}; expected 0 to {self.num_members - 1}")
+        if self.num_members == 1:
+            return self
+        seed = self.config.training.seed + index
+        config = self.config.replace_flat({"ensemble": 1, "seed": seed, "split_seed": self.config.split_seed})
+        params, other = jax.tree.map(lambda leaf: leaf[index], (self.params, self.other))
+        return dataclasses.replace(self, config=config, params=params, other=other)
+
     @functools.cached_property
     def model(self) -> nnx.Module:
-        """The module itself, with the restored parameters, in evaluation mode."""
+        """The module itself, with the restored parameters, in evaluation mode.
+
+        Raises:
+          ValueError: It is an ensemble, of several.
+        """
+        if self.num_members > 1:
+            raise ValueError(f"model: got an ensemble of {self.num_members}; expected one model: take member(index)")
         model = nnx.merge(self._graphdef, self.params, self.other)
         model.eval()
         return model
@@ -109,19 +145,34 @@ class TrainedModel:
           horizon: How many values; each is predicted from those before it, predictions included.
 
         Returns:
-          (rows, horizon) float64, in the order of the rows and in the data's units.
+          (rows, horizon) float64, in the order of the rows and in the data's units; of an ensemble the mean.
 
         Raises:
           ValueError: `horizon` is below 1, or a row is empty.
+        """
+        return self.predict_members(rows, horizon).mean(axis=0)
+
+    def predict_members(self, rows: Ragged, horizon: int = 1) -> np.ndarray:
+        """Predicts with every member of an ensemble, each going on from its own predictions.
+
+        Args:
+          rows: As `predict` takes them.
+          horizon: As `predict` takes it.
+
+        Returns:
+          (members, rows, horizon) float64.
+
+        Raises:
+          ValueError: As `predict` does.
         """
         if horizon < 1:
             raise ValueError(f"horizon: got {horizon}; expected at least 1")
         if len(rows) and rows.lengths.min() < 1:
             raise ValueError("rows: got an empty row; expected at least one value to predict from")
-        predicted = np.zeros((len(rows), horizon))
+        predicted = np.zeros((self.num_members, len(rows), horizon))
         for indices, chunk in self._chunks(rows, horizon):
             values = _forecast(self, self.params, self.other, chunk, horizon)
-            predicted[indices] = np.asarray(values, np.float64)[: len(indices)]
+            predicted[:, indices] = np.asarray(values, np.float64)[:, : len(indices)]
         return self.normalizer.denormalize(predicted)
 
     def evaluate(self, rows: Ragged) -> Evaluation:
@@ -134,15 +185,19 @@ class TrainedModel:
           ValueError: There are no rows, or one is shorter.
         """
         _require_targets(rows)
-        predicted = np.zeros(len(rows))
-        loss_sum = loss_weight = 0.0
+        # Of each member, and at the end of the mean prediction.
+        predicted = np.zeros((self.num_members + 1, len(rows)))
+        losses = np.zeros((2, self.num_members + 1))
         for indices, chunk in self._chunks(rows):
-            last, (total, weight) = _evaluate(self, self.params, self.other, chunk)
-            predicted[indices] = np.asarray(last, np.float64)[: len(indices)]
-            loss_sum += float(total)
-            loss_weight += float(weight)
+            last, sums = _evaluate(self, self.params, self.other, chunk)
+            predicted[:, indices] = np.asarray(last, np.float64)[:, : len(indices)]
+            losses += np.asarray(sums, np.float64)
         predicted = self.normalizer.denormalize(predicted)
-        return self._measured(rows, predicted, (loss_sum, loss_weight))
+        actual = rows.values[rows.offsets[1:] - 1]
+        *members, figures = (
+            self._figures(values, actual, tuple(loss)) for values, loss in zip(predicted, losses.T, strict=True)
+        )
+        return Evaluation(figures, predicted[-1], actual, members)
 
     def evaluate_baselines(self, rows: Ragged) -> dict[str, dict[str, float]]:
         """Measures the two predictions that need no training, on the same rows and in the same way.
@@ -168,19 +223,18 @@ class TrainedModel:
                 self.normalizer.normalize(rows.values[ends - 1]),
             )
             losses = metrics.elementwise_loss(self.config.training.loss, *normalized)
-            figures[name] = self._measured(rows, predicted, (losses.sum(), len(rows))).figures
+            figures[name] = self._figures(predicted, rows.values[ends - 1], (losses.sum(), len(rows)))
         return figures
 
-    def _measured(self, rows: Ragged, predicted: np.ndarray, loss: tuple[Any, Any]) -> Evaluation:
-        actual = rows.values[rows.offsets[1:] - 1]
+    def _figures(self, predicted: np.ndarray, actual: np.ndarray, loss: tuple[Any, ...]) -> dict[str, float]:
         sums = metrics.measure(
             predicted,
             actual,
-            np.ones(len(rows)),
-            loss=loss,
+            np.ones(len(actual)),
+            loss=(loss[0], loss[1]),
             accuracy_epsilon=self.config.training.accuracy_epsilon,
         )
-        return Evaluation(metrics.as_floats(sums.compute()), predicted, actual)
+        return metrics.as_floats(sums.compute())
 
     def _chunks(self, rows: Ragged, horizon: int = 1) -> Iterator[tuple[np.ndarray, Bucket]]:
         """Yields row numbers and normalised rows padded to powers of two, short rows together."""
@@ -197,20 +251,27 @@ class TrainedModel:
                     Bucket(np.pad(values, ((0, fill), (0, 0))), np.pad(lengths, (0, fill))),
                 )
 
-    def _merged(self, params: Any, other: Any) -> Any:
-        model = nnx.merge(self._graphdef, params, other)
-        model.eval()
-        return model
+    def _map_members(self, use: Callable[[Any], jax.Array], params: Any, other: Any) -> jax.Array:
+        """Calls `use` with the model of every member; returns (members, ...)."""
+
+        def use_one(params: Any, other: Any) -> jax.Array:
+            model = nnx.merge(self._graphdef, params, other)
+            model.eval()
+            return use(model)
+
+        return jax.vmap(use_one)(params, other) if self.num_members > 1 else use_one(params, other)[None]
 
 
 @functools.partial(jax.jit, static_argnums=(0, 4))
 def _forecast(trained: TrainedModel, params: Any, other: Any, batch: Bucket, horizon: int) -> jax.Array:
-    return trained._merged(params, other).forecast(batch.values, batch.lengths, horizon)
+    return trained._map_members(lambda model: model.forecast(batch.values, batch.lengths, horizon), params, other)
 
 
 @functools.partial(jax.jit, static_argnums=0)
 def _evaluate(trained: TrainedModel, params: Any, other: Any, batch: Bucket) -> Any:
-    return loss_and_last(trained._merged(params, other), batch, trained.config)
+    predicted = trained._map_members(lambda model: predict_targets(model, batch, trained.config), params, other)
+    predicted = jnp.concatenate([predicted, predicted.mean(axis=0, keepdims=True)])
+    return jax.vmap(lambda one: score_targets(one, batch, trained.config))(predicted)
 
 
 def _require_targets(rows: Ragged) -> None:

@@ -92,3 +92,12 @@ def elementwise_loss(kind: str, predicted: Any, targets: Any) -> Any:
 def as_floats(figures: dict[str, Any]) -> dict[str, float]:
     """Returns the figures as Python numbers."""
     return {name: float(value) for name, value in figures.items()}
+
+
+def spread_over_members(figures: dict[str, Any]) -> dict[str, dict[str, float]]:
+    """Returns the mean and the sample standard deviation of figures of an ensemble, each of (members,)."""
+    columns = {name: np.asarray(values, np.float64) for name, values in figures.items()}
+    return {
+        "mean": {name: float(values.mean()) for name, values in columns.items()},
+        "std": {name: float(values.std(ddof=1)) if values.size > 1 else 0.0 for name, values in columns.items()},
+    }

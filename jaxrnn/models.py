@@ -36,17 +36,39 @@ class NextValueModel(nnx.Module):
 
         self.linear = nnx.Linear(rnn.output_size, 1, kernel_init=uniform, bias_init=uniform, rngs=rngs)
 
-    def predict_last(self, values: Float[Array, "batch time"], lengths: Int[Array, " batch"]) -> Float[Array, " batch"]:
-        """Returns the value after the last valid one of every row."""
-        _, state = self.rnn(values[:, :, None], lengths=lengths)
+    def predict_last(
+        self, values: Float[Array, "batch time"], lengths: Int[Array, " batch"], *, gradient_steps: int = 0
+    ) -> Float[Array, " batch"]:
+        """Returns the value after the last valid one of every row.
+
+        Args:
+          values: The rows.
+          lengths: How many values of each count.
+          gradient_steps: Where set, the gradient goes back from a row's end by so many steps only.
+        """
+        state = None
+        if 0 < gradient_steps < values.shape[1]:
+            before = jnp.maximum(lengths - gradient_steps, 0)
+            graphdef, arrays = nnx.split(self.rnn)
+            layer = nnx.merge(graphdef, lax.stop_gradient(arrays))
+            _, state = layer(values[:, : values.shape[1] - gradient_steps, None], lengths=before)
+            values = jnp.take_along_axis(values, before[:, None] + jnp.arange(gradient_steps), axis=1)
+            lengths = lengths - before
+        _, state = self.rnn(values[:, :, None], state, lengths=lengths)
         return self._head(loops.hidden_of(state)[-1])
 
     def predict_every(
         self, values: Float[Array, "batch time"], lengths: Int[Array, " batch"]
     ) -> Float[Array, "batch time"]:
         """Returns the value after each one of every row; what stands at padding means nothing."""
-        outputs, _ = self.rnn(values[:, :, None], lengths=lengths)
-        return self._head(outputs)
+        return self.continue_every(values, lengths, None)[0]
+
+    def continue_every(
+        self, values: Float[Array, "batch time"], lengths: Int[Array, " batch"], state: Any
+    ) -> tuple[Float[Array, "batch time"], Any]:
+        """Goes on from a state: returns what `predict_every` does, and the state after the last valid step."""
+        outputs, state = self.rnn(values[:, :, None], state, lengths=lengths)
+        return self._head(outputs), state
 
     def predict_packed(
         self, values: Float[Array, "batch time"], segment_ids: Int[Array, "batch time"]

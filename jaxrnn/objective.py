@@ -1,47 +1,70 @@
 """What a batch is worth: its loss, and the figures of its predictions, of padded and of packed rows alike."""
 
+from typing import Any
+
 import jax.numpy as jnp
 from jax import lax
 from jax.sharding import Mesh
 
 from jaxrnn import metrics
-from jaxrnn._typing import Array, Float
+from jaxrnn._typing import Array, Bool, Float
 from jaxrnn.config import Config
 from jaxrnn.data.batching import Bucket
 from jaxrnn.data.normalizer import Normalizer
 from jaxrnn.data.packing import PackedRows
 from jaxrnn.devices import gather_rows, share_rows
 from jaxrnn.models import NextValueModel
+from jaxrnn.truncation import Windows
 
 Batch = Bucket | PackedRows
 
 
-def loss_and_last(
-    model: NextValueModel, batch: Bucket, config: Config, mesh: Mesh | None = None
-) -> tuple[Float[Array, " batch"], tuple[Array, Array]]:
-    """Predicts the last value of every row from those before it, and sums the loss.
+def predict_targets(
+    model: NextValueModel, batch: Bucket, config: Config, mesh: Mesh | None = None, *, gradient_steps: int = 0
+) -> Array:
+    """Predicts what the loss is about.
 
     Args:
       model: The model.
       batch: Normalised rows, targets included; rows of length 0 count for nothing.
-      config: Says the loss and the target.
+      config: Says the target.
       mesh: The devices that share the model's work; what comes after, a few sums, each of them does for itself.
+      gradient_steps: Of target = last, as `NextValueModel.predict_last` takes it.
+
+    Returns:
+      (batch,) last values, or with target = every (batch, time): the value after each but the last of a row.
+    """
+    inputs, num_inputs = share_rows((batch.values[:, :-1], jnp.maximum(batch.lengths - 1, 0)), mesh)
+    if config.training.target == "last":
+        predicted = model.predict_last(inputs, num_inputs, gradient_steps=gradient_steps)
+    else:
+        predicted = model.predict_every(inputs, num_inputs)
+    return gather_rows(predicted, mesh)
+
+
+def score_targets(
+    predicted: Array, batch: Bucket, config: Config
+) -> tuple[Float[Array, " batch"], tuple[Array, Array]]:
+    """Sums the loss of predictions.
+
+    Args:
+      predicted: As `predict_targets` returns it.
+      batch: What it was predicted from.
+      config: Says the loss and the target.
 
     Returns:
       ``(predicted_last, (loss_sum, loss_weight))``, in normalised units.
     """
     num_inputs = jnp.maximum(batch.lengths - 1, 0)
-    inputs, targets = batch.values[:, :-1], batch.values[:, 1:]
+    targets = batch.values[:, 1:]
     final = jnp.maximum(num_inputs - 1, 0)[:, None]
     if config.training.target == "last":
-        predicted = gather_rows(model.predict_last(*share_rows((inputs, num_inputs), mesh)), mesh)
         last_predicted = predicted
         targets = jnp.take_along_axis(targets, final, axis=1)[:, 0]
         weight = (num_inputs > 0).astype(predicted.dtype)
     else:
-        predicted = gather_rows(model.predict_every(*share_rows((inputs, num_inputs), mesh)), mesh)
         last_predicted = jnp.take_along_axis(predicted, final, axis=1)[:, 0]
-        weight = (jnp.arange(inputs.shape[1])[None] < num_inputs[:, None]).astype(predicted.dtype)
+        weight = (jnp.arange(targets.shape[1])[None] < num_inputs[:, None]).astype(predicted.dtype)
     losses = metrics.elementwise_loss(config.training.loss, predicted, targets)
     return last_predicted, (jnp.sum(weight * losses), jnp.sum(weight))
 
@@ -56,17 +79,48 @@ def loss_and_sums(
       batch: Normalised rows, padded or packed; what only fills it up counts for nothing.
       config: Says the loss and the target.
       normalizer: Takes predictions back to the data's units.
-      mesh: As in `loss_and_last`.
+      mesh: As in `predict_targets`.
 
     Returns:
       ``((loss_sum, loss_weight), sums)``.
     """
     if isinstance(batch, PackedRows):
         return _packed_loss_and_sums(model, batch, config, normalizer, mesh)
-    predicted, loss = loss_and_last(model, batch, config, mesh)
-    last = jnp.take_along_axis(batch.values, jnp.maximum(batch.lengths - 1, 0)[:, None], axis=1)[:, 0]
-    counted = (batch.lengths > 0).astype(jnp.float32)
-    return loss, _measure(predicted, last, counted, loss, config, normalizer)
+    truncated = predict_targets(model, batch, config, mesh, gradient_steps=config.training.tbptt)
+    predicted, loss = score_targets(truncated, batch, config)
+    return loss, _measure(predicted, _last_of(batch), batch.lengths > 0, loss, config, normalizer)
+
+
+def window_loss_and_sums(
+    model: NextValueModel,
+    window: Windows,
+    state: Any,
+    config: Config,
+    normalizer: Normalizer,
+    mesh: Mesh | None = None,
+) -> tuple[tuple[Array, Array], tuple[metrics.MetricSums, Any]]:
+    """As `loss_and_sums`, of one window of rows, with target = every.
+
+    Args:
+      model: The model.
+      window: One of `cut_windows`.
+      state: The layers' after the window before.
+      config: Says the loss.
+      normalizer: As in `loss_and_sums`.
+      mesh: As in `predict_targets`.
+
+    Returns:
+      ``((loss_sum, loss_weight), (sums, state))``; sums are of the rows that end in the window.
+    """
+    rows = window.rows
+    inputs, num_inputs = share_rows((rows.values[:, :-1], jnp.maximum(rows.lengths - 1, 0)), mesh)
+    every, state = model.continue_every(inputs, num_inputs, state)
+    predicted, loss = score_targets(gather_rows(every, mesh), rows, config)
+    return loss, (_measure(predicted, _last_of(rows), window.is_end, loss, config, normalizer), state)
+
+
+def _last_of(batch: Bucket) -> Float[Array, " batch"]:
+    return jnp.take_along_axis(batch.values, jnp.maximum(batch.lengths - 1, 0)[:, None], axis=1)[:, 0]
 
 
 def _packed_loss_and_sums(
@@ -85,7 +139,7 @@ def _packed_loss_and_sums(
 def _measure(
     predicted: Float[Array, "*rows"],
     actual: Float[Array, "*rows"],
-    weight: Float[Array, "*rows"],
+    weight: Float[Array, "*rows"] | Bool[Array, "*rows"],
     loss: tuple[Array, Array],
     config: Config,
     normalizer: Normalizer,
@@ -93,7 +147,7 @@ def _measure(
     return metrics.measure(
         normalizer.denormalize(lax.stop_gradient(predicted)),
         normalizer.denormalize(actual),
-        weight,
+        weight.astype(jnp.float32),
         loss=loss,
         accuracy_epsilon=config.training.accuracy_epsilon,
     )

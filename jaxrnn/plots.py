@@ -26,7 +26,7 @@ def _figure(num_columns: int) -> tuple[Any, Any]:
 
 
 def plot_curves(epochs: list[dict[str, Any]], best_epoch: int, path: str | Path) -> None:
-    """Draws training and validation accuracy and loss over the epochs.
+    """Draws training and validation accuracy and loss over the epochs; of an ensemble with a band of one std.
 
     Args:
       epochs: Lines of metrics.jsonl.
@@ -37,13 +37,12 @@ def plot_curves(epochs: list[dict[str, Any]], best_epoch: int, path: str | Path)
     numbers = [epoch["epoch"] for epoch in epochs]
     for axes, name in ((accuracy_axes, "accuracy"), (loss_axes, "loss")):
         for part, color in (("training", TRAINING_COLOR), ("validation", VALIDATION_COLOR)):
-            axes.plot(
-                numbers,
-                [epoch[part][name] for epoch in epochs],
-                color=color,
-                label=part,
-                linewidth=1.2,
-            )
+            mean = np.array([epoch[part][name] for epoch in epochs])
+            axes.plot(numbers, mean, color=color, label=part, linewidth=1.2)
+            if any(f"{part}_std" in epoch for epoch in epochs):  # of an ensemble
+                std = np.array([epoch[f"{part}_std"][name] for epoch in epochs])
+                lowest = mean.min() * 0.5 if name == "loss" else -np.inf  # for the logarithmic axis
+                axes.fill_between(numbers, np.maximum(mean - std, lowest), mean + std, color=color, alpha=0.15)
         axes.axvline(
             best_epoch,
             color=ACCENT_COLOR,

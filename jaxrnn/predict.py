@@ -31,6 +31,8 @@ class PredictCommand:
     """Rows of one value or more; - for standard input."""
     horizon: int = 1
     """How many values to predict; each from those before it, predictions included."""
+    std: bool = False
+    """Of an ensemble: behind the values of a row, the standard deviation of each over the members."""
     reader: ReaderConfig = dataclasses.field(default_factory=ReaderConfig)
 
     def __post_init__(self) -> None:
@@ -53,7 +55,9 @@ def _predict(argv: Sequence[str] | None) -> None:
     if command.file is None and sys.stdin is not None and sys.stdin.isatty():
         prediction.converse(command.checkpoint, command.reader, horizon=command.horizon)
     else:
-        prediction.predict_file(command.checkpoint, command.file or "-", command.reader, horizon=command.horizon)
+        prediction.predict_file(
+            command.checkpoint, command.file or "-", command.reader, horizon=command.horizon, std=command.std
+        )
 
 
 if __name__ == "__main__":

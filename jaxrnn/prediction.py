@@ -19,28 +19,35 @@ ANSWER = "next: "
 MAX_PREDICTED_VALUES = 2**26
 
 
-def predict_file(checkpoint: str, path: str, reader: ReaderConfig, *, horizon: int) -> None:
+def predict_file(checkpoint: str, path: str, reader: ReaderConfig, *, horizon: int, std: bool = False) -> None:
     """Prints one line per row of a file, in the file's order: `horizon` numbers joined by commas.
+
+    Of an ensemble they are the means over its members.
 
     Args:
       checkpoint: As `TrainedModel.load` takes it.
       path: A file, or - for standard input.
       reader: How to read it.
       horizon: How many values to predict.
+      std: Print as many standard deviations over the members behind them.
 
     Raises:
-      UserError: Bad data or a bad checkpoint; nothing is printed then.
+      UserError: Bad data, a bad checkpoint, or `std` of a single model; nothing is printed then.
     """
     rows = load_rows(path, reader, min_length=1)
-    _require_fitting(len(rows), horizon)
-    predicted = TrainedModel.load(checkpoint).predict(rows, horizon)
+    model = _load(checkpoint, std)
+    _require_fitting(len(rows), horizon, model.num_members)
+    predicted, deviations = _predict(model, rows, horizon)
+    if std:
+        predicted = np.concatenate([predicted, deviations], axis=1)
     sys.stdout.writelines(_joined(values) + "\n" for values in predicted)
 
 
 def converse(checkpoint: str, reader: ReaderConfig, *, horizon: int) -> None:
     """Asks for a row, answers with what follows, and asks again, until the input ends.
 
-    A line that is no row is answered with what is wrong with it.
+    A line that is no row is answered with what is wrong with it. An ensemble answers with the mean and the standard
+    deviation over its members.
 
     Args:
       checkpoint: As `TrainedModel.load` takes it.
@@ -51,7 +58,7 @@ def converse(checkpoint: str, reader: ReaderConfig, *, horizon: int) -> None:
       CheckpointError: A bad checkpoint.
     """
     _require_fitting(1, horizon)
-    model = TrainedModel.load(checkpoint)
+    model = _load(checkpoint)
     say("Type positions separated by commas, such as 1,3,5,7; end with Ctrl-D.")
     line_number = 0
     while True:
@@ -69,15 +76,32 @@ def converse(checkpoint: str, reader: ReaderConfig, *, horizon: int) -> None:
         except UserError as error:
             print(f"error: {error}")
             continue
-        predicted = model.predict(Ragged.from_rows([values]), horizon)
-        print(ANSWER + _joined(predicted[0]))
+        predicted, deviations = _predict(model, Ragged.from_rows([values]), horizon)
+        print(ANSWER + _joined(predicted[0]) + (f"  std {_joined(deviations[0])}" if model.num_members > 1 else ""))
 
 
-def _require_fitting(num_rows: int, horizon: int) -> None:
-    if num_rows * horizon > MAX_PREDICTED_VALUES:
+def _load(checkpoint: str, std: bool = False) -> TrainedModel:
+    model = TrainedModel.load(checkpoint)
+    if model.num_members > 1:
+        say(f"means over {model.num_members} members" + ("" if std else "; --std prints standard deviations too"))
+    elif std:
+        raise UserError(f"--std: {checkpoint} holds one model; expected an ensemble: train one with --ensemble=8")
+    return model
+
+
+def _predict(model: TrainedModel, rows: Ragged, horizon: int) -> tuple[np.ndarray, np.ndarray]:
+    """Returns means and sample standard deviations over the members: (rows, horizon) each; 0 of a single model."""
+    predicted = model.predict_members(rows, horizon)
+    deviations = predicted.std(axis=0, ddof=1) if model.num_members > 1 else np.zeros(predicted.shape[1:])
+    return predicted.mean(axis=0), deviations
+
+
+def _require_fitting(num_rows: int, horizon: int, members: int = 1) -> None:
+    of_members = f" and {members} members" if members > 1 else ""
+    if num_rows * horizon * members > MAX_PREDICTED_VALUES:
         raise UserError(
-            f"--horizon: got {horizon} values for each of {num_rows} rows; expected at most {MAX_PREDICTED_VALUES}"
-            " in all; give a smaller horizon or fewer rows"
+            f"--horizon: got {horizon} values for each of {num_rows} rows{of_members}; expected at most"
+            f" {MAX_PREDICTED_VALUES} in all; give a smaller horizon or fewer rows"
         )
 
 

@@ -64,6 +64,11 @@ def print_figures(
     print(ACCURACY_NOTE.format(epsilon=accuracy_epsilon))
 
 
+def spread_rows(name: str, spread: dict[str, dict[str, float]], members: int) -> dict[str, dict[str, float]]:
+    """Returns the lines of a table of figures that say how the members of an ensemble differ."""
+    return {f"{name}, {key} of {members} members": spread[key] for key in ("mean", "std")}
+
+
 def parameter_table(named: dict[str, Any]) -> str:
     """Lays out the parameters' names, shapes and sizes."""
     rows = [[name, str(tuple(leaf.shape)), f"{leaf.size:,}"] for name, leaf in named.items()]

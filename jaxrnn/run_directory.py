@@ -101,8 +101,9 @@ class RunDirectory:
             return []
         epochs = [json.loads(line) for line in self.metrics.read_text(encoding="utf-8").splitlines()]
         for epoch in epochs:
-            for part in ("training", "validation"):
-                epoch[part] = {name: math.nan if value is None else value for name, value in epoch[part].items()}
+            for part, figures in epoch.items():
+                if isinstance(figures, dict):
+                    epoch[part] = {name: math.nan if value is None else value for name, value in figures.items()}
         return epochs
 
     def append_metrics(self, epochs: list[dict[str, Any]]) -> None:

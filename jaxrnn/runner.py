@@ -17,6 +17,7 @@ from jaxrnn.config_files import read_toml
 from jaxrnn.data.loading import load_rows
 from jaxrnn.data.ragged import Ragged
 from jaxrnn.data.split import count_shared_rows
+from jaxrnn.devices import DATA_AXIS, MEMBER_AXIS
 from jaxrnn.errors import UserError
 from jaxrnn.fitting import Fit, PreparedData, build_trainer, prepare_data, restore_state
 from jaxrnn.reporting import say
@@ -67,11 +68,11 @@ def train(config: Config, run_dir: RunDirectory, *, resume: bool, begin: float) 
         run_dir.write_json(run_dir.environment, environment)
         with Checkpointer(run_dir.checkpoints) as checkpointer:
             state = restore_state(trainer, checkpointer)
-            run_dir.keep_metrics_until(int(state.epoch))
             fit = Fit(trainer, data, state, run_dir, description)
+            run_dir.keep_metrics_until(fit.epoch)
             _print_banner(config, rows, data, state.params, run_dir)
             if resume:
-                say(f"going on after epoch {int(state.epoch)}")
+                say(f"going on after epoch {fit.epoch}")
             threading.Thread(target=plots.preload, daemon=True).start()  # while the device computes
             compiled_before = compilations.seconds
             fit.run(checkpointer)
@@ -112,8 +113,9 @@ def _print_banner(config: Config, rows: Ragged, data: PreparedData, params: Any,
     found = versions()
     say("  ".join(f"{name} {found[name]}" for name in ("jaxrnn", "python", "jax", "jaxlib", "flax", "optax")))
     devices = jax.devices()
-    used = 1 if data.mesh is None else data.mesh.devices.size
-    say(f"devices: {len(devices)} x {devices[0].device_kind} ({jax.default_backend()}); {used} share a batch")
+    used, shared = (1, DATA_AXIS) if data.mesh is None else (data.mesh.devices.size, *data.mesh.axis_names)
+    what = {DATA_AXIS: "a batch", MEMBER_AXIS: "the ensemble"}[shared]
+    say(f"devices: {len(devices)} x {devices[0].device_kind} ({jax.default_backend()}); {used} share {what}")
     warning = reporting.gpu_without_support(jax.default_backend())
     if warning:
         say(warning)
@@ -150,38 +152,34 @@ def _report(
     begin: float,
 ) -> None:
     """Evaluates the best parameters, draws the curves, writes summary.json and prints the figures."""
-    model, config = fit.best_model(), fit.config.training
-    split = fit.data.split
-    test_rows = rows.take(split.test)
-    validation, test = (
-        model.evaluate(rows.take(split.validation)).figures,
-        model.evaluate(test_rows).figures,
-    )
-    baselines = model.evaluate_baselines(test_rows)
-    epochs_run, best_epoch = int(fit.state.epoch), int(fit.state.best_epoch)
-    plots.plot_curves(run_dir.read_metrics(), best_epoch, run_dir.curves)
+    model, settings = fit.best_model(), fit.config.training
+    parts = {"validation": rows.take(fit.data.split.validation), "test": rows.take(fit.data.split.test)}
+    evaluations = {name: model.evaluate(part) for name, part in parts.items()}
+    baselines = model.evaluate_baselines(parts["test"])
+    plots.plot_curves(run_dir.read_metrics(), fit.best_epoch, run_dir.curves)
     seconds = {
         "compile": round(compilations.seconds, 3),
         "train": round(max(training_seconds, 0.0), 3),
         "total": round(time.perf_counter() - begin, 3),
     }
+    figures = {name: evaluation.figures for name, evaluation in evaluations.items()}
     summary = {
-        "best_epoch": best_epoch,
-        "epochs_run": epochs_run,
+        "best_epoch": fit.best_epoch,
+        "epochs_run": fit.epoch,
         "compilations": compilations.count,
         "seconds": seconds,
-        "validation": validation,
-        "test": test,
+        **figures,
         "baselines": baselines,
     }
+    if settings.ensemble > 1:
+        summary["ensemble"] = fit.describe_members() | {
+            name: {**evaluation.spread(), "members": evaluation.members} for name, evaluation in evaluations.items()
+        }
+        figures |= reporting.spread_rows("test", evaluations["test"].spread(), settings.ensemble)
     run_dir.write_json(run_dir.summary, summary)
-    per_epoch = seconds["train"] / max(epochs_run, 1)
-    print(f"best epoch {best_epoch} of {epochs_run}; {per_epoch * 1e3:.2f} ms an epoch; seconds: "
+    per_epoch = seconds["train"] / max(fit.epoch, 1)
+    print(f"best epoch {fit.best_epoch} of {fit.epoch}; {per_epoch * 1e3:.2f} ms an epoch; seconds: "
           + ", ".join(f"{name} {value:.1f}" for name, value in seconds.items()))  # fmt: skip
-    reporting.print_figures(
-        {"validation": validation, "test": test},
-        baselines,
-        accuracy_epsilon=config.accuracy_epsilon,
-    )
+    reporting.print_figures(figures, baselines, accuracy_epsilon=settings.accuracy_epsilon)
     written = reporting.printable(str(run_dir.path))
     print(f"wrote {written}: try  python -m jaxrnn.predict --checkpoint={shlex.quote(written)}")

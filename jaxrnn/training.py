@@ -2,12 +2,14 @@
 
 The host calls `Trainer.run_epochs`, which scans over batches, validates, remembers the best parameters and stops early,
 all on the device, and comes back after a number of epochs that the host chooses at run time: one compilation serves
-every call.
+every call. Several models that differ in their seed, the members of an ensemble, are trained by the same functions,
+mapped over the leading axis of the state.
 """
 
 import dataclasses
 import functools
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,69 +17,28 @@ import numpy as np
 import optax
 from flax import nnx
 from jax import lax
-from jax.sharding import Mesh
+from jax.sharding import Mesh, PartitionSpec
 
 from jaxrnn import metrics
 from jaxrnn._typing import Array
+from jaxrnn.batch_order import draw_batches
 from jaxrnn.config import FIGURE_NAMES, Config
 from jaxrnn.data.normalizer import Normalizer
-from jaxrnn.models import NextValueModel, build_model
-from jaxrnn.objective import Batch, loss_and_sums
-
-MAX_EPOCHS_PER_CALL = 256
-
-RUNNING, STOPPED_EARLY, DIVERGED = 0, 1, 2
-
-
-class TrainState(NamedTuple):
-    """All that changes in training, and all that a run needs to go on; a pytree of arrays.
-
-    Attributes:
-      params: The parameters.
-      other: The rest of the model's state: dropout's random keys.
-      opt_state: The optimiser's.
-      epoch: Epochs finished.
-      best_params: Those of the best epoch so far.
-      best_score: Its validation figure, negated where lower is better; -inf before the first.
-      best_epoch: Counted from 1; 0 before the first.
-      status: RUNNING, STOPPED_EARLY or DIVERGED.
-      bad_batch: Where the next epoch diverged, counted from 1; 0 if it has not.
-    """
-
-    params: Any
-    other: Any
-    opt_state: Any
-    epoch: Any
-    best_params: Any
-    best_score: Any
-    best_epoch: Any
-    status: Any
-    bad_batch: Any
-
-
-class History(NamedTuple):
-    """Figures of the epochs of one call: arrays of (MAX_EPOCHS_PER_CALL,), filled from the front."""
-
-    training: dict[str, Array]
-    validation: dict[str, Array]
-    learning_rate: Array
-
-
-def split_model(model: NextValueModel) -> tuple[Any, Any, Any]:
-    """Splits a model into its structure, its parameters and the rest of its state."""
-    graphdef, params, other = nnx.split(model, nnx.Param, ...)  # type: ignore[misc]
-    return graphdef, params, other
-
-
-def abstract_model(config: Config) -> NextValueModel:
-    """Returns a model whose arrays are shapes: nothing is computed."""
-    return nnx.eval_shape(lambda: new_model(config, nnx.Rngs(0)))
-
-
-def new_model(config: Config, rngs: nnx.Rngs) -> NextValueModel:
-    """Builds the model of a run."""
-    training = config.training
-    return build_model(config.model, rngs, remat_steps=training.remat_steps, compute_dtype=training.compute_dtype)
+from jaxrnn.devices import DATA_AXIS, MEMBER_AXIS
+from jaxrnn.model_state import abstract_model, new_model, split_model
+from jaxrnn.models import NextValueModel
+from jaxrnn.objective import Batch, loss_and_sums, window_loss_and_sums
+from jaxrnn.train_state import (
+    DIVERGED,
+    MAX_EPOCHS_PER_CALL,
+    RUNNING,
+    STOPPED_EARLY,
+    History,
+    Trained,
+    TrainState,
+    where_leading,
+)
+from jaxrnn.truncation import Windows, cut_windows
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -90,19 +51,47 @@ class Trainer:
     optimizer: optax.GradientTransformation
     schedule: optax.Schedule
     mesh: Mesh | None = None
+    steps_per_epoch: int = 1
 
     @functools.cached_property
     def graphdef(self) -> Any:
         """The model's structure, without arrays."""
         return split_model(abstract_model(self.config))[0]
 
+    @property
+    def is_ensemble(self) -> bool:
+        """Whether states have a leading axis of members."""
+        return self.config.training.ensemble > 1
+
+    @property
+    def _cuts_windows(self) -> bool:
+        """Whether parameters are updated after every window of a batch."""
+        return self.config.training.tbptt > 0 and self.config.training.target == "every"
+
+    @property
+    def _data_mesh(self) -> Mesh | None:
+        """The devices that share each batch."""
+        return self.mesh if self.mesh is not None and DATA_AXIS in self.mesh.axis_names else None
+
+    def seeds(self) -> Any:
+        """Returns what `init` takes: the run's seed, or those of the members, (members,)."""
+        settings = self.config.training
+        if not self.is_ensemble:
+            return np.uint32(settings.seed)
+        return np.arange(settings.seed, settings.seed + settings.ensemble, dtype=np.uint32)
+
     @functools.partial(jax.jit, static_argnums=0)
     def init(self, seed: Any) -> TrainState:
-        """Draws the initial parameters."""
+        """Draws the initial parameters from a seed, or those of an ensemble's members from (members,) seeds."""
+        seed = jnp.asarray(seed).astype(jnp.uint32)
+        return jax.vmap(self._init_one)(seed) if seed.ndim else self._init_one(seed)
+
+    def _init_one(self, seed: Array) -> TrainState:
         model = new_model(self.config, nnx.Rngs(jax.random.key(seed)))
         _, params, other = split_model(model)
         zero = jnp.int32(0)
         return TrainState(
+            seed=seed,
             params=params,
             other=other,
             opt_state=self.optimizer.init(params),
@@ -136,31 +125,70 @@ class Trainer:
           The state and the figures of the epochs that were finished. An epoch that diverged is
           undone: the state is that before it, with `status` and `bad_batch` set.
         """
-        empty = jnp.zeros(MAX_EPOCHS_PER_CALL, jnp.float32)
+        run = functools.partial(self._run_epochs, num_rows=num_rows)
+        if self.mesh is not None and MEMBER_AXIS in self.mesh.axis_names:
+            # Every device runs its own members, which have nothing to tell each other.
+            whole, members = PartitionSpec(), PartitionSpec(MEMBER_AXIS)
+            run = jax.shard_map(
+                run,
+                mesh=self.mesh,
+                in_specs=(members, whole, whole, whole),
+                out_specs=(members, PartitionSpec(None, MEMBER_AXIS)),
+                check_vma=False,
+            )
+        return run(state, training, validation, jnp.asarray(num_epochs))
+
+    def _run_epochs(
+        self,
+        state: TrainState,
+        training: tuple[Batch, ...],
+        validation: tuple[Batch, ...],
+        num_epochs: Array,
+        *,
+        num_rows: tuple[int, ...],
+    ) -> tuple[TrainState, History]:
+        empty = jnp.zeros((MAX_EPOCHS_PER_CALL, *state.status.shape), jnp.float32)
         history = History(dict.fromkeys(FIGURE_NAMES, empty), dict.fromkeys(FIGURE_NAMES, empty), empty)
-        begin = state.epoch
+        # Members that run have all finished as many epochs; those that have stopped are behind.
+        begin = jnp.max(jnp.where(state.status == RUNNING, state.epoch, 0))
 
         def more(carry: Any) -> Array:
-            state, _ = carry
-            return (state.epoch - begin < num_epochs) & (state.status == RUNNING)
+            state, _, epoch = carry
+            return (epoch - begin < num_epochs) & jnp.any(state.status == RUNNING)
 
-        def run_one(carry: Any) -> Any:
-            state, history = carry
-            index = state.epoch - begin
-            rate = self.schedule(state.epoch * self._batches_per_epoch(num_rows))
-            trained, sums, bad_batch = self._train_epoch(state, training, num_rows)
-            checked = self._validate(trained, validation)
-            finished = self._finish_epoch(state, trained, checked)
-            diverged = state._replace(status=jnp.int32(DIVERGED), bad_batch=bad_batch)
-            state = jax.tree.map(functools.partial(jnp.where, bad_batch > 0), diverged, finished)
-            figures = History(sums.compute(), checked, rate)
-            history = jax.tree.map(lambda all_, one: all_.at[index].set(one), history, figures)
-            return state, history
+        def run_one(state: TrainState, epoch: Array) -> tuple[TrainState, History]:
+            return self._run_epoch(state, epoch, training, validation, num_rows)
 
-        return lax.while_loop(more, run_one, (state, history))
+        def run_all(carry: Any) -> Any:
+            state, history, epoch = carry
+            if self.is_ensemble:
+                changed, figures = jax.vmap(run_one, in_axes=(0, None))(state, epoch)
+                is_running = state.status == RUNNING
+                state = jax.tree.map(functools.partial(where_leading, is_running), changed, state)
+            else:
+                state, figures = run_one(state, epoch)
+            history = jax.tree.map(lambda all_, one: all_.at[epoch - begin].set(one), history, figures)
+            return state, history, epoch + 1
 
-    def _batches_per_epoch(self, num_rows: tuple[int, ...]) -> int:
-        return sum(-(-rows // self.batch_rows) for rows in num_rows)
+        state, history, _ = lax.while_loop(more, run_all, (state, history, begin))
+        return state, history
+
+    def _run_epoch(
+        self,
+        state: TrainState,
+        epoch: Array,
+        training: tuple[Batch, ...],
+        validation: tuple[Batch, ...],
+        num_rows: tuple[int, ...],
+    ) -> tuple[TrainState, History]:
+        """Runs one epoch of one model; `epoch` are those finished, state.epoch again but common to all members."""
+        rate = self.schedule(epoch * self.steps_per_epoch)
+        trained, sums, bad_batch = self._train_epoch(state, epoch, training, num_rows)
+        checked = self._validate(trained, validation)
+        finished = self._finish_epoch(state, trained, checked)
+        diverged = state._replace(status=jnp.int32(DIVERGED), bad_batch=bad_batch)
+        state = jax.tree.map(functools.partial(jnp.where, bad_batch > 0), diverged, finished)
+        return state, History(sums.compute(), checked, rate)
 
     def _model(self, params: Any, other: Any, *, training: bool) -> NextValueModel:
         # copy: the variables belong to the trace that made them, and dropout counts its keys up in this one.
@@ -169,75 +197,99 @@ class Trainer:
         return model
 
     def _train_epoch(
-        self, state: TrainState, training: tuple[Batch, ...], num_rows: tuple[int, ...]
+        self, state: TrainState, epoch: Array, training: tuple[Batch, ...], num_rows: tuple[int, ...]
     ) -> tuple[TrainState, metrics.MetricSums, Array]:
         """Returns the state after an epoch of steps, the sums, and the first batch that was not finite."""
-        orders, schedule = self._draw_batches(state.epoch, training, num_rows)
+        orders, schedule = draw_batches(
+            state.seed,
+            self.config.split_seed,
+            epoch,
+            num_rows=num_rows,
+            filled_rows=[jax.tree.leaves(rows)[0].shape[0] for rows in training],
+            batch_rows=self.batch_rows,
+            shuffle=self.config.training.shuffle,
+        )
 
-        def gradients(rows: Batch, order: Array, params: Any, other: Any, number: Array) -> Any:
-            batch = jax.tree.map(lambda leaf: leaf[order[number]], rows)
+        def train_on(rows: Batch, order: Array, trained: Trained, number: Array) -> Any:
+            return self._train_on_batch(trained, jax.tree.map(lambda leaf: leaf[order[number]], rows))
 
-            def loss_of(params: Any) -> Any:
-                model = self._model(params, other, training=True)
-                (total, weight), sums = loss_and_sums(model, batch, self.config, self.normalizer, self.mesh)
-                return total / weight, (sums, split_model(model)[2])
-
-            (loss, (sums, other)), grads = jax.value_and_grad(loss_of, has_aux=True)(params)
-            return loss, sums, other, grads
-
-        branches = [functools.partial(gradients, bucket, order) for bucket, order in zip(training, orders, strict=True)]
+        branches = [functools.partial(train_on, bucket, order) for bucket, order in zip(training, orders, strict=True)]
 
         def train_step(carry: Any, xs: Any) -> Any:
-            params, other, opt_state, totals, first_bad = carry
+            trained, totals, first_bad = carry
             position, bucket_number, number = xs
             run = branches[0] if len(branches) == 1 else functools.partial(lax.switch, bucket_number, branches)
-            loss, sums, other, grads = run(params, other, number)
-            updates, opt_state = self.optimizer.update(grads, opt_state, params)
-            params = optax.apply_updates(params, updates)
-            is_finite = jnp.isfinite(loss + sum(jnp.sum(leaf) for leaf in jax.tree.leaves(grads)))
+            trained, sums, is_finite = run(trained, number)
             first_bad = jnp.where((first_bad == 0) & ~is_finite, position, first_bad)
-            return (params, other, opt_state, totals + sums, first_bad), None
+            return (trained, totals + sums, first_bad), None
 
-        carry = (
-            state.params,
-            state.other,
-            state.opt_state,
-            metrics.MetricSums.zero(),
-            jnp.int32(0),
-        )
-        (params, other, opt_state, totals, first_bad), _ = lax.scan(train_step, carry, schedule)
-        state = state._replace(params=params, other=other, opt_state=opt_state, epoch=state.epoch + 1)
-        return state, totals, first_bad
+        begin = Trained(state.params, state.other, state.opt_state)
+        carry = (begin, metrics.MetricSums.zero(), jnp.int32(0))
+        (trained, totals, first_bad), _ = lax.scan(train_step, carry, schedule)
+        return state._replace(**trained._asdict(), epoch=state.epoch + 1), totals, first_bad
 
-    def _draw_batches(
-        self, epoch: Array, training: tuple[Batch, ...], num_rows: tuple[int, ...]
-    ) -> tuple[list[Array], tuple[Array, Array, Array]]:
-        """Returns each bucket's rows by batch, and the order in which the buckets' batches are run.
+    def _train_on_batch(self, trained: Trained, batch: Batch) -> tuple[Trained, metrics.MetricSums, Array]:
+        """Updates the parameters once, or with truncated backpropagation once a window."""
+        given = (self.config, self.normalizer, self._data_mesh)
+        if not self._cuts_windows:
+            trained, _, sums, is_finite = self._update(trained, lambda model: loss_and_sums(model, batch, *given))
+            return trained, sums, is_finite
 
-        Drawn from the seed and the epoch alone, so a resumed run draws what the unbroken one draws.
+        def train_on_window(carry: Any, window: Windows) -> Any:
+            before, state, totals, all_finite = carry
+            after, weight, (sums, state), is_finite = self._update(
+                before, lambda model: window_loss_and_sums(model, window, state, *given)
+            )
+            # Behind the end of the batch's longest row there is nothing to learn, and nothing is.
+            after = jax.tree.map(functools.partial(jnp.where, weight > 0), after, before)
+            return (after, state, totals + sums, all_finite & is_finite), None
+
+        windows = cut_windows(batch, self.config.training.tbptt)  # type: ignore[arg-type]  # never packed
+        state = self._model(trained.params, trained.other, training=False).rnn.initial_state(batch[0].shape[0])
+        carry = (trained, state, metrics.MetricSums.zero(), jnp.bool_(True))
+        (trained, _, sums, is_finite), _ = lax.scan(train_on_window, carry, windows)
+        return trained, sums, is_finite
+
+    def _update(
+        self, trained: Trained, objective: Callable[[NextValueModel], tuple[tuple[Array, Array], Any]]
+    ) -> tuple[Trained, Array, Any, Array]:
+        """Takes one step of the optimiser.
+
+        Args:
+          trained: Where from.
+          objective: Takes the model; returns ``((loss_sum, loss_weight), more)``.
+
+        Returns:
+          ``(trained, loss_weight, more, is_finite)``.
         """
-        settings = self.config.training
-        key = jax.random.fold_in(jax.random.key(np.uint32(settings.seed)), epoch)
-        orders, schedule = [], []
-        for number, (bucket, rows) in enumerate(zip(training, num_rows, strict=True)):
-            order = jnp.arange(jax.tree.leaves(bucket)[0].shape[0])
-            if settings.shuffle:  # rows that only fill up the last batch stay there
-                drawn = jax.random.permutation(jax.random.fold_in(key, number), rows)
-                order = jnp.concatenate([drawn, order[rows:]])
-            orders.append(order.reshape(-1, self.batch_rows))
-            num_batches = orders[-1].shape[0]
-            schedule.append(jnp.stack([jnp.full(num_batches, number), jnp.arange(num_batches)]))
-        joined = jnp.concatenate(schedule, axis=1)
-        if settings.shuffle and len(training) > 1:
-            joined = jax.random.permutation(jax.random.fold_in(key, len(training)), joined, axis=1)
-        return orders, (jnp.arange(1, joined.shape[1] + 1, dtype=jnp.int32), joined[0], joined[1])
+
+        def loss_of(params: Any) -> Any:
+            model = self._model(params, trained.other, training=True)
+            (total, weight), more = objective(model)
+            return total / jnp.maximum(weight, 1), (weight, more, split_model(model)[2])
+
+        (loss, (weight, more, other)), grads = jax.value_and_grad(loss_of, has_aux=True)(trained.params)
+        updates, opt_state = self.optimizer.update(grads, trained.opt_state, trained.params)
+        params = optax.apply_updates(trained.params, updates)
+        is_finite = jnp.isfinite(loss + sum(jnp.sum(leaf) for leaf in jax.tree.leaves(grads)))
+        return Trained(params, other, opt_state), weight, more, is_finite
 
     def _validate(self, state: TrainState, validation: tuple[Batch, ...]) -> dict[str, Array]:
-        model_parts = (state.params, state.other)
+        given = (self.config, self.normalizer, self._data_mesh)
+
+        def new_model() -> NextValueModel:
+            return self._model(state.params, state.other, training=False)
+
+        def add_window(carry: Any, window: Windows) -> Any:
+            totals, before = carry
+            _, (sums, after) = window_loss_and_sums(new_model(), window, before, *given)
+            return (totals + sums, after), None
 
         def add_chunk(totals: metrics.MetricSums, chunk: Any) -> tuple[metrics.MetricSums, None]:
-            model = self._model(*model_parts, training=False)
-            return totals + loss_and_sums(model, chunk, self.config, self.normalizer, self.mesh)[1], None
+            if not self._cuts_windows:
+                return totals + loss_and_sums(new_model(), chunk, *given)[1], None
+            begin = new_model().rnn.initial_state(chunk.lengths.shape[0])
+            return lax.scan(add_window, (totals, begin), cut_windows(chunk, self.config.training.tbptt))[0][0], None
 
         totals = metrics.MetricSums.zero()
         for bucket in validation:

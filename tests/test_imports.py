@@ -19,9 +19,11 @@ train eval predict convert
 runner evaluation prediction conversion
 fitting plots
 inference
-training optimizers
+training
+optimizers batch_order
 objective
-devices
+devices truncation train_state
+model_state
 interop.torch interop.weight_files models
 layers
 recurrent_layer

@@ -12,8 +12,8 @@ from jaxrnn.config import Config
 from jaxrnn.data.normalizer import Normalizer
 from jaxrnn.data.ragged import Ragged
 from jaxrnn.inference import TrainedModel
+from jaxrnn.model_state import split_model
 from jaxrnn.models import build_model
-from jaxrnn.training import split_model
 
 # float32 and another order of the sums in a matmul of another size; predictions are of the order of 10.
 TOLERANCE = {"rtol": 1e-5, "atol": 1e-4}

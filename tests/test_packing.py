@@ -15,8 +15,8 @@ from jaxrnn.data.arranging import arrange, choose_batching
 from jaxrnn.data.normalizer import Normalizer
 from jaxrnn.data.packing import place_sequences
 from jaxrnn.data.ragged import Ragged
+from jaxrnn.model_state import new_model
 from jaxrnn.objective import loss_and_sums
-from jaxrnn.training import new_model
 
 
 def first_fit_decreasing(lengths: np.ndarray, length: int) -> tuple[int, list[int], list[int]]:

@@ -11,6 +11,7 @@ import pytest
 from flax import nnx
 
 from jaxrnn import fitting, training
+from jaxrnn.batch_order import draw_batches
 from jaxrnn.checkpoint import Checkpointer
 from jaxrnn.compilation import CompilationCounter
 from jaxrnn.config import Config
@@ -19,7 +20,7 @@ from jaxrnn.data.batching import pad_sequences
 from jaxrnn.data.ragged import Ragged
 from jaxrnn.errors import DivergedError
 from jaxrnn.models import build_model
-from jaxrnn.objective import loss_and_last
+from jaxrnn.objective import predict_targets, score_targets
 from jaxrnn.run_directory import RunDirectory
 
 BASE = {
@@ -65,7 +66,7 @@ def run(config: Config, num_epochs: int | None = None, per_call: int = 1000):
         before = int(state.epoch)
         limit = min(per_call, total - before, training.MAX_EPOCHS_PER_CALL)
         state, history = trainer.run_epochs(state, data.training, data.validation, limit, data.num_rows)
-        epochs += fitting._rows_of(history, before, int(state.epoch))
+        epochs += fitting._rows_of(history, before, np.asarray(state.epoch))
     return state, epochs
 
 
@@ -185,7 +186,7 @@ def test_a_run_goes_on_bitwise_from_a_saved_state(tmp_path: Path):
         state = fitting.restore_state(trainer, checkpointer)
     state, rest = trainer.run_epochs(state, data.training, data.validation, 4, data.num_rows)
     assert_same_state(state, unbroken)
-    assert fitting._rows_of(first, 0, 2) + fitting._rows_of(rest, 2, 6) == unbroken_epochs
+    assert fitting._rows_of(first, 0, np.array(2)) + fitting._rows_of(rest, 2, np.array(6)) == unbroken_epochs
 
 
 def test_the_last_short_batch_counts_by_its_rows():
@@ -197,7 +198,9 @@ def test_the_last_short_batch_counts_by_its_rows():
     params, other = jax.tree.map(jnp.copy, (state.params, state.other))
     _, history = trainer.run_epochs(state, data.training, data.validation, 1, data.num_rows)
     model = nnx.merge(trainer.graphdef, params, other)
-    predicted, (total, weight) = loss_and_last(model, data.training[0], config)
+    predicted, (total, weight) = score_targets(
+        predict_targets(model, data.training[0], config), data.training[0], config
+    )
     assert float(weight) == data.num_rows[0]
     np.testing.assert_allclose(history.training["loss"][0], total / weight, rtol=1e-5)
     assert predicted.shape == data.training[0].lengths.shape
@@ -210,7 +213,15 @@ def test_buckets_and_shuffling_show_every_row_once_an_epoch():
     assert sum(data.num_rows) == len(data.split.training)
     orders = []
     for epoch in (0, 1):
-        order, (_, bucket_of_batch, number) = trainer._draw_batches(jnp.int32(epoch), data.training, data.num_rows)
+        order, (_, bucket_of_batch, number) = draw_batches(
+            jnp.uint32(0),
+            0,
+            jnp.int32(epoch),
+            num_rows=data.num_rows,
+            filled_rows=[bucket.lengths.shape[0] for bucket in data.training],
+            batch_rows=data.batch_rows,
+            shuffle=True,
+        )
         for rows, bucket, num_real in zip(order, data.training, data.num_rows, strict=True):
             assert sorted(np.ravel(rows)) == list(range(bucket.lengths.shape[0]))
             assert (np.ravel(rows)[:num_real] < num_real).all(), "rows that fill a batch stay in the last one"
@@ -283,7 +294,7 @@ def test_target_every_learns_from_every_step():
     trainer, data, state = start(config)
     model = trainer._model(state.params, state.other, training=False)
     batch = jax.tree.map(lambda array: array[:5], data.training[0])
-    predicted, (total, weight) = loss_and_last(model, batch, config)
+    predicted, (total, weight) = score_targets(predict_targets(model, batch, config), batch, config)
     predict = jax.jit(model.predict_last)
     expected, count, last = 0.0, 0, []
     for row, length in zip(np.asarray(batch.values), np.asarray(batch.lengths), strict=True):

@@ -38,16 +38,19 @@ class Arranged(NamedTuple):
         return [part[0].shape[1] - (self.batching != "pack") for part in self.parts]
 
 
-def choose_batching(lengths: np.ndarray, batching: str, num_buckets: int) -> Batching:
+def choose_batching(lengths: np.ndarray, batching: str, num_buckets: int, *, may_pack: bool = True) -> Batching:
     """Resolves "auto": packing where it computes far fewer steps than buckets, else buckets.
 
     Args:
       lengths: Of the rows, targets included.
       batching: "auto", or what is to be returned.
       num_buckets: Padded lengths at most.
+      may_pack: False leaves packing out of the choice.
     """
     if batching != "auto":
         return batching  # type: ignore[return-value]
+    if not may_pack:
+        return "bucket"
     steps = lengths - 1
     chosen = np.asarray(choose_bucket_lengths(lengths, num_buckets)) - 1
     bucket_steps = int(chosen[np.searchsorted(chosen, steps)].sum())

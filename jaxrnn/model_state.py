@@ -1,0 +1,33 @@
+"""A run's model as arrays: built from its configuration, split into structure and state, described by shapes."""
+
+from typing import Any
+
+import jax
+from flax import nnx
+
+from jaxrnn.config import Config
+from jaxrnn.models import NextValueModel, build_model
+
+
+def split_model(model: NextValueModel) -> tuple[Any, Any, Any]:
+    """Splits a model into its structure, its parameters and the rest of its state."""
+    graphdef, params, other = nnx.split(model, nnx.Param, ...)  # type: ignore[misc]
+    return graphdef, params, other
+
+
+def abstract_model(config: Config) -> NextValueModel:
+    """Returns a model whose arrays are shapes: nothing is computed."""
+    return nnx.eval_shape(lambda: new_model(config, nnx.Rngs(0)))
+
+
+def stack_shapes(tree: Any, members: int) -> Any:
+    """Returns the shapes of arrays as those of an ensemble, with a leading axis; unchanged for one member."""
+    if members == 1:
+        return tree
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((members, *leaf.shape), leaf.dtype), tree)
+
+
+def new_model(config: Config, rngs: nnx.Rngs) -> NextValueModel:
+    """Builds the model of a run."""
+    training = config.training
+    return build_model(config.model, rngs, remat_steps=training.remat_steps, compute_dtype=training.compute_dtype)

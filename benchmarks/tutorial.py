@@ -21,11 +21,17 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 PUBLISHED_EPOCHS = 2351
 
 
-def time_jaxrnn() -> tuple[float, dict]:
-    """Returns the seconds of a whole process, and its summary.json."""
+def time_jaxrnn(*flags: str) -> tuple[float, dict]:
+    """Returns the seconds of a whole process with further flags, and its summary.json."""
     with tempfile.TemporaryDirectory() as directory:
         run_dir = Path(directory) / "run"
-        command = ["jaxrnn.train", "--config=tutorial", f"--data={REPOSITORY / 'ball.csv'}", f"--run-dir={run_dir}"]
+        command = [
+            "jaxrnn.train",
+            "--config=tutorial",
+            f"--data={REPOSITORY / 'ball.csv'}",
+            f"--run-dir={run_dir}",
+            *flags,
+        ]
         begin = time.perf_counter()
         subprocess.run([sys.executable, "-m", *command], cwd=REPOSITORY, check=True, capture_output=True)
         return time.perf_counter() - begin, json.loads((run_dir / "summary.json").read_text())

@@ -5,6 +5,7 @@ restore silently wrong - a flipped bit, another type, another shape - are refuse
 files, and every array is compared with what is expected of it.
 """
 
+import functools
 import hashlib
 import json
 import logging
@@ -42,10 +43,6 @@ class Checkpointer:
     """
 
     def __init__(self, directory: str | os.PathLike[str], *, keep: int = 2, read_only: bool = False):
-        _quiet_orbax()
-        import orbax.checkpoint as ocp
-        from orbax.checkpoint.checkpoint_managers import preservation_policy
-
         self.directory = Path(directory).absolute()
         if read_only and not self.directory.is_dir():
             raise CheckpointError(f"{self.directory}: no checkpoints here")
@@ -55,16 +52,27 @@ class Checkpointer:
                 _remove_unfinished_steps(self.directory)
             except OSError as error:
                 raise CheckpointError(f"{self.directory}: cannot be written: {error.strerror}") from error
-        self._ocp = ocp
-        self._manager = ocp.CheckpointManager(
+        self._keep = keep
+        self._read_only = read_only
+
+    @functools.cached_property
+    def _ocp(self) -> Any:
+        return import_orbax()
+
+    @functools.cached_property
+    def _manager(self) -> Any:  # made when it is first needed: a new run has nothing to restore
+        ocp = self._ocp
+        from orbax.checkpoint.checkpoint_managers import preservation_policy
+
+        return ocp.CheckpointManager(
             self.directory,
             options=ocp.CheckpointManagerOptions(
-                read_only=read_only,
-                create=not read_only,
-                preservation_policy=preservation_policy.LatestN(keep),
+                read_only=self._read_only,
+                create=not self._read_only,
+                preservation_policy=preservation_policy.LatestN(self._keep),
                 enable_async_checkpointing=False,
                 save_root_metadata=False,
-                cleanup_tmp_directories=not read_only,
+                cleanup_tmp_directories=not self._read_only,
                 atomicity_options=ocp.options.AtomicityOptions(mode=ocp.options.AtomicityMode.COMMIT_FILE),
             ),
             item_handlers={
@@ -81,10 +89,13 @@ class Checkpointer:
 
     def close(self) -> None:
         """Waits for what is being written, and lets go."""
-        self._manager.close()
+        if "_manager" in self.__dict__:
+            self._manager.close()
 
     def steps(self) -> list[int]:
         """Returns the steps that are whole, oldest first."""
+        if not any(path.joinpath(MANIFEST_NAME).is_file() for path in self.directory.iterdir()):
+            return []
         return sorted(step for step in self._manager.all_steps() if (self._step_dir(step) / MANIFEST_NAME).is_file())
 
     def save(self, step: int, tree: Any, metadata: dict[str, Any]) -> None:
@@ -256,7 +267,13 @@ def verify_files(directory: Path) -> None:
                                   f"{directory.parent}")  # fmt: skip
 
 
-def _quiet_orbax() -> None:
-    """Orbax logs every save at INFO through absl, and warns of settings that are right here."""
+def import_orbax() -> Any:
+    """Imports Orbax, which takes half a second, and keeps it quiet.
+
+    It logs every save at INFO through absl, and warns of settings that are right here.
+    """
     logging.getLogger("absl").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module=r"orbax\..*")
+    import orbax.checkpoint as ocp
+
+    return ocp

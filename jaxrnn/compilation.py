@@ -1,6 +1,7 @@
 """What XLA compiles: how often, how long, and kept from run to run if a user wants that."""
 
 import os
+import threading
 from pathlib import Path
 
 import jax
@@ -47,7 +48,7 @@ class CompilationCounter:
 
     Attributes:
       count: Programs that XLA compiled, small ones included.
-      seconds: Spent on tracing, lowering and compiling.
+      seconds: Spent on tracing, lowering and compiling, in the thread that entered: others work beside it.
     """
 
     def __init__(self) -> None:
@@ -59,6 +60,7 @@ class CompilationCounter:
         # JAX offers no way to take a listener off again that all supported versions share, so it stays, idle.
         jax.monitoring.register_event_duration_secs_listener(self._listen)
         self._active = True
+        self._thread = threading.get_ident()
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -69,5 +71,6 @@ class CompilationCounter:
         if not self._active:
             return
         self.count += event == _COMPILE_EVENT
-        if event == _COMPILE_EVENT or event in _OTHER_EVENTS:
+        in_this_thread = threading.get_ident() == self._thread
+        if in_this_thread and (event == _COMPILE_EVENT or event in _OTHER_EVENTS):
             self.seconds += duration_secs

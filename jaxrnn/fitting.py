@@ -1,8 +1,8 @@
 """A run from rows to a trained model: the host's side of training. It prepares data, logs, saves and stops."""
 
 import dataclasses
-import functools
 import time
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -23,7 +23,7 @@ from jaxrnn.optimizers import build_optimizer, learning_rate_schedule
 from jaxrnn.reporting import Progress
 from jaxrnn.run_directory import RunDirectory, versions
 from jaxrnn.signals import NoteSignal
-from jaxrnn.train_state import DIVERGED, MAX_EPOCHS_PER_CALL, RUNNING, History, TrainState, where_leading
+from jaxrnn.train_state import DIVERGED, MAX_EPOCHS_PER_CALL, RUNNING, History, TrainState
 from jaxrnn.training import Trainer
 from jaxrnn.truncation import count_windows
 
@@ -167,33 +167,32 @@ class Fit:
     def config(self) -> Config:
         return self.trainer.config
 
-    def run(self, checkpointer: Checkpointer) -> None:
+    def run(self, checkpointer: Checkpointer, meanwhile: Callable[[], None] = lambda: None) -> None:
         """Trains until the last epoch, an early stop, a divergence or a signal; saves on all of them.
+
+        Args:
+          checkpointer: Where to.
+          meanwhile: Called once, when XLA is about to compile and leaves Python with nothing to do.
 
         Raises:
           DivergedError: A loss or gradient was not finite; the state before that epoch is saved.
           InterruptedRun: A signal came; the state is saved.
         """
-        begin = time.perf_counter()
         total = self.config.training.epochs
         start = saved = self.epoch
         saved_at = time.monotonic()
-        num_epochs, has_compiled = 1, False
+        num_epochs = 1
         with NoteSignal() as signals, Progress(total, start=start) as progress:
+            run_epochs = self._compile(meanwhile)
+            begin = time.perf_counter()
             while self._may_go_on() and signals.received is None:
                 before, called = self.epoch, time.perf_counter()
-                self.state, history = self.trainer.run_epochs(
-                    self.state,
-                    self.data.training,
-                    self.data.validation,
-                    min(num_epochs, total - before),
-                    self.data.num_rows,
+                self.state, history = run_epochs(
+                    self.state, self.data.training, self.data.validation, np.int32(min(num_epochs, total - before))
                 )
                 epochs = _rows_of(history, before, np.asarray(self.state.epoch))
-                if has_compiled:  # the first call's time says nothing about an epoch's
-                    per_epoch = (time.perf_counter() - called) / max(len(epochs), 1)
-                    num_epochs = int(np.clip(SECONDS_PER_CALL / per_epoch, 1, MAX_EPOCHS_PER_CALL))
-                has_compiled = True
+                per_epoch = (time.perf_counter() - called) / max(len(epochs), 1)
+                num_epochs = int(np.clip(SECONDS_PER_CALL / per_epoch, 1, MAX_EPOCHS_PER_CALL))
                 self.run_dir.append_metrics(epochs)
                 if epochs:
                     progress.update(epochs[-1], final=not self._may_go_on())
@@ -208,6 +207,14 @@ class Fit:
             self._raise_diverged()
         if signals.received is not None and self._may_go_on():
             raise InterruptedRun(f"interrupted after epoch {self.epoch}", signal_number=signals.received)
+
+    def _compile(self, meanwhile: Callable[[], None]) -> Callable[..., Any]:
+        data = self.data
+        lowered = self.trainer.run_epochs.lower(
+            self.trainer, self.state, data.training, data.validation, np.int32(1), data.num_rows
+        )
+        meanwhile()
+        return lowered.compile()
 
     @property
     def epoch(self) -> int:
@@ -253,8 +260,14 @@ class Fit:
     def best_model(self) -> TrainedModel:
         """Returns the model with the best parameters."""
         state = self.state
-        choose = functools.partial(where_leading, state.best_epoch > 0)
-        params, other = jax.device_get((jax.tree.map(choose, state.best_params, state.params), state.other))
+        other = jax.device_get(state.other)
+        if not self.trainer.is_ensemble:
+            params = jax.device_get(state.best_params if int(state.best_epoch) else state.params)
+            return TrainedModel(self.config, self.data.normalizer, params, other)
+        has_best, best, last = jax.device_get((state.best_epoch > 0, state.best_params, state.params))
+        params = jax.tree.map(
+            lambda best, last: np.where(has_best.reshape(-1, *[1] * (best.ndim - 1)), best, last), best, last
+        )
         return TrainedModel(self.config, self.data.normalizer, params, other)
 
     def _raise_diverged(self) -> None:

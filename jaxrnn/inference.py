@@ -171,7 +171,7 @@ class TrainedModel:
             raise ValueError("rows: got an empty row; expected at least one value to predict from")
         predicted = np.zeros((self.num_members, len(rows), horizon))
         for indices, chunk in self._chunks(rows, horizon):
-            values = _forecast(self, self.params, self.other, chunk, horizon)
+            values = _forecast(self.config, self.params, self.other, chunk, horizon)
             predicted[:, indices] = np.asarray(values, np.float64)[:, : len(indices)]
         return self.normalizer.denormalize(predicted)
 
@@ -189,7 +189,7 @@ class TrainedModel:
         predicted = np.zeros((self.num_members + 1, len(rows)))
         losses = np.zeros((2, self.num_members + 1))
         for indices, chunk in self._chunks(rows):
-            last, sums = _evaluate(self, self.params, self.other, chunk)
+            last, sums = _evaluate(self.config, self.params, self.other, chunk)
             predicted[:, indices] = np.asarray(last, np.float64)[:, : len(indices)]
             losses += np.asarray(sums, np.float64)
         predicted = self.normalizer.denormalize(predicted)
@@ -251,27 +251,30 @@ class TrainedModel:
                     Bucket(np.pad(values, ((0, fill), (0, 0))), np.pad(lengths, (0, fill))),
                 )
 
-    def _map_members(self, use: Callable[[Any], jax.Array], params: Any, other: Any) -> jax.Array:
-        """Calls `use` with the model of every member; returns (members, ...)."""
 
-        def use_one(params: Any, other: Any) -> jax.Array:
-            model = nnx.merge(self._graphdef, params, other)
-            model.eval()
-            return use(model)
+# What is compiled depends on the configuration alone, so that models of the same one share it.
+def _map_members(config: Config, use: Callable[[Any], jax.Array], params: Any, other: Any) -> jax.Array:
+    """Calls `use` with the model of every member; returns (members, ...)."""
+    graphdef = split_model(abstract_model(config))[0]
 
-        return jax.vmap(use_one)(params, other) if self.num_members > 1 else use_one(params, other)[None]
+    def use_one(params: Any, other: Any) -> jax.Array:
+        model = nnx.merge(graphdef, params, other)
+        model.eval()
+        return use(model)
+
+    return jax.vmap(use_one)(params, other) if config.training.ensemble > 1 else use_one(params, other)[None]
 
 
 @functools.partial(jax.jit, static_argnums=(0, 4))
-def _forecast(trained: TrainedModel, params: Any, other: Any, batch: Bucket, horizon: int) -> jax.Array:
-    return trained._map_members(lambda model: model.forecast(batch.values, batch.lengths, horizon), params, other)
+def _forecast(config: Config, params: Any, other: Any, batch: Bucket, horizon: int) -> jax.Array:
+    return _map_members(config, lambda model: model.forecast(batch.values, batch.lengths, horizon), params, other)
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _evaluate(trained: TrainedModel, params: Any, other: Any, batch: Bucket) -> Any:
-    predicted = trained._map_members(lambda model: predict_targets(model, batch, trained.config), params, other)
+def _evaluate(config: Config, params: Any, other: Any, batch: Bucket) -> Any:
+    predicted = _map_members(config, lambda model: predict_targets(model, batch, config), params, other)
     predicted = jnp.concatenate([predicted, predicted.mean(axis=0, keepdims=True)])
-    return jax.vmap(lambda one: score_targets(one, batch, trained.config))(predicted)
+    return jax.vmap(lambda one: score_targets(one, batch, config))(predicted)
 
 
 def _require_targets(rows: Ragged) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import jax
 
 from jaxrnn import plots, reporting
-from jaxrnn.checkpoint import Checkpointer, named_leaves
+from jaxrnn.checkpoint import Checkpointer, import_orbax, named_leaves
 from jaxrnn.compilation import CompilationCounter
 from jaxrnn.config import Config
 from jaxrnn.config_files import read_toml
@@ -20,6 +20,7 @@ from jaxrnn.data.split import count_shared_rows
 from jaxrnn.devices import DATA_AXIS, MEMBER_AXIS
 from jaxrnn.errors import UserError
 from jaxrnn.fitting import Fit, PreparedData, build_trainer, prepare_data, restore_state
+from jaxrnn.inference import TrainedModel
 from jaxrnn.reporting import say
 from jaxrnn.run_directory import RunDirectory, describe_environment, hash_file, versions
 
@@ -73,11 +74,22 @@ def train(config: Config, run_dir: RunDirectory, *, resume: bool, begin: float) 
             _print_banner(config, rows, data, state.params, run_dir)
             if resume:
                 say(f"going on after epoch {fit.epoch}")
-            threading.Thread(target=plots.preload, daemon=True).start()  # while the device computes
-            compiled_before = compilations.seconds
-            fit.run(checkpointer)
-            compiling = compilations.seconds - compiled_before
-        _report(fit, rows, run_dir, compilations, training_seconds=fit.seconds - compiling, begin=begin)
+            parts = {"validation": rows.take(data.split.validation), "test": rows.take(data.split.test)}
+            preparing = threading.Thread(target=_prepare_report, args=(fit.best_model(), parts))
+            try:
+                fit.run(checkpointer, meanwhile=preparing.start)
+            finally:
+                if preparing.is_alive():
+                    preparing.join()
+        _report(fit, parts, run_dir, compilations, begin=begin)
+
+
+def _prepare_report(model: TrainedModel, parts: dict[str, Ragged]) -> None:
+    """Imports and compiles what comes after training, in a thread, while XLA compiles or the device computes."""
+    import_orbax()
+    plots.preload()
+    for part in parts.values():
+        model.evaluate(part)
 
 
 def _check_unchanged(config: Config, run_dir: RunDirectory) -> None:
@@ -143,23 +155,16 @@ def _print_banner(config: Config, rows: Ragged, data: PreparedData, params: Any,
 
 
 def _report(
-    fit: Fit,
-    rows: Ragged,
-    run_dir: RunDirectory,
-    compilations: CompilationCounter,
-    *,
-    training_seconds: float,
-    begin: float,
+    fit: Fit, parts: dict[str, Ragged], run_dir: RunDirectory, compilations: CompilationCounter, *, begin: float
 ) -> None:
     """Evaluates the best parameters, draws the curves, writes summary.json and prints the figures."""
     model, settings = fit.best_model(), fit.config.training
-    parts = {"validation": rows.take(fit.data.split.validation), "test": rows.take(fit.data.split.test)}
     evaluations = {name: model.evaluate(part) for name, part in parts.items()}
     baselines = model.evaluate_baselines(parts["test"])
     plots.plot_curves(run_dir.read_metrics(), fit.best_epoch, run_dir.curves)
     seconds = {
         "compile": round(compilations.seconds, 3),
-        "train": round(max(training_seconds, 0.0), 3),
+        "train": round(fit.seconds, 3),
         "total": round(time.perf_counter() - begin, 3),
     }
     figures = {name: evaluation.figures for name, evaluation in evaluations.items()}

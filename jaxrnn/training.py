@@ -136,7 +136,7 @@ class Trainer:
                 out_specs=(members, PartitionSpec(None, MEMBER_AXIS)),
                 check_vma=False,
             )
-        return run(state, training, validation, jnp.asarray(num_epochs))
+        return run(state, training, validation, num_epochs)
 
     def _run_epochs(
         self,

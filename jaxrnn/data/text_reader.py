@@ -11,18 +11,20 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from io import BufferedReader
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from jaxrnn.data import short_integers
 from jaxrnn.data.complaints import complaint, quote
 from jaxrnn.data.exact_parser import blank_line, is_blank, parse_row
 from jaxrnn.data.options import FLOAT32_OVERFLOW, MAX_FIELD_LENGTH, ReadOptions
 from jaxrnn.data.ragged import Ragged
 
-# Temporaries of larger blocks are mapped and unmapped anew for each block: at 1 MiB and more the
-# kernel's page faults took as long as the parsing.
-BLOCK_BYTES = 1 << 18
+# Threads hand Python's lock to each other at every step of smaller blocks; temporaries of larger ones
+# are mapped and unmapped anew for each block. On two cores 256 KiB take a third longer, 2 MiB a fifth.
+BLOCK_BYTES = 1 << 19
 _MAX_HEADER_BYTES = 1 << 20
 _MAX_WORKERS = 4  # more wait for one another: cutting the blocks holds Python's lock
 _UTF8_MARK = b"\xef\xbb\xbf"
@@ -35,8 +37,8 @@ _NEWLINE, _SPACE = ord("\n"), ord(" ")
 class _Block:
     """The rows of a block: values (num_values,), lengths (num_rows,), and its lines in all."""
 
-    values: NDArray[np.float64]
-    lengths: NDArray[np.int64]
+    values: NDArray[np.float64] | NDArray[np.int32]
+    lengths: NDArray[np.int32]
     num_lines: int
     num_blank_lines: int = 0
 
@@ -80,7 +82,7 @@ def read_text(stream: BufferedReader, *, name: str, options: ReadOptions) -> tup
 
 def _read_blocks(stream: BufferedReader, options: ReadOptions) -> Iterator[tuple[bytes, _Block | None]]:
     """Parses blocks in threads, a few at a time, and yields them in the order of the file."""
-    num_workers = min(_MAX_WORKERS, _num_cpus())
+    num_workers = _num_workers()
     pending: deque[tuple[bytes, Future[_Block | None]]] = deque()
     with ThreadPoolExecutor(num_workers) as executor:
         for text in _cut_blocks(stream, options):
@@ -144,7 +146,7 @@ def _parse_fast(text: bytes, options: ReadOptions) -> _Block | None:
         if not num_blank_lines:
             return None
         if not filled:
-            return _Block(np.empty(0), np.empty(0, np.int64), num_blank_lines, num_blank_lines)
+            return _Block(np.empty(0), np.empty(0, np.int32), num_blank_lines, num_blank_lines)
         block = _parse_plain(filled, options)
         if block is not None:
             num_lines = block.num_lines + num_blank_lines
@@ -158,38 +160,58 @@ def _parse_plain(text: bytes, options: ReadOptions) -> _Block | None:
     What this takes, float() and the exact pass take too: Arrow converts digits, sign, point and
     exponent, correctly rounded, and nothing else that the allowed bytes could spell.
     """
+    delimiter = options.delimiter.encode()
+    if not text.endswith(b"\n"):
+        return None
+    separators, field_lengths = _cut_fields(text, delimiter)
+    values: Any = None
+    if b"." not in text:
+        values = short_integers.parse_short_integers(text, separators, field_lengths)
+    if values is None:
+        # A field of just the limit goes to the exact pass as well, which takes it.
+        if text.translate(None, b"0123456789+-.eE \n" + delimiter) or field_lengths.max() >= MAX_FIELD_LENGTH:
+            return None
+        if delimiter != b" " and b" " in text:
+            stripped = _strip_spaces(text, delimiter)
+            if stripped is None:
+                return None
+            text = stripped
+            separators, _ = _cut_fields(text, delimiter)
+    ends_row = np.frombuffer(text, np.uint8)[separators] == _NEWLINE
+    lengths = np.diff(np.flatnonzero(ends_row), prepend=-1).astype(np.int32)
+    if lengths.min() < options.min_length or lengths.max() > options.max_row_length:
+        return None
+    if values is None:
+        values = _cast(text, separators, delimiter)
+        if values is None or not (values.max() < FLOAT32_OVERFLOW and values.min() > -FLOAT32_OVERFLOW):
+            return None
+    return _Block(values, lengths, num_lines=lengths.size)
+
+
+def _cut_fields(text: bytes, delimiter: bytes) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Returns where the separator behind each field stands, and the field's length."""
+    separators = np.flatnonzero(_is_separator(np.frombuffer(text, np.uint8), delimiter))
+    lengths = np.empty_like(separators)
+    lengths[0] = separators[0]
+    np.subtract(separators[1:], separators[:-1], out=lengths[1:])
+    lengths[1:] -= 1
+    return separators, lengths
+
+
+def _cast(text: bytes, separators: NDArray[np.int64], delimiter: bytes) -> NDArray[np.float64] | None:
+    """Converts fields by Arrow's cast; None if one of them is no number."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    delimiter = options.delimiter.encode()
-    if text.translate(None, b"0123456789+-.eE \n" + delimiter) or not text.endswith(b"\n"):
-        return None
-    separators = np.flatnonzero(_is_separator(np.frombuffer(text, np.uint8), delimiter))
-    # A first field of just the limit plus one goes to the exact pass as well, which takes it.
-    if separators[0] > MAX_FIELD_LENGTH or np.diff(separators).max(initial=0) > MAX_FIELD_LENGTH:
-        return None
-    if delimiter != b" " and b" " in text:
-        stripped = _strip_spaces(text, delimiter)
-        if stripped is None:
-            return None
-        text = stripped
-        separators = np.flatnonzero(_is_separator(np.frombuffer(text, np.uint8), delimiter))
-    ends_row = np.frombuffer(text, np.uint8)[separators] == _NEWLINE
-    lengths = np.diff(np.flatnonzero(ends_row), prepend=-1)
-    if lengths.min() < options.min_length or lengths.max() > options.max_row_length:
-        return None
     # Arrow's layout of strings: their bytes without the separators, and where each one starts.
     starts = np.zeros(separators.size + 1, np.int64)
     starts[1:] = separators - np.arange(separators.size)
     characters = text.translate(None, b"\n" + delimiter)
     strings = pa.LargeStringArray.from_buffers(separators.size, pa.py_buffer(starts), pa.py_buffer(characters))
     try:
-        values = pc.cast(strings, pa.float64()).to_numpy()
+        return pc.cast(strings, pa.float64()).to_numpy()
     except pa.ArrowInvalid:
         return None
-    if not (values.max() < FLOAT32_OVERFLOW and values.min() > -FLOAT32_OVERFLOW):
-        return None
-    return _Block(values, lengths, num_lines=lengths.size)
 
 
 def _is_separator(codes: NDArray[np.uint8], delimiter: bytes) -> NDArray[np.bool_]:
@@ -224,7 +246,7 @@ def _parse_exactly(text: bytes, *, name: str, line_number: int, options: ReadOpt
         lengths.append(len(row))
     return _Block(
         np.array(values, np.float64),
-        np.array(lengths, np.int64),
+        np.array(lengths, np.int32),
         num_lines=len(lines),
         num_blank_lines=len(lines) - len(lengths),
     )
@@ -268,15 +290,25 @@ def _concatenate(blocks: deque[_Block]) -> Ragged:
     """Joins the blocks and lets each go once it is copied: the peak is one copy, not two."""
     values = np.empty(sum(block.values.size for block in blocks))
     lengths = np.empty(sum(block.lengths.size for block in blocks), np.int64)
-    value_end = row_end = 0
-    while blocks:
-        block = blocks.popleft()
-        values[value_end : value_end + block.values.size] = block.values
-        lengths[row_end : row_end + block.lengths.size] = block.lengths
-        value_end += block.values.size
-        row_end += block.lengths.size
+
+    def copy(block: _Block, first_value: int, first_row: int) -> None:
+        values[first_value : first_value + block.values.size] = block.values
+        lengths[first_row : first_row + block.lengths.size] = block.lengths
+
+    # In threads, since memory touched for the first time takes longer than the copying.
+    with ThreadPoolExecutor(_num_workers()) as executor:
+        value_end = row_end = 0
+        while blocks:
+            block = blocks.popleft()
+            executor.submit(copy, block, value_end, row_end)
+            value_end += block.values.size
+            row_end += block.lengths.size
     values.flags.writeable = False
     return Ragged.from_lengths(values, lengths)
+
+
+def _num_workers() -> int:
+    return min(_MAX_WORKERS, _num_cpus())
 
 
 def _num_cpus() -> int:

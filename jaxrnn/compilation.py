@@ -1,7 +1,7 @@
 """What XLA compiles: how often, how long, and kept from run to run if a user wants that."""
 
 import os
-import threading
+import time
 from pathlib import Path
 
 import jax
@@ -44,23 +44,30 @@ def keep_compilations() -> Path:
 
 
 class CompilationCounter:
-    """Counts compilations while it is entered.
+    """Counts compilations while it is entered, in all threads.
 
     Attributes:
       count: Programs that XLA compiled, small ones included.
-      seconds: Spent on tracing, lowering and compiling, in the thread that entered: others work beside it.
     """
 
     def __init__(self) -> None:
         self.count = 0
-        self.seconds = 0.0
         self._active = False
+        self._spans: list[tuple[float, float]] = []
+
+    @property
+    def seconds(self) -> float:
+        """How long something was being traced, lowered or compiled; the same second counts once for all threads."""
+        total, end = 0.0, 0.0
+        for first, last in sorted(self._spans):
+            total += max(0.0, last - max(first, end))
+            end = max(end, last)
+        return total
 
     def __enter__(self) -> "CompilationCounter":
         # JAX offers no way to take a listener off again that all supported versions share, so it stays, idle.
         jax.monitoring.register_event_duration_secs_listener(self._listen)
         self._active = True
-        self._thread = threading.get_ident()
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -71,6 +78,6 @@ class CompilationCounter:
         if not self._active:
             return
         self.count += event == _COMPILE_EVENT
-        in_this_thread = threading.get_ident() == self._thread
-        if in_this_thread and (event == _COMPILE_EVENT or event in _OTHER_EVENTS):
-            self.seconds += duration_secs
+        if event == _COMPILE_EVENT or event in _OTHER_EVENTS:
+            now = time.perf_counter()
+            self._spans.append((now - duration_secs, now))

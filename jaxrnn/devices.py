@@ -82,9 +82,14 @@ def replicate(tree: Any, mesh: Mesh | None) -> Any:
 
 def deal_members(tree: Any, mesh: Mesh | None) -> Any:
     """Deals out the leading axis of arrays to the devices of a mesh of members; on another mesh replicates them."""
-    if mesh is None or MEMBER_AXIS not in mesh.axis_names:
-        return replicate(tree, mesh)
-    return jax.device_put(tree, NamedSharding(mesh, PartitionSpec(MEMBER_AXIS)))
+    return jax.device_put(tree, members_sharding(mesh))
+
+
+def members_sharding(mesh: Mesh | None) -> NamedSharding | None:
+    """Returns where `deal_members` puts arrays; None for the default device."""
+    if mesh is None:
+        return None
+    return NamedSharding(mesh, PartitionSpec(*[axis for axis in mesh.axis_names if axis == MEMBER_AXIS]))
 
 
 def gather_rows(tree: Any, mesh: Mesh | None) -> Any:

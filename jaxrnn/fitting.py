@@ -3,6 +3,7 @@
 import dataclasses
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
 from typing import Any, NamedTuple
 
 import jax
@@ -15,7 +16,7 @@ from jaxrnn.data.arranging import Batching, arrange, choose_batching, in_chunks
 from jaxrnn.data.normalizer import Normalizer
 from jaxrnn.data.ragged import Ragged
 from jaxrnn.data.split import Split, split_rows
-from jaxrnn.devices import choose_mesh, deal_members, replicate
+from jaxrnn.devices import choose_mesh, deal_members, members_sharding, replicate
 from jaxrnn.errors import DivergedError, InterruptedRun
 from jaxrnn.inference import TrainedModel
 from jaxrnn.metrics import spread_over_members
@@ -62,6 +63,15 @@ class PreparedData(NamedTuple):
     lengths: list[int]
     mesh: Mesh | None
     steps_per_epoch: int
+
+
+def compile_epochs(trainer: Trainer, data: PreparedData) -> Callable[..., Any]:
+    """Compiles `Trainer.run_epochs` from shapes alone, before there is a state."""
+    shapes = jax.eval_shape(lambda: trainer.init(trainer.seeds()))
+    sharding = members_sharding(trainer.mesh)
+    state = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), shapes)
+    arguments = (trainer, state, data.training, data.validation, np.int32(1), data.num_rows)
+    return trainer.run_epochs.lower(*arguments).compile()
 
 
 def draw_split(config: Config, rows: Ragged) -> Split:
@@ -154,6 +164,7 @@ class Fit:
       state: Where the run is.
       run_dir: Where it is written.
       data_description: Path and hash of the data file, for the checkpoint.
+      compiled: What `compile_epochs` returns, perhaps still on its way; None to compile when the run begins.
     """
 
     trainer: Trainer
@@ -161,18 +172,19 @@ class Fit:
     state: TrainState
     run_dir: RunDirectory
     data_description: dict[str, Any]
+    compiled: Future[Callable[..., Any]] | None = None
     seconds: float = 0.0
 
     @property
     def config(self) -> Config:
         return self.trainer.config
 
-    def run(self, checkpointer: Checkpointer, meanwhile: Callable[[], None] = lambda: None) -> None:
+    def run(self, checkpointer: Checkpointer, meanwhile: Callable[[], object] = lambda: None) -> None:
         """Trains until the last epoch, an early stop, a divergence or a signal; saves on all of them.
 
         Args:
           checkpointer: Where to.
-          meanwhile: Called once, when XLA is about to compile and leaves Python with nothing to do.
+          meanwhile: Called once, when the device is about to compute and leaves the host with nothing to do.
 
         Raises:
           DivergedError: A loss or gradient was not finite; the state before that epoch is saved.
@@ -183,7 +195,8 @@ class Fit:
         saved_at = time.monotonic()
         num_epochs = 1
         with NoteSignal() as signals, Progress(total, start=start) as progress:
-            run_epochs = self._compile(meanwhile)
+            run_epochs = self.compiled.result() if self.compiled else compile_epochs(self.trainer, self.data)
+            meanwhile()
             begin = time.perf_counter()
             while self._may_go_on() and signals.received is None:
                 before, called = self.epoch, time.perf_counter()
@@ -207,14 +220,6 @@ class Fit:
             self._raise_diverged()
         if signals.received is not None and self._may_go_on():
             raise InterruptedRun(f"interrupted after epoch {self.epoch}", signal_number=signals.received)
-
-    def _compile(self, meanwhile: Callable[[], None]) -> Callable[..., Any]:
-        data = self.data
-        lowered = self.trainer.run_epochs.lower(
-            self.trainer, self.state, data.training, data.validation, np.int32(1), data.num_rows
-        )
-        meanwhile()
-        return lowered.compile()
 
     @property
     def epoch(self) -> int:

@@ -2,8 +2,8 @@
 
 import json
 import shlex
-import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from jaxrnn.data.ragged import Ragged
 from jaxrnn.data.split import count_shared_rows
 from jaxrnn.devices import DATA_AXIS, MEMBER_AXIS
 from jaxrnn.errors import UserError
-from jaxrnn.fitting import Fit, PreparedData, build_trainer, prepare_data, restore_state
+from jaxrnn.fitting import Fit, PreparedData, build_trainer, compile_epochs, prepare_data, restore_state
 from jaxrnn.inference import TrainedModel
 from jaxrnn.reporting import say
 from jaxrnn.run_directory import RunDirectory, describe_environment, hash_file, versions
@@ -67,25 +67,22 @@ def train(config: Config, run_dir: RunDirectory, *, resume: bool, begin: float) 
         run_dir.create(config)
         environment = describe_environment([str(device) for device in jax.devices()], description)
         run_dir.write_json(run_dir.environment, environment)
-        with Checkpointer(run_dir.checkpoints) as checkpointer:
+        with Checkpointer(run_dir.checkpoints) as checkpointer, ThreadPoolExecutor(1) as executor:
+            compiled = executor.submit(compile_epochs, trainer, data)
             state = restore_state(trainer, checkpointer)
-            fit = Fit(trainer, data, state, run_dir, description)
+            fit = Fit(trainer, data, state, run_dir, description, compiled)
             run_dir.keep_metrics_until(fit.epoch)
             _print_banner(config, rows, data, state.params, run_dir)
             if resume:
                 say(f"going on after epoch {fit.epoch}")
             parts = {"validation": rows.take(data.split.validation), "test": rows.take(data.split.test)}
-            preparing = threading.Thread(target=_prepare_report, args=(fit.best_model(), parts))
-            try:
-                fit.run(checkpointer, meanwhile=preparing.start)
-            finally:
-                if preparing.is_alive():
-                    preparing.join()
+            untrained = fit.best_model()
+            fit.run(checkpointer, meanwhile=lambda: executor.submit(_prepare_report, untrained, parts))
         _report(fit, parts, run_dir, compilations, begin=begin)
 
 
 def _prepare_report(model: TrainedModel, parts: dict[str, Ragged]) -> None:
-    """Imports and compiles what comes after training, in a thread, while XLA compiles or the device computes."""
+    """Imports and compiles what comes after training, in a thread, while the device computes."""
     import_orbax()
     plots.preload()
     for part in parts.values():

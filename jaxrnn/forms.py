@@ -109,7 +109,8 @@ def outer_sum(a: Float[Array, "time batch m"], b: Float[Array, "time batch n"], 
         return outer_sum(b, a, dtype=dtype).T
     result = jnp.result_type(a, b)
     if max(a.shape[2], b.shape[2]) <= MAX_COLUMNS_FOR_FLAT_PRODUCT:
-        return matmul(a.reshape(-1, a.shape[2]).T, b.reshape(-1, b.shape[2]), dtype=dtype)
+        rows = a.shape[0] * a.shape[1]
+        return matmul(a.reshape(rows, a.shape[2]).T, b.reshape(rows, b.shape[2]), dtype=dtype)
     dimensions = (((0, 1), (0, 1)), ((), ()))
     return lax.dot_general(_shorten(a, dtype), _shorten(b, dtype), dimensions, preferred_element_type=result)
 

@@ -94,6 +94,7 @@ def test_every_member_is_trained_as_it_is_alone(case):
         assert line["validation_std"]["mae"] == pytest.approx(spread, rel=2e-2, abs=1e-3)
 
 
+@pytest.mark.slow
 def test_members_that_have_stopped_stand_still_whatever_a_call_runs():
     trainer, data, state = start(ensemble=MEMBERS, **CASES["early-stop"])
     at_once, lines = run(trainer, data, state, 30)

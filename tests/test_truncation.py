@@ -164,6 +164,7 @@ def test_windows_as_long_as_the_rows_change_nothing(target):
         np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-7)
 
 
+@pytest.mark.slow
 def test_figures_do_not_depend_on_windows():
     rows = wavy_rows()
     frozen = {"target": "every", "learning_rate": 1e-12}
@@ -174,6 +175,7 @@ def test_figures_do_not_depend_on_windows():
             np.testing.assert_allclose(getattr(windows, part)[name][0], values[0], rtol=1e-4, err_msg=name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", ["last", "every"])
 def test_memory_does_not_grow_with_the_rows(target):
     rows = Ragged.from_rows([np.sin(0.01 * np.arange(2000 + i)) for i in range(12)])
@@ -188,6 +190,7 @@ def test_memory_does_not_grow_with_the_rows(target):
     assert planned[50] < planned[0] / 5
 
 
+@pytest.mark.slow
 def test_a_stream_trains_within_one_epoch():
     rows = Ragged.from_rows([np.sin(0.3 * np.arange(3000) + phase) for phase in range(5)])
     settings = {"target": "every", "optimizer": "adam", "learning_rate": 0.01, "hidden_size": 16}

@@ -68,6 +68,11 @@ def seconds_of(run: Callable[[], Any]) -> float:
     return time.perf_counter() - begin
 
 
+def settle() -> None:
+    """Waits until the threads of whoever ran before sleep: PyTorch's keep turning for a fifth of a second."""
+    time.sleep(0.3)
+
+
 def matmul_rate() -> float:
     """Returns the machine's rate in GFLOP/s on a large matmul in JAX, all cores."""
     import jax
@@ -144,6 +149,7 @@ def measure(name: str, workload: Workload, peers: list[str], rounds: int, mesh: 
     repeat = 4 if workload.lengths is None else 1
     for _ in range(rounds):
         for peer, run in contestants.items():
+            settle()
             seconds[peer].append(factors[peer] * min(seconds_of(run) for _ in range(repeat)))
     best = "jaxrnn-packed" if "jaxrnn-packed" in seconds else "jaxrnn"
     return {

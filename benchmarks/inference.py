@@ -18,6 +18,7 @@ import numpy as np
 from flax import nnx
 
 import jaxrnn
+from benchmarks.compare import settle
 from benchmarks.peers import Job, draw_weights, new_layer, torch_layer
 from jaxrnn.devices import choose_mesh, replicate, share_rows
 
@@ -27,6 +28,7 @@ BATCH, TIME, INPUT, HIDDEN = 64, 100, 32, 128
 def median_seconds(run: Callable[[], Any], seconds: float = 0.5) -> float:
     """Times calls for about so many seconds; returns the median of a call."""
     found = []
+    settle()
     end = time.perf_counter() + seconds
     while time.perf_counter() < end or len(found) < 5:
         begin = time.perf_counter()

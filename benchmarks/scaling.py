@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.compare import seconds_of
+from benchmarks.compare import seconds_of, settle
 
 SIZES = {"time": 100, "batch": 64, "hidden": 128}
 RANGES = {
@@ -52,6 +52,7 @@ def time_steps(varied: str, rounds: int) -> list[dict[str, Any]]:
         seconds: dict[str, list[float]] = {name: [] for name in steps}
         for _ in range(rounds):
             for name, step in steps.items():
+                settle()
                 seconds[name].append(min(seconds_of(functools.partial(step, x, lengths)) for _ in range(3)))
         line = {name: 1e3 * statistics.median(values) for name, values in seconds.items()}
         ratios = [theirs / ours for ours, theirs in zip(*seconds.values(), strict=True)]
@@ -128,6 +129,9 @@ def draw(results: dict[str, list[dict[str, Any]]], path: Path) -> None:
         x_name, *series = (key for key in found[0] if key != "ratio")
         for key in series:
             axes.loglog([line[x_name] for line in found], [line[key] for line in found], "o-", label=key)
+        ticks = [line[x_name] for line in found]
+        axes.set_xticks(ticks, [f"{tick:,}" for tick in ticks], fontsize=7)
+        axes.minorticks_off()
         axes.set_xlabel({**NAMES, "rows": "rows of the file"}[x_name])
         axes.set_ylabel({"memory": "MiB planned", "rows": "seconds an epoch"}.get(name, "ms a step"))
         axes.grid(alpha=0.3, which="both")

@@ -1,10 +1,10 @@
 """The tutorial's run: this project against the same training in PyTorch, in turn, on the same machine.
 
-    python -m benchmarks.tutorial [--rounds=3] [--torch-epochs=10]
+    python -m benchmarks.tutorial [--cell=rnn|lstm|gru] [--epochs=N] [--rounds=3] [--torch-epochs=10]
 
 Each round runs ``python -m jaxrnn.train --config=configs/tutorial.toml`` as a process of its own, from its start to its
 end, and then some epochs of the PyTorch training; PyTorch's whole run is extrapolated from those. Needs the [torch]
-extra.
+extra. With --epochs the run stops after so many, and not before.
 """
 
 import argparse
@@ -37,11 +37,11 @@ def time_jaxrnn(*flags: str) -> tuple[float, dict]:
         return time.perf_counter() - begin, json.loads((run_dir / "summary.json").read_text())
 
 
-def time_torch(num_epochs: int) -> float:
+def time_torch(num_epochs: int, cell: str = "rnn") -> float:
     """Returns the seconds of one epoch of PyTorch's, the first one left out, in a process of its own."""
     code = (
         "from pathlib import Path; from benchmarks.tutorial_torch import time_epochs; import statistics;"
-        f"print(statistics.median(time_epochs(Path({str(REPOSITORY / 'ball.csv')!r}), 'rnn', {num_epochs} + 1)[1:]))"
+        f"print(statistics.median(time_epochs(Path({str(REPOSITORY / 'ball.csv')!r}), {cell!r}, {num_epochs} + 1)[1:]))"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, check=True, capture_output=True, text=True)
     return float(done.stdout)
@@ -52,12 +52,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--torch-epochs", type=int, default=10)
+    parser.add_argument("--cell", default="rnn")
+    parser.add_argument("--epochs", type=int)
     arguments = parser.parse_args(argv)
+    flags = [f"--cell={arguments.cell}"]
+    if arguments.epochs is not None:
+        flags += [f"--epochs={arguments.epochs}", "--patience=0"]
     ratios, epoch_ratios = [], []
     print("round  jaxrnn: process s  epochs  ms/epoch  test accuracy   PyTorch: ms/epoch  s for as many epochs   ratio")
     for number in range(1, arguments.rounds + 1):
-        seconds, summary = time_jaxrnn()
-        torch_epoch = time_torch(arguments.torch_epochs)
+        seconds, summary = time_jaxrnn(*flags)
+        torch_epoch = time_torch(arguments.torch_epochs, arguments.cell)
         epochs = summary["epochs_run"]
         our_epoch = summary["seconds"]["train"] / epochs
         ratios.append(torch_epoch * epochs / seconds)

@@ -189,7 +189,7 @@ class TrainingConfig:
     compute_dtype: Literal["float32", "bfloat16"] = "float32"
     """Of the operands of the recurrent layers' matmuls; states and sums are float32."""
     devices: int = 0
-    """Devices that share a batch; 0: all of them, where a step is large enough."""
+    """Devices that share a batch, or the members of an ensemble; 0: all of them, where a step is large enough."""
     patience: int = 0
     """Stop once the best epoch is more than this many epochs ago; 0 for never."""
     monitor: Metric = "loss"

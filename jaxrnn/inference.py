@@ -240,10 +240,11 @@ class TrainedModel:
         """Yields row numbers and normalised rows padded to powers of two, short rows together."""
         padded_lengths = _next_power_of_two(rows.lengths)
         for length in np.unique(padded_lengths):
-            members = np.flatnonzero(padded_lengths == length)
-            size = max(1, min(MAX_CHUNK_ROWS, MAX_CHUNK_VALUES // max(int(length), horizon)))
-            for start in range(0, len(members), size):
-                indices = members[start : start + size]
+            alike = np.flatnonzero(padded_lengths == length)
+            values_per_row = max(int(length), horizon) * self.num_members
+            size = max(1, min(MAX_CHUNK_ROWS, MAX_CHUNK_VALUES // values_per_row))
+            for start in range(0, len(alike), size):
+                indices = alike[start : start + size]
                 values, lengths = pad_sequences(self.normalizer.normalize_rows(rows.take(indices)), int(length))
                 fill = int(_next_power_of_two(np.array([len(indices)]))[0]) - len(indices)
                 yield (

@@ -20,7 +20,7 @@ from jaxrnn.data.split import count_shared_rows
 from jaxrnn.devices import DATA_AXIS, MEMBER_AXIS
 from jaxrnn.errors import UserError
 from jaxrnn.fitting import Fit, PreparedData, build_trainer, compile_epochs, prepare_data, restore_state
-from jaxrnn.inference import TrainedModel
+from jaxrnn.inference import MAX_CHUNK_ROWS, TrainedModel
 from jaxrnn.reporting import say
 from jaxrnn.run_directory import RunDirectory, describe_environment, hash_file, versions
 
@@ -86,7 +86,8 @@ def _prepare_report(model: TrainedModel, parts: dict[str, Ragged]) -> None:
     import_orbax()
     plots.preload()
     for part in parts.values():
-        model.evaluate(part)
+        if len(part) <= MAX_CHUNK_ROWS:  # of larger parts the time to evaluate them outweighs that to compile
+            model.evaluate(part)
 
 
 def _check_unchanged(config: Config, run_dir: RunDirectory) -> None:

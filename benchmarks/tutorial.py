@@ -1,10 +1,11 @@
 """The tutorial's run: this project against the same training in PyTorch, in turn, on the same machine.
 
-    python -m benchmarks.tutorial [--cell=rnn|lstm|gru] [--epochs=N] [--rounds=3] [--torch-epochs=10]
+    python -m benchmarks.tutorial [--cell=rnn|lstm|gru] [--members=64] [--epochs=N] [--rounds=3] [--torch-epochs=10]
 
 Each round runs ``python -m jaxrnn.train --config=configs/tutorial.toml`` as a process of its own, from its start to its
-end, and then some epochs of the PyTorch training; PyTorch's whole run is extrapolated from those. Needs the [torch]
-extra. With --epochs the run stops after so many, and not before.
+end, and then some epochs of the PyTorch training; PyTorch's whole run is extrapolated from those. With --epochs the run
+stops after so many, and not before; with --members an ensemble is compared with as many PyTorch runs. Needs the [torch]
+extra.
 """
 
 import argparse
@@ -54,15 +55,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--torch-epochs", type=int, default=10)
     parser.add_argument("--cell", default="rnn")
     parser.add_argument("--epochs", type=int)
+    parser.add_argument("--members", type=int, default=1)
     arguments = parser.parse_args(argv)
-    flags = [f"--cell={arguments.cell}"]
+    members = arguments.members
+    flags = [f"--cell={arguments.cell}", f"--ensemble={members}"]
     if arguments.epochs is not None:
         flags += [f"--epochs={arguments.epochs}", "--patience=0"]
     ratios, epoch_ratios = [], []
     print("round  jaxrnn: process s  epochs  ms/epoch  test accuracy   PyTorch: ms/epoch  s for as many epochs   ratio")
     for number in range(1, arguments.rounds + 1):
         seconds, summary = time_jaxrnn(*flags)
-        torch_epoch = time_torch(arguments.torch_epochs, arguments.cell)
+        torch_epoch = members * time_torch(arguments.torch_epochs, arguments.cell)
         epochs = summary["epochs_run"]
         our_epoch = summary["seconds"]["train"] / epochs
         ratios.append(torch_epoch * epochs / seconds)

@@ -50,8 +50,12 @@ class CompilationCounter:
       count: Programs that XLA compiled, small ones included.
     """
 
+    @property
+    def count(self) -> int:
+        return len(self._compiled)
+
     def __init__(self) -> None:
-        self.count = 0
+        self._compiled: list[str] = []  # appending is safe in threads, counting up is not
         self._active = False
         self._spans: list[tuple[float, float]] = []
 
@@ -77,7 +81,8 @@ class CompilationCounter:
         del details
         if not self._active:
             return
-        self.count += event == _COMPILE_EVENT
+        if event == _COMPILE_EVENT:
+            self._compiled.append(event)
         if event == _COMPILE_EVENT or event in _OTHER_EVENTS:
             now = time.perf_counter()
             self._spans.append((now - duration_secs, now))

@@ -187,7 +187,8 @@ class Fit:
           meanwhile: Called once, when the device is about to compute and leaves the host with nothing to do.
 
         Raises:
-          DivergedError: A loss or gradient was not finite; the state before that epoch is saved.
+          DivergedError: A loss or gradient was not finite; the state before that epoch is saved. Of an ensemble it is
+            that of the member; the others may be ahead, and the run cannot go on.
           InterruptedRun: A signal came; the state is saved.
         """
         total = self.config.training.epochs
@@ -195,8 +196,10 @@ class Fit:
         saved_at = time.monotonic()
         num_epochs = 1
         with NoteSignal() as signals, Progress(total, start=start) as progress:
-            run_epochs = self.compiled.result() if self.compiled else compile_epochs(self.trainer, self.data)
-            meanwhile()
+            if self._may_go_on():
+                run_epochs = self.compiled.result() if self.compiled else compile_epochs(self.trainer, self.data)
+                if signals.received is None:
+                    meanwhile()
             begin = time.perf_counter()
             while self._may_go_on() and signals.received is None:
                 before, called = self.epoch, time.perf_counter()

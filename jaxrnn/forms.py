@@ -24,7 +24,9 @@ MAX_HIDDEN_FOR_MULTIPLY_SUM = 8
 MAX_HIDDEN_FOR_FEATURES_MAJOR = 16
 # Up to this many columns the sum of outer products is a product of flat matrices: XLA's CPU then makes its own loop of
 # it, where it hands (time, batch) pairs to a library, which is half as fast at this size and up to twice at others.
+# Only of so few rows that no devices share them: merging their axis with time's would gather them.
 MAX_COLUMNS_FOR_FLAT_PRODUCT = 16
+MAX_ROWS_FOR_FLAT_PRODUCT = 2**12
 
 
 class Form(NamedTuple):
@@ -108,8 +110,8 @@ def outer_sum(a: Float[Array, "time batch m"], b: Float[Array, "time batch n"], 
     if a.shape[2] > b.shape[2]:  # XLA turns the first operand round before it multiplies: better the smaller one
         return outer_sum(b, a, dtype=dtype).T
     result = jnp.result_type(a, b)
-    if max(a.shape[2], b.shape[2]) <= MAX_COLUMNS_FOR_FLAT_PRODUCT:
-        rows = a.shape[0] * a.shape[1]
+    rows = a.shape[0] * a.shape[1]
+    if max(a.shape[2], b.shape[2]) <= MAX_COLUMNS_FOR_FLAT_PRODUCT and rows <= MAX_ROWS_FOR_FLAT_PRODUCT:
         return matmul(a.reshape(rows, a.shape[2]).T, b.reshape(rows, b.shape[2]), dtype=dtype)
     dimensions = (((0, 1), (0, 1)), ((), ()))
     return lax.dot_general(_shorten(a, dtype), _shorten(b, dtype), dimensions, preferred_element_type=result)

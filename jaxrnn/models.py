@@ -49,9 +49,8 @@ class NextValueModel(nnx.Module):
         state = None
         if 0 < gradient_steps < values.shape[1]:
             before = jnp.maximum(lengths - gradient_steps, 0)
-            graphdef, arrays = nnx.split(self.rnn)
-            layer = nnx.merge(graphdef, lax.stop_gradient(arrays))
-            _, state = layer(values[:, : values.shape[1] - gradient_steps, None], lengths=before)
+            _, state = self.rnn(values[:, : values.shape[1] - gradient_steps, None], lengths=before)
+            state = lax.stop_gradient(state)
             values = jnp.take_along_axis(values, before[:, None] + jnp.arange(gradient_steps), axis=1)
             lengths = lengths - before
         _, state = self.rnn(values[:, :, None], state, lengths=lengths)

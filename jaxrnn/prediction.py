@@ -57,8 +57,8 @@ def converse(checkpoint: str, reader: ReaderConfig, *, horizon: int) -> None:
     Raises:
       CheckpointError: A bad checkpoint.
     """
-    _require_fitting(1, horizon)
     model = _load(checkpoint)
+    _require_fitting(1, horizon, model.num_members)
     say("Type positions separated by commas, such as 1,3,5,7; end with Ctrl-D.")
     line_number = 0
     while True:

@@ -68,7 +68,8 @@ def train(config: Config, run_dir: RunDirectory, *, resume: bool, begin: float) 
         environment = describe_environment([str(device) for device in jax.devices()], description)
         run_dir.write_json(run_dir.environment, environment)
         with Checkpointer(run_dir.checkpoints) as checkpointer, ThreadPoolExecutor(1) as executor:
-            compiled = executor.submit(compile_epochs, trainer, data)
+            is_new = not checkpointer.steps()  # a restored run may have nothing left to do
+            compiled = executor.submit(compile_epochs, trainer, data) if is_new else None
             state = restore_state(trainer, checkpointer)
             fit = Fit(trainer, data, state, run_dir, description, compiled)
             run_dir.keep_metrics_until(fit.epoch)

@@ -42,6 +42,7 @@ def cut_windows(batch: Bucket, steps: int) -> Windows:
       batch: Rows, targets included: length - 1 steps each.
       steps: Of a window.
     """
+    steps = min(steps, batch.values.shape[1] - 1)
     num_windows = count_windows(batch.values.shape[1] - 1, steps)
     missing = num_windows * steps + 1 - batch.values.shape[1]
     values = jnp.pad(batch.values, ((0, 0), (0, missing)))

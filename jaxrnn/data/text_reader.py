@@ -298,11 +298,14 @@ def _concatenate(blocks: deque[_Block]) -> Ragged:
     # In threads, since memory touched for the first time takes longer than the copying.
     with ThreadPoolExecutor(_num_workers()) as executor:
         value_end = row_end = 0
+        copies = []
         while blocks:
             block = blocks.popleft()
-            executor.submit(copy, block, value_end, row_end)
+            copies.append(executor.submit(copy, block, value_end, row_end))
             value_end += block.values.size
             row_end += block.lengths.size
+        for done in copies:
+            done.result()  # raises what a copy raised
     values.flags.writeable = False
     return Ragged.from_lengths(values, lengths)
 

@@ -24,7 +24,7 @@ def keep_compilations() -> Path:
       The directory: ``$XDG_CACHE_HOME/jaxrnn`` or ``~/.cache/jaxrnn``.
 
     Raises:
-      UserError: It cannot be made, belongs to somebody else, or others may write to it.
+      UserError: It cannot be made, or belongs to somebody else.
     """
     given = os.environ.get("XDG_CACHE_HOME", "")
     directory = (Path(given) if os.path.isabs(given) else Path.home() / ".cache") / "jaxrnn"

@@ -73,6 +73,8 @@ def test_windows_hold_every_step_once():
     ]
     assert steps == [[(i, i + 1) for i in range(1, length)] for length in (6, 3, 4, 5)]
     assert windows.is_end.T.tolist() == [[False, True], [True, False], [True, False], [False, True]]
+    longer_than_rows = cut_windows(Bucket(*map(jnp.asarray, batch)), 1000)
+    assert longer_than_rows.rows.values.shape == (1, 4, 7), "no step is computed behind the longest row"
     assert [count_windows(6, steps) for steps in (0, 1, 3, 4, 6, 100)] == [1, 6, 2, 2, 1, 1]
 
 
@@ -206,3 +208,18 @@ def test_packed_rows_are_refused_and_never_chosen():
     lengths = np.array([100] + 99 * [5])
     assert choose_batching(lengths, "auto", 4) == "pack" or choose_batching(lengths, "auto", 1) == "pack"
     assert choose_batching(lengths, "auto", 1, may_pack=False) == "bucket"
+
+
+def test_dropout_draws_anew_behind_the_cut():
+    model = new_model(config_of(num_layers=2, dropout=0.5), nnx.Rngs(0))
+    model.train()
+    values, lengths = map(jnp.asarray, pad_sequences(wavy_rows()))
+
+    def draws():
+        return [
+            int(leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(nnx.state(model)) if "count" in str(path)
+        ]
+
+    before = draws()
+    model.predict_last(values, lengths, gradient_steps=STEPS)
+    assert [after - count for after, count in zip(draws(), before, strict=True) if after != count] == [2]

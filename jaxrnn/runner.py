@@ -9,7 +9,7 @@ from typing import Any
 
 import jax
 
-from jaxrnn import plots, reporting
+from jaxrnn import cpu_kernels, plots, reporting
 from jaxrnn.checkpoint import Checkpointer, import_orbax, named_leaves
 from jaxrnn.compilation import CompilationCounter
 from jaxrnn.config import Config
@@ -127,6 +127,8 @@ def _print_banner(config: Config, rows: Ragged, data: PreparedData, params: Any,
     used, shared = (1, DATA_AXIS) if data.mesh is None else (data.mesh.devices.size, *data.mesh.axis_names)
     what = {DATA_AXIS: "a batch", MEMBER_AXIS: "the ensemble"}[shared]
     say(f"devices: {len(devices)} x {devices[0].device_kind} ({jax.default_backend()}); {used} share {what}")
+    if jax.default_backend() == "cpu" and not cpu_kernels.is_built():
+        say("the compiled recurrence is missing, training is slower: install a C++ compiler, then jaxrnn once more")
     warning = reporting.gpu_without_support(jax.default_backend())
     if warning:
         say(warning)

@@ -56,7 +56,10 @@ class Trainer:
     @functools.cached_property
     def graphdef(self) -> Any:
         """The model's structure, without arrays."""
-        return split_model(abstract_model(self.config))[0]
+        config = self.config
+        if self._data_mesh is not None:  # a compiled call cannot be cut into the devices' shares
+            config = config.replace_flat({"backend": "scan"})
+        return split_model(abstract_model(config))[0]
 
     @property
     def is_ensemble(self) -> bool:

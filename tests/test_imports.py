@@ -29,7 +29,8 @@ layers
 recurrent_layer
 cells
 checks recurrence
-loops masks
+cpu_kernels masks
+loops
 forms
 command_line data.loading data.ball
 compilation checkpoint run_directory reporting signals metrics

@@ -54,6 +54,7 @@ struct Elman {
 
 template <>
 struct Equation<Cell::kTanh> : Elman {
+  static void Activate(float*, int) {}
   static void Forward(const ForwardRow& row, int unit, int count, int) {
     StoreSome(row.h + unit, Tanh(Load(row.gates + unit)), count);
   }
@@ -66,6 +67,7 @@ struct Equation<Cell::kTanh> : Elman {
 
 template <>
 struct Equation<Cell::kRelu> : Elman {
+  static void Activate(float*, int) {}
   static void Forward(const ForwardRow& row, int unit, int count, int) {
     const Vec sum = Load(row.gates + unit);
     StoreSome(row.h + unit, sum < 0.0f ? Vec{} : sum, count);  // NaN stays NaN
@@ -82,15 +84,16 @@ struct Equation<Cell::kLstm> {
   static constexpr Groups kGroups = {4, {0, 1, 2, 3}, {0, 1, 2, 3}};
   static constexpr bool kHasCellState = true;
 
+  static void Activate(float* gates, int padded) {
+    for (float* gate = gates; gate < gates + 4 * padded; gate += kLanes) {
+      const bool is_g = gate >= gates + 2 * padded && gate < gates + 3 * padded;
+      Store(gate, is_g ? Tanh(Load(gate)) : Sigmoid(Load(gate)));
+    }
+  }
   static void Forward(const ForwardRow& row, int unit, int count, int padded) {
-    float* gates = row.gates + unit;
-    const Vec i = Sigmoid(Load(gates)), f = Sigmoid(Load(gates + padded));
-    const Vec g = Tanh(Load(gates + 2 * padded)), o = Sigmoid(Load(gates + 3 * padded));
+    const float* gates = row.gates + unit;
+    const Vec i = Load(gates), f = Load(gates + padded), g = Load(gates + 2 * padded), o = Load(gates + 3 * padded);
     const Vec c = f * Load(row.c_before + unit) + i * g;
-    Store(gates, i);
-    Store(gates + padded, f);
-    Store(gates + 2 * padded, g);
-    Store(gates + 3 * padded, o);
     Store(row.c + unit, c);
     StoreSome(row.h + unit, o * Tanh(c), count);
   }
@@ -115,13 +118,14 @@ struct Equation<Cell::kGru> {
   static constexpr Groups kGroups = {4, {2, 0, 1, -1}, {-1, 0, 1, 2}};
   static constexpr bool kHasCellState = false;
 
+  static void Activate(float* gates, int padded) {
+    for (float* gate = gates + padded; gate < gates + 3 * padded; gate += kLanes) Store(gate, Sigmoid(Load(gate)));
+  }
   static void Forward(const ForwardRow& row, int unit, int count, int padded) {
     float* gates = row.gates + unit;
-    const Vec r = Sigmoid(Load(gates + padded)), z = Sigmoid(Load(gates + 2 * padded));
+    const Vec r = Load(gates + padded), z = Load(gates + 2 * padded);
     const Vec n = Tanh(Load(gates) + r * Load(gates + 3 * padded));
     Store(gates, n);
-    Store(gates + padded, r);
-    Store(gates + 2 * padded, z);
     StoreSome(row.h + unit, (1.0f - z) * n + z * LoadSome(row.h_before + unit, count), count);
   }
   static void Backward(const BackwardRow& row, int unit, int count, int padded, Vec d_h) {

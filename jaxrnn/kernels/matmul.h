@@ -12,6 +12,9 @@
 
 #include "vector.h"
 
+// Unrolls a loop over a tile's registers early, or they take a turn through memory between one loop and the next.
+#define JAXRNN_UNROLL _Pragma("GCC unroll 16")
+
 namespace jaxrnn {
 
 struct Free {
@@ -43,9 +46,12 @@ inline __attribute__((always_inline)) void MultiplyAdd(Vec (&sum)[R][V], const f
                                                        const float* panel) {
   for (int k = 0; k < depth; ++k, panel += V * kLanes) {
     Vec right[V];
+    JAXRNN_UNROLL
     for (int v = 0; v < V; ++v) right[v] = Load(panel + v * kLanes);
+    JAXRNN_UNROLL
     for (int i = 0; i < R; ++i) {
       const Vec left = Splat(rows[i][k]);
+      JAXRNN_UNROLL
       for (int v = 0; v < V; ++v) sum[i][v] += left * right[v];
     }
   }
@@ -57,25 +63,43 @@ struct Rows {
   int depth;
 };
 
-// to[i] = start + first[i] * panel + second[i] * (the panel's later rows): `start` is added to every row, or, where
-// `accumulate`, what `to` holds already. Of the panel's columns only `columns` are read and written.
+// to[i] = start + first[i] * panel + second[i] * (the panel's later rows), with `start` the same for all rows, or, where
+// it is null, what `to` holds already. Of the panel's columns only `columns` are read and written.
 template <int R, int V>
-void Tile(float* const* to, int offset, int columns, const float* start, bool accumulate, Rows first, Rows second,
+void Tile(float* const* to, int offset, int columns, const float* start, Rows first, Rows second,
           const float* panel) {
   Vec sum[R][V];
-  for (int i = 0; i < R; ++i) {
-    for (int v = 0; v < V; ++v) {
-      sum[i][v] = accumulate ? LoadSome(to[i] + offset + v * kLanes, columns - v * kLanes) : Load(start + v * kLanes);
+  if (start) {
+    JAXRNN_UNROLL
+    for (int i = 0; i < R; ++i) {
+      JAXRNN_UNROLL
+      for (int v = 0; v < V; ++v) sum[i][v] = Load(start + v * kLanes);
+    }
+  } else {
+    JAXRNN_UNROLL
+    for (int i = 0; i < R; ++i) {
+      JAXRNN_UNROLL
+      for (int v = 0; v < V; ++v) sum[i][v] = LoadSome(to[i] + offset + v * kLanes, columns - v * kLanes);
     }
   }
   MultiplyAdd<R, V>(sum, first.pointers, first.depth, panel);
   MultiplyAdd<R, V>(sum, second.pointers, second.depth, panel + size_t(first.depth) * V * kLanes);
-  for (int i = 0; i < R; ++i) {
-    for (int v = 0; v < V; ++v) StoreSome(to[i] + offset + v * kLanes, sum[i][v], columns - v * kLanes);
+  if (columns >= V * kLanes) {
+    JAXRNN_UNROLL
+    for (int i = 0; i < R; ++i) {
+      JAXRNN_UNROLL
+      for (int v = 0; v < V; ++v) Store(to[i] + offset + v * kLanes, sum[i][v]);
+    }
+  } else {
+    JAXRNN_UNROLL
+    for (int i = 0; i < R; ++i) {
+      JAXRNN_UNROLL
+      for (int v = 0; v < V; ++v) StoreSome(to[i] + offset + v * kLanes, sum[i][v], columns - v * kLanes);
+    }
   }
 }
 
-using TileFunction = void (*)(float* const*, int, int, const float*, bool, Rows, Rows, const float*);
+using TileFunction = void (*)(float* const*, int, int, const float*, Rows, Rows, const float*);
 
 // The tiles of 1, 2, .. rows.
 template <int V, int... Rs>
@@ -89,19 +113,46 @@ inline TileFunction TileOf(int rows, int vectors) {
 }
 
 // Adds, for `num_rows` rows, to[i][offset ..] as `Tile` does, for one panel of `vectors`.
-inline void MultiplyPanel(float* const* to, int num_rows, int offset, int columns, const float* start, bool accumulate,
-                          Rows first, Rows second, const float* panel, int vectors) {
+inline void MultiplyPanel(float* const* to, int num_rows, int offset, int columns, const float* start, Rows first,
+                          Rows second, const float* panel, int vectors) {
   const int step = TileRows(vectors);
   const TileFunction whole = TileOf(step, vectors);
   int row = 0;
   for (; row + step <= num_rows; row += step) {
-    whole(to + row, offset, columns, start, accumulate, {first.pointers + row, first.depth},
+    whole(to + row, offset, columns, start, {first.pointers + row, first.depth},
           {second.pointers + row, second.depth}, panel);
   }
   if (row < num_rows) {
-    TileOf(num_rows - row, vectors)(to + row, offset, columns, start, accumulate, {first.pointers + row, first.depth},
+    TileOf(num_rows - row, vectors)(to + row, offset, columns, start, {first.pointers + row, first.depth},
                                     {second.pointers + row, second.depth}, panel);
   }
+}
+
+// Adds to[j] += the sum of matrix[j][k] * row[k], for rows of a matrix as it is: what packing it first would cost more
+// than it saves.
+template <int R>
+inline void AddDotProducts(float* to, const float* matrix, const float* row, int depth) {
+  Vec sum[R] = {};
+  int k = 0;
+  for (; k + kLanes <= depth; k += kLanes) {
+    const Vec right = Load(row + k);
+    JAXRNN_UNROLL
+    for (int i = 0; i < R; ++i) sum[i] += Load(matrix + size_t(i) * depth + k) * right;
+  }
+  JAXRNN_UNROLL
+  for (int i = 0; i < R; ++i) {
+    float total = 0.0f;
+    for (int lane = 0; lane < kLanes; ++lane) total += sum[i][lane];
+    for (int rest = k; rest < depth; ++rest) total += matrix[size_t(i) * depth + rest] * row[rest];
+    to[i] += total;
+  }
+}
+
+inline void MultiplyRow(float* to, const float* matrix, int num_rows, const float* row, int depth) {
+  constexpr int kRows = 8;
+  int i = 0;
+  for (; i + kRows <= num_rows; i += kRows) AddDotProducts<kRows>(to + i, matrix + size_t(i) * depth, row, depth);
+  for (; i < num_rows; ++i) AddDotProducts<1>(to + i, matrix + size_t(i) * depth, row, depth);
 }
 
 // The panels of a (depth, columns) matrix. `columns` is what the caller reads; panels are filled up with zeros.
@@ -153,18 +204,25 @@ class Packed {
 template <int R, int V>
 void OuterTile(float* to, size_t stride, const float* left, int left_stride, const float* right, int num_rows) {
   Vec sum[R][V];
+  JAXRNN_UNROLL
   for (int k = 0; k < R; ++k) {
+    JAXRNN_UNROLL
     for (int v = 0; v < V; ++v) sum[k][v] = Load(to + k * stride + v * kLanes);
   }
   for (int row = 0; row < num_rows; ++row, left += left_stride, right += V * kLanes) {
     Vec r[V];
+    JAXRNN_UNROLL
     for (int v = 0; v < V; ++v) r[v] = Load(right + v * kLanes);
+    JAXRNN_UNROLL
     for (int k = 0; k < R; ++k) {
       const Vec l = Splat(left[k]);
+      JAXRNN_UNROLL
       for (int v = 0; v < V; ++v) sum[k][v] += l * r[v];
     }
   }
+  JAXRNN_UNROLL
   for (int k = 0; k < R; ++k) {
+    JAXRNN_UNROLL
     for (int v = 0; v < V; ++v) Store(to + k * stride + v * kLanes, sum[k][v]);
   }
 }

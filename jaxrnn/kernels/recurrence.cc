@@ -26,7 +26,9 @@ using MaskBuffer = ffi::Buffer<ffi::PRED>;
 using FloatResult = ffi::Result<FloatBuffer>;
 
 // Multiply-adds below which a call stays on one thread: waking another takes some microseconds.
-constexpr int64_t kWorkOfAThread = 1 << 20;
+constexpr int64_t kWorkOfAThread = 1 << 16;
+// (step, row) pairs up to which the weights are read as they are: packing them costs about as much as four products.
+constexpr int64_t kPairsWithoutPacking = 4;
 // (step, row) pairs whose gradients are gathered before they are multiplied into those of the weights.
 constexpr int kChunkRows = 192;
 
@@ -131,17 +133,20 @@ struct Recurrence {
 
   int64_t StepAt(int64_t turn) const { return reverse ? sizes.steps - 1 - turn : turn; }
 
-  // What the forward steps multiply by.
+  // What the forward steps multiply by; `packed` is empty where the weights are read as they are.
   struct ForwardWeights {
     std::vector<Section> sections = Sections();
     std::vector<Packed> packed;
     Floats bias;
   };
 
+  bool ReadsWeightsDirectly() const { return sizes.steps * sizes.batch <= kPairsWithoutPacking; }
+
   ForwardWeights PackForward(const Arrays& arrays) const {
     ForwardWeights weights;
     const int input = sizes.input, hidden = sizes.hidden;
     for (const Section& section : weights.sections) {
+      if (ReadsWeightsDirectly()) break;
       const int depth = (section.reads_inputs ? input : 0) + (section.reads_hidden ? hidden : 0);
       Packed packed(depth, (section.end - section.begin) * padded);
       packed.Clear();
@@ -176,6 +181,18 @@ struct Recurrence {
       float* row = to + i * padded;
       std::fill_n(row, padded, 0.0f);
       if (from) std::copy_n(from + rows[i] * sizes.hidden, sizes.hidden, row);
+    }
+  }
+
+  void MultiplyDirectly(const Arrays& arrays, const ForwardWeights& weights, const float* x, const float* h,
+                        float* gates) const {
+    const int hidden = sizes.hidden, input = sizes.input;
+    std::copy_n(weights.bias.get(), gate_columns, gates);
+    for (int g = 0; g < kGroups.count; ++g) {
+      const int from_x = kGroups.input_gate[g], from_h = kGroups.hidden_gate[g];
+      float* to = gates + g * padded;
+      if (from_x >= 0) MultiplyRow(to, arrays.weight_ih + size_t(from_x) * hidden * input, hidden, x, input);
+      if (from_h >= 0) MultiplyRow(to, arrays.weight_hh + size_t(from_h) * hidden * hidden, hidden, h, hidden);
     }
   }
 
@@ -217,18 +234,22 @@ struct Recurrence {
         h[i] = output;
         c[i] = next_c;
       }
-      for (size_t s = 0; s < weights.sections.size(); ++s) {
+      for (int i = 0; i < count && ReadsWeightsDirectly(); ++i) {
+        MultiplyDirectly(arrays, weights, x_rows[i], h_rows[i], gate_rows[i]);
+      }
+      for (size_t s = 0; s < weights.packed.size(); ++s) {
         const Section& section = weights.sections[s];
         const Packed& packed = weights.packed[s];
         const int first_column = section.begin * padded;
         for (int p = 0; p < packed.num_panels(); ++p) {
           const int column = p * kPanelColumns;
           MultiplyPanel(gate_rows.data(), count, first_column + column, packed.columns() - column,
-                        weights.bias.get() + first_column + column, false,
+                        weights.bias.get() + first_column + column,
                         {x_rows.data(), section.reads_inputs ? int(sizes.input) : 0},
                         {h_rows.data(), section.reads_hidden ? int(hidden) : 0}, packed.panel(p), packed.vectors(p));
         }
       }
+      for (int i = 0; i < count; ++i) Eq::Activate(gate_rows[i], padded);
       for (int i = 0; i < count; ++i) {
         for (int unit = 0; unit < hidden; unit += kLanes) Eq::Forward(active[i], unit, hidden - unit, padded);
       }
@@ -329,7 +350,7 @@ struct Recurrence {
         for (int p = 0; p < packed.num_panels(); ++p) {
           const int column = p * kPanelColumns;
           MultiplyPanel(dx_rows.data(), gathered, column, packed.columns() - column,
-                        reinterpret_cast<const float*>(zeros), false, {part.data(), input_columns},
+                        reinterpret_cast<const float*>(zeros), {part.data(), input_columns},
                         {part.data(), 0}, packed.panel(p), packed.vectors(p));
         }
       }
@@ -380,7 +401,7 @@ struct Recurrence {
       for (int p = 0; p < packed.num_panels(); ++p) {
         const int column = p * kPanelColumns;
         MultiplyPanel(d_h_rows.data(), gathered - begin, column, RoundUp(packed.columns() - column, kLanes), nullptr,
-                      true, {part.data() + begin, hidden_columns}, {part.data() + begin, 0}, packed.panel(p),
+                      {part.data() + begin, hidden_columns}, {part.data() + begin, 0}, packed.panel(p),
                       packed.vectors(p));
       }
       if (arrays.reset) {

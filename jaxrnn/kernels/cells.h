@@ -31,7 +31,6 @@ struct BackwardRow {
   const float* h;
   const float* c_before;
   const float* c;
-  const float* d_output;  // null where it is 0
   float* d_gates;
   float* d_h;
   float* d_c;

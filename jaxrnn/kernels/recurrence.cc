@@ -92,6 +92,26 @@ void RunTasks(ffi::ThreadPool& pool, int count, const std::function<void(int)>& 
   shared->all_done.wait(lock, [&] { return shared->done.load() == count; });
 }
 
+// The rows of one task. Where every row's valid steps are its first ones, and none resets, the longest row comes first
+// and `lengths` says how many steps each has: then the rows of a step are the first few, and nothing is looked up.
+// Otherwise `lengths` is empty.
+struct Share {
+  std::vector<int> rows, lengths;
+
+  // How many rows a step has, from those of the step next to it.
+  int CountAt(int64_t step, int count) const {
+    while (count > 0 && lengths[count - 1] <= step) --count;
+    while (count < int(lengths.size()) && lengths[count] > step) ++count;
+    return count;
+  }
+};
+
+void Zero(float* to, int64_t size) {
+  int64_t i = 0;
+  for (; i + kLanes <= size; i += kLanes) Store(to + i, Vec{});
+  for (; i < size; ++i) to[i] = 0.0f;
+}
+
 // Consecutive groups of gates that are made of the same operands.
 struct Section {
   int begin, end;
@@ -196,8 +216,17 @@ struct Recurrence {
     }
   }
 
-  void Forward(const Arrays& arrays, const ForwardWeights& weights, const std::vector<int>& rows, Kept kept,
-               Last last) const {
+  // Zeroes what lies behind the rows' ends, in an array of (time, batch, size).
+  void ZeroTails(const Share& share, float* to, int64_t size) const {
+    for (size_t i = 0; i < share.lengths.size(); ++i) {
+      for (int64_t step = share.lengths[i]; step < sizes.steps; ++step) {
+        Zero(to + (step * sizes.batch + share.rows[i]) * size, size);
+      }
+    }
+  }
+
+  void Forward(const Arrays& arrays, const ForwardWeights& weights, const Share& share, Kept kept, Last last) const {
+    const std::vector<int>& rows = share.rows;
     const int num_rows = rows.size();
     const int64_t batch = sizes.batch, hidden = sizes.hidden;
     std::vector<const float*> h(num_rows), c(num_rows), x_rows(num_rows), h_rows(num_rows);
@@ -211,28 +240,53 @@ struct Recurrence {
       h[i] = arrays.h_first + rows[i] * hidden;
       c[i] = At(first_c.get(), i, padded);
     }
-    for (int64_t turn = 0; turn < sizes.steps; ++turn) {
+    // Plain pointers in local variables: a vector's would be read again after each of the stores below.
+    const float **const x_at = x_rows.data(), **const h_at = h_rows.data(), **const h_now = h.data(),
+                **const c_now = c.data();
+    float** const gates_at = gate_rows.data();
+    ForwardRow* const active_at = active.data();
+    float *const outputs = kept.outputs, *const kept_gates = kept.gates, *const own_gates = gates.get(),
+                 *const cells = kept.cells ? kept.cells : running_c.get();
+    const bool keeps_cells = kept.cells;
+    const int64_t input = sizes.input;
+    const float* const inputs = arrays.inputs;
+    auto take = [=](int place, int i, int64_t pair) {
+      float* output = outputs + pair * hidden;
+      float* row_gates = kept_gates ? kept_gates + pair * gate_columns : own_gates + size_t(place) * gate_columns;
+      x_at[place] = inputs + pair * input;
+      h_at[place] = h_now[i];
+      gates_at[place] = row_gates;
+      ForwardRow& row = active_at[place];
+      row.gates = row_gates;
+      row.h = output;
+      row.h_before = h_now[i];
+      h_now[i] = output;
+      if (Eq::kHasCellState) {
+        row.c_before = c_now[i];
+        row.c = cells + (keeps_cells ? pair : i) * padded;
+        c_now[i] = row.c;
+      }
+    };
+    ZeroTails(share, kept.outputs, hidden);
+    for (int64_t turn = 0, count = 0; turn < sizes.steps; ++turn) {
       const int64_t step = StepAt(turn);
-      int count = 0;
-      for (int i = 0; i < num_rows; ++i) {
-        const int64_t pair = step * batch + rows[i];
-        float* output = kept.outputs + pair * hidden;
-        if (arrays.valid && !arrays.valid[pair]) {
-          std::fill_n(output, hidden, 0.0f);
-          continue;
+      if (!share.lengths.empty()) {
+        count = share.CountAt(step, count);
+        for (int i = 0; i < count; ++i) take(i, i, step * batch + rows[i]);
+      } else {
+        count = 0;
+        for (int i = 0; i < num_rows; ++i) {
+          const int64_t pair = step * batch + rows[i];
+          if (arrays.valid && !arrays.valid[pair]) {
+            Zero(kept.outputs + pair * hidden, hidden);
+            continue;
+          }
+          if (arrays.reset && arrays.reset[pair]) {
+            h[i] = arrays.h_first + rows[i] * hidden;
+            c[i] = At(first_c.get(), i, padded);
+          }
+          take(count++, i, pair);
         }
-        if (arrays.reset && arrays.reset[pair]) {
-          h[i] = arrays.h_first + rows[i] * hidden;
-          c[i] = At(first_c.get(), i, padded);
-        }
-        float* row_gates = kept.gates ? kept.gates + pair * gate_columns : gates.get() + size_t(count) * gate_columns;
-        float* next_c = kept.cells ? kept.cells + pair * padded : At(running_c.get(), i, padded);
-        x_rows[count] = arrays.inputs + pair * sizes.input;
-        h_rows[count] = h[i];
-        gate_rows[count] = row_gates;
-        active[count++] = {row_gates, h[i], output, c[i], next_c};
-        h[i] = output;
-        c[i] = next_c;
       }
       for (int i = 0; i < count && ReadsWeightsDirectly(); ++i) {
         MultiplyDirectly(arrays, weights, x_rows[i], h_rows[i], gate_rows[i]);
@@ -298,8 +352,10 @@ struct Recurrence {
 
   int ColumnsOf(const Section& section) const { return (section.end - section.begin) * padded; }
 
-  void Backward(const Arrays& arrays, const BackwardWeights& weights, const std::vector<int>& rows, Kept kept,
+  void Backward(const Arrays& arrays, const BackwardWeights& weights, const Share& share, Kept kept,
                 Cotangents cotangents, Gradients gradients, Sums& sums) const {
+    const std::vector<int>& rows = share.rows;
+    const bool is_simple = !share.lengths.empty();
     const int num_rows = rows.size();
     const int64_t batch = sizes.batch, hidden = sizes.hidden, input = sizes.input;
     const Section of_inputs = OfInputs(), of_hidden = OfHidden();
@@ -313,8 +369,8 @@ struct Recurrence {
     }
 
     // Of every step of every row, the step before it that counts: -1 where that is the initial state.
-    std::vector<int32_t> before(size_t(sizes.steps) * num_rows);
-    for (int i = 0; i < num_rows; ++i) {
+    std::vector<int32_t> before(is_simple ? 0 : size_t(sizes.steps) * num_rows);
+    for (int i = 0; i < num_rows && !is_simple; ++i) {
       int32_t previous = -1;
       for (int64_t turn = 0; turn < sizes.steps; ++turn) {
         const int64_t step = StepAt(turn), pair = step * batch + rows[i];
@@ -357,45 +413,61 @@ struct Recurrence {
       gathered = 0;
     };
 
-    for (int64_t turn = sizes.steps - 1; turn >= 0; --turn) {
+    // Plain pointers in local variables: a vector's would be read again after each of the stores below.
+    const float **const x_at = x_rows.data(), **const h_at = h_rows.data(), **const gates_at = gate_pointers.data(),
+                **const part_at = part.data();
+    float **const dx_at = dx_rows.data(), **const d_h_at = d_h_rows.data();
+    float *const d_gates_begin = d_gates.get(), *const d_h_begin = d_h.get(), *const d_c_begin = d_c.get();
+    const float* const first_c_begin = first_c.get();
+    const int hidden_offset = of_hidden.begin * padded;
+    // Computes the gradients of one row's gates; `place` is among those gathered, `number` among those of its step.
+    auto take = [=](int place, int number, int i, int64_t row_number, int64_t step, int64_t previous) {
+      const int64_t pair = step * batch + row_number, pair_before = previous * batch + row_number;
+      const float* h_before = previous < 0 ? arrays.h_first + row_number * hidden : kept.outputs + pair_before * hidden;
+      const float* c_before = !Eq::kHasCellState ? nullptr
+                              : previous < 0     ? first_c_begin + size_t(i) * padded
+                                                 : kept.cells + pair_before * padded;
+      float* row_gates = d_gates_begin + size_t(place) * gate_columns;
+      const BackwardRow row = {At(kept.gates, pair, gate_columns),
+                               h_before,
+                               kept.outputs + pair * hidden,
+                               c_before,
+                               At(kept.cells, pair, padded),
+                               row_gates,
+                               d_h_begin + size_t(i) * padded,
+                               d_c_begin + size_t(i) * padded};
+      const float* d_output = At(cotangents.outputs, pair, hidden);
+      for (int unit = 0; unit < hidden; unit += kLanes) {
+        Vec d_after = Load(row.d_h + unit);
+        if (d_output) d_after += LoadSome(d_output + unit, hidden - unit);
+        Eq::Backward(row, unit, hidden - unit, padded, d_after);
+      }
+      x_at[place] = arrays.inputs + pair * input;
+      h_at[place] = h_before;
+      gates_at[place] = row_gates;
+      if (gradients.inputs) dx_at[place] = gradients.inputs + pair * input;
+      part_at[place] = row_gates + hidden_offset;
+      d_h_at[number] = row.d_h;
+    };
+    if (gradients.inputs) ZeroTails(share, gradients.inputs, input);
+    for (int64_t turn = sizes.steps - 1, count = 0; turn >= 0; --turn) {
       const int64_t step = StepAt(turn);
-      if (gathered + num_rows > capacity) flush();
+      if (is_simple) count = share.CountAt(step, count);
+      if (gathered + (is_simple ? count : num_rows) > capacity) flush();
       const int begin = gathered;
-      for (int i = 0; i < num_rows; ++i) {
+      for (int i = 0; i < count; ++i) {  // none unless is_simple
+        const bool is_first = reverse ? step + 1 == share.lengths[i] : step == 0;
+        take(begin + i, i, i, rows[i], step, is_first ? -1 : reverse ? step + 1 : step - 1);
+      }
+      gathered += count;
+      for (int i = 0; i < num_rows && !is_simple; ++i) {
         const int64_t pair = step * batch + rows[i];
-        if (arrays.valid && !arrays.valid[pair]) {
-          if (gradients.inputs) std::fill_n(gradients.inputs + pair * input, input, 0.0f);
-          continue;
+        if (!arrays.valid || arrays.valid[pair]) {
+          take(gathered, gathered - begin, i, rows[i], step, before[turn * num_rows + i]);
+          ++gathered;
+        } else if (gradients.inputs) {
+          Zero(gradients.inputs + pair * input, input);
         }
-        const int32_t previous = before[turn * num_rows + i];
-        const int64_t pair_before = int64_t(previous) * batch + rows[i];
-        const float* h_before =
-            previous < 0 ? arrays.h_first + rows[i] * hidden : kept.outputs + pair_before * hidden;
-        const float* c_before = !Eq::kHasCellState ? nullptr
-                                : previous < 0     ? first_c.get() + size_t(i) * padded
-                                                   : kept.cells + pair_before * padded;
-        float* row_gates = d_gates.get() + size_t(gathered) * gate_columns;
-        const BackwardRow row = {kept.gates ? kept.gates + pair * gate_columns : nullptr,
-                                 h_before,
-                                 kept.outputs + pair * hidden,
-                                 c_before,
-                                 At(kept.cells, pair, padded),
-                                 At(cotangents.outputs, pair, hidden),
-                                 row_gates,
-                                 d_h.get() + size_t(i) * padded,
-                                 d_c.get() + size_t(i) * padded};
-        for (int unit = 0; unit < hidden; unit += kLanes) {
-          Vec d_after = Load(row.d_h + unit);
-          if (row.d_output) d_after += LoadSome(row.d_output + unit, hidden - unit);
-          Eq::Backward(row, unit, hidden - unit, padded, d_after);
-        }
-        x_rows[gathered] = arrays.inputs + pair * input;
-        h_rows[gathered] = h_before;
-        gate_pointers[gathered] = row_gates;
-        if (gradients.inputs) dx_rows[gathered] = gradients.inputs + pair * input;
-        part[gathered] = row_gates + of_hidden.begin * padded;
-        d_h_rows[gathered - begin] = row.d_h;
-        ++gathered;
       }
       const Packed& packed = weights.hidden;
       for (int p = 0; p < packed.num_panels(); ++p) {
@@ -461,22 +533,35 @@ struct Recurrence {
 };
 
 // Deals the rows of a batch out to tasks: the longest ones first, back and forth, so that all get about as many steps.
-std::vector<std::vector<int>> DealRows(const Sizes& sizes, const bool* valid, int num_tasks) {
-  std::vector<int> order(sizes.batch);
-  for (int b = 0; b < sizes.batch; ++b) order[b] = b;
-  if (valid && num_tasks > 1) {
-    std::vector<int64_t> lengths(sizes.batch);
-    for (int64_t t = 0; t < sizes.steps; ++t) {
-      for (int64_t b = 0; b < sizes.batch; ++b) lengths[b] += valid[t * sizes.batch + b];
+std::vector<Share> DealRows(const Sizes& sizes, const bool* valid, const bool* reset, int num_tasks) {
+  const int64_t batch = sizes.batch;
+  std::vector<int> lengths(batch, valid ? 0 : int(sizes.steps));
+  bool is_simple = !reset;
+  for (int64_t t = 0; t < sizes.steps && valid; ++t) {
+    const bool *now = valid + t * batch, *before = t ? now - batch : now;
+    int gaps = 0;
+    for (int64_t b = 0; b < batch; ++b) {
+      lengths[b] += now[b];
+      gaps += now[b] > before[b];
     }
-    std::stable_sort(order.begin(), order.end(), [&](int a, int b) { return lengths[a] > lengths[b]; });
+    is_simple &= !gaps;
   }
-  std::vector<std::vector<int>> dealt(num_tasks);
-  for (int64_t i = 0; i < sizes.batch; ++i) {
-    const int64_t round = i / num_tasks, place = i % num_tasks;
-    dealt[round % 2 ? num_tasks - 1 - place : place].push_back(order[i]);
+  std::vector<int> order(batch), place(sizes.steps + 2);  // sorted by counting, which keeps the order of equals
+  for (int64_t b = 0; b < batch; ++b) ++place[sizes.steps - lengths[b] + 1];
+  for (int64_t t = 0; t <= sizes.steps; ++t) place[t + 1] += place[t];
+  for (int64_t b = 0; b < batch; ++b) order[place[sizes.steps - lengths[b]]++] = b;
+  std::vector<Share> shares(num_tasks);
+  for (Share& share : shares) {
+    share.rows.reserve(batch / num_tasks + 1);
+    share.lengths.reserve(is_simple ? batch / num_tasks + 1 : 0);
   }
-  return dealt;
+  for (int64_t i = 0; i < batch; ++i) {
+    const int64_t round = i / num_tasks, task = i % num_tasks;
+    Share& share = shares[round % 2 ? num_tasks - 1 - task : task];
+    share.rows.push_back(order[i]);
+    if (is_simple) share.lengths.push_back(lengths[order[i]]);
+  }
+  return shares;
 }
 
 // How the work is dealt out to threads: whole models, or the rows of each model.
@@ -537,7 +622,7 @@ void RunForward(ffi::ThreadPool& pool, const Sizes& sizes, bool reverse, const A
   auto run = [&](int64_t model, const auto& spread) {
     const Arrays arrays = ModelArrays(all, sizes, NumGates(cell), model);
     const auto weights = recurrence.PackForward(arrays);
-    const auto dealt = DealRows(sizes, arrays.valid, deal.tasks_per_model);
+    const auto dealt = DealRows(sizes, arrays.valid, arrays.reset, deal.tasks_per_model);
     const Kept own = {At(kept.outputs, model, pairs * sizes.hidden), At(kept.cells, model, pairs * recurrence.padded),
                       At(kept.gates, model, pairs * recurrence.gate_columns)};
     const Last own_last = {At(last.h, model, rows), At(last.c, model, rows)};
@@ -556,7 +641,7 @@ void RunBackward(ffi::ThreadPool& pool, const Sizes& sizes, bool reverse, const 
   auto run = [&](int64_t model, const auto& spread) {
     const Arrays arrays = ModelArrays(all, sizes, NumGates(cell), model);
     const auto weights = recurrence.PackBackward(arrays, gradients.inputs);
-    const auto dealt = DealRows(sizes, arrays.valid, deal.tasks_per_model);
+    const auto dealt = DealRows(sizes, arrays.valid, arrays.reset, deal.tasks_per_model);
     const Kept own = {At(kept.outputs, model, pairs * sizes.hidden), At(kept.cells, model, pairs * recurrence.padded),
                       At(kept.gates, model, pairs * recurrence.gate_columns)};
     const Cotangents own_cotangents = {At(cotangents.outputs, model, pairs * sizes.hidden),

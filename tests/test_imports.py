@@ -31,8 +31,8 @@ cells
 checks recurrence
 loops masks
 forms
-command_line data.loading data.ball
-compilation checkpoint run_directory reporting signals metrics
+judgement command_line data.loading data.ball
+compilation checkpoint run_directory reporting signals metrics bootstrap
 data.arranging
 data.batching data.packing data.normalizer data.split data.reader
 data.columnar_reader data.text_reader

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-MAX_TICKS = 6
+MAX_TICKS = 7
 
 
 class Axis(NamedTuple):
@@ -67,13 +67,13 @@ class Axis(NamedTuple):
 
 
 def _linear_ticks(low: float, high: float) -> list[tuple[float, str]]:
-    raw = (high - low) / (MAX_TICKS - 1)
-    power = 10.0 ** math.floor(math.log10(raw))
-    step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= raw * 0.999)
+    power = 10.0 ** math.floor(math.log10((high - low) / MAX_TICKS))
+    steps = (factor * power for factor in (1, 2, 5, 10, 20))
+    step = next(step for step in steps if math.floor(high / step) - math.ceil(low / step) < MAX_TICKS)
     first, last = math.ceil(low / step), math.floor(high / step)
-    values = [number * step for number in range(first, min(last, first + 2 * MAX_TICKS) + 1)]
+    values = [number * step for number in range(first, last + 1)]
     largest = max(map(abs, values), default=0)
-    if step >= 1e-4 and largest < 1e6:
+    if step >= 1e-4 and largest < 1e7:
         decimals = max(0, -math.floor(math.log10(step) + 1e-9))
         return [(value, f"{value + 0.0:.{decimals}f}") for value in values]
     digits = max(1, math.ceil(math.log10(largest / step) + 1e-9)) if largest else 1

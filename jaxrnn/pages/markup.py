@@ -63,10 +63,10 @@ def table(
         heading = element("th", first, scope="row")
         body.append(element("tr", heading, *(element("td", cell) for cell in cells), class_=row_class))
     head = element("thead", element("tr", *(element("th", name, scope="col") for name in header)))
-    whole = element(
-        "table", element("caption", caption), head, element("tbody", *body), class_="text" if is_text else None
-    )
-    return element("div", whole, class_="box", role="region", aria_label=caption, tabindex="0")
+    whole = element("table", head, element("tbody", *body), class_="text" if is_text else None, aria_label=caption)
+    # Not a <caption>: that would be as wide as the table, and scroll out of a phone's sight with it.
+    box = element("div", whole, class_="box", role="region", aria_label=caption, tabindex="0")
+    return join([paragraph(caption, class_="caption soft"), box])
 
 
 def paragraph(*content: object, class_: str | None = None) -> Markup:

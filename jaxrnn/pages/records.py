@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import os
 from pathlib import Path
 from typing import Any
 
@@ -55,8 +56,8 @@ def read_runs(paths: tuple[str, ...]) -> list[RunRecord]:
     """
     if not paths:
         raise UserError("runs: got none; expected at least one run directory, such as runs/lstm")
-    distinct = list({Path(path).absolute(): path for path in reversed(paths)}.values())[::-1]
-    short = [Path(path).absolute().name for path in distinct]
+    distinct = list({os.path.realpath(path): path for path in reversed(paths)}.values())[::-1]
+    short = [Path(os.path.realpath(path)).name for path in distinct]
     names = [name if short.count(name) == 1 else path for name, path in zip(short, distinct, strict=True)]
     return [_read_run(path, name) for path, name in zip(distinct, names, strict=True)]
 

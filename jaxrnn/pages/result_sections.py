@@ -163,17 +163,21 @@ def curves_section(runs: list[ReportedRun]) -> Markup:
             epochs = np.array([epoch["epoch"] for epoch in record.epochs])
             for part in ("training", "validation"):
                 values = np.array([epoch[part][name] for epoch in record.epochs])
-                series.append(Series(epochs, values, color, is_dashed=part == "training"))
+                is_training = part == "training"
+                part_color = color + 1 if is_training and len(runs) == 1 else color
+                series.append(Series(epochs, values, part_color, is_dashed=is_training))
             told.append(_tell_curve(record.name, epochs, values, name))
         unit = "normalised units" if name == "loss" else "the data's units"
         chart = line_chart(
             series, x_label="epoch", y_label=f"{name}, in {unit}", description="; ".join(told), is_log=True
         )
         charts.append(chart_box(title, chart, level=3))
-    names = legend([(record.path, color, False) for color, record in with_epochs])
-    note = paragraph(
-        "Solid: validation; dashed: training. The upright axis is logarithmic; a value of 0 is a gap.", class_="soft"
-    )
+    if len(runs) == 1:
+        names, lead = legend([("validation", 0, False), ("training", 1, True)]), ""
+    else:
+        names = legend([(record.path, color, False) for color, record in with_epochs])
+        lead = "Solid: validation; dashed: training. "
+    note = paragraph(f"{lead}The upright axis is logarithmic; a value of 0 is a gap.", class_="soft")
     return element("section", heading, names, element("div", *charts, class_="charts"), note)
 
 

@@ -27,9 +27,11 @@ def configuration_section(runs: list[ReportedRun]) -> Markup:
         what, rest = "are not the defaults", "Defaults"
     parts: list[object] = [heading]
     if marked:
-        parts.append(_settings_table(marked, names, configs, defaults, f"{len(marked)} keys {what}", is_marked=True))
+        parts.append(
+            _settings_table(marked, names, configs, defaults, f"Keys that {what}: {len(marked)}", is_marked=True)
+        )
     else:
-        parts.append(paragraph(f"No keys {what}."))
+        parts.append(paragraph(f"There are no keys that {what}."))
     others = [key for key in defaults if key not in marked]
     parts.append(markup.folded(f"{rest}: {len(others)} keys", _settings_table(others, names, configs, defaults, rest)))
     return element("section", *parts)

@@ -51,11 +51,13 @@ CLASSES
 .swatch.dashed { border-top: 2px dashed currentColor; }
 .box { overflow-x: auto; margin: 0.6rem 0; max-width: 100%; }
 table { border-collapse: collapse; font-size: 0.9rem; font-variant-numeric: tabular-nums; }
-caption { text-align: left; color: var(--soft); padding-bottom: 0.2rem; }
+.caption { margin: 0.8rem 0 0.2rem; }
+.caption + .box { margin-top: 0; }
 th, td { padding: 0.22rem 0.7rem; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap;
   overflow-wrap: normal; vertical-align: top; }
 th:first-child, .text th, .text td { text-align: left; }
-tbody th { font-weight: 500; }
+tbody th { font-weight: 500; white-space: normal; }
+@media (max-width: 40rem) { th, td { padding: 0.22rem 0.45rem; } }
 thead th { background: var(--tint); }
 .text td { white-space: normal; min-width: 7rem; max-width: 34rem; overflow-wrap: anywhere; }
 tr.differs { background: var(--mark); }

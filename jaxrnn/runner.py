@@ -1,5 +1,6 @@
 """The training command once its arguments are parsed: read, build, fit, report."""
 
+import contextlib
 import json
 import shlex
 import time
@@ -24,6 +25,7 @@ from jaxrnn.inference import MAX_CHUNK_ROWS, TrainedModel
 from jaxrnn.judgement import leakage_warning
 from jaxrnn.reporting import say
 from jaxrnn.run_directory import RunDirectory, describe_environment, hash_file, versions
+from jaxrnn.scalar_log import ScalarLog, require_tensorboard
 
 # A run may go on with these changed: nothing computed so far depends on them.
 MAY_CHANGE_ON_RESUME = {
@@ -34,6 +36,7 @@ MAY_CHANGE_ON_RESUME = {
     "data",
     "devices",
     "remat_steps",
+    "tensorboard",
 }
 
 
@@ -51,6 +54,8 @@ def train(config: Config, run_dir: RunDirectory, *, resume: bool, begin: float) 
       DivergedError: A loss or gradient was not finite.
       InterruptedRun: A signal came.
     """
+    if config.training.tensorboard:
+        require_tensorboard()
     if resume:
         _check_unchanged(config, run_dir)
     rows = load_rows(config.data.data, config.reader, min_length=2)
@@ -80,8 +85,15 @@ def train(config: Config, run_dir: RunDirectory, *, resume: bool, begin: float) 
                 say(f"going on after epoch {fit.epoch}")
             parts = {"validation": rows.take(data.split.validation), "test": rows.take(data.split.test)}
             untrained = fit.best_model()
-            fit.run(checkpointer, meanwhile=lambda: executor.submit(_prepare_report, untrained, parts))
+            with _open_scalars(config, run_dir) as fit.scalars:
+                fit.run(checkpointer, meanwhile=lambda: executor.submit(_prepare_report, untrained, parts))
         _report(fit, parts, shared_rows, run_dir, compilations, begin=begin)
+
+
+def _open_scalars(config: Config, run_dir: RunDirectory) -> contextlib.AbstractContextManager[ScalarLog | None]:
+    if not config.training.tensorboard:
+        return contextlib.nullcontext()
+    return ScalarLog(run_dir.tensorboard, run_dir.read_metrics())
 
 
 def _prepare_report(model: TrainedModel, parts: dict[str, Ragged]) -> None:

@@ -36,7 +36,7 @@ checks recurrence
 loops masks
 forms
 judgement command_line data.loading data.ball
-compilation checkpoint run_directory reporting signals metrics bootstrap
+compilation checkpoint run_directory reporting signals metrics bootstrap scalar_log
 data.arranging
 data.batching data.packing data.normalizer data.split data.reader
 data.columnar_reader data.text_reader

@@ -24,7 +24,7 @@ PROGRAM = "python -m jaxrnn.report"
 class ReportCommand:
     """Writes one self-contained HTML page about one run, or about several side by side."""
 
-    runs: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
+    runs: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN [RUN ...]")] = ()
     """Run directories, such as runs/lstm."""
     out: str = "report.html"
     """The page; an earlier report there is replaced, any other file is not."""

@@ -40,7 +40,7 @@ def evaluate(
     shared_rows = None
     if data is not None:
         rows, source = load_rows(data, reader, min_length=2), data
-        _warn_of_training_file(model, data)
+        _warn_of_training_file(model, data, rows)
     else:
         all_rows, split, source = load_own_rows(model, reader)
         rows = all_rows.take(split.test)
@@ -110,9 +110,11 @@ def load_own_rows(model: TrainedModel, reader: ReaderConfig) -> tuple[Ragged, Sp
     return rows, draw_split(model.config, rows), path
 
 
-def _warn_of_training_file(model: TrainedModel, path: str) -> None:
+def _warn_of_training_file(model: TrainedModel, path: str, rows: Ragged) -> None:
     described = model.metadata["data"]
-    if described is not None and Path(path).is_file() and hash_file(path) == described["sha256"]:
+    if described is None or (described["rows"], described["values"]) != (len(rows), rows.num_values):
+        return  # another file: its hash would only cost time
+    if Path(path).is_file() and hash_file(path) == described["sha256"]:
         say(
             f"warning: {path} is the file that the model was trained on, and its training rows are evaluated too: the"
             " figures below flatter the model; leave --data out to evaluate the run's test rows alone"

@@ -20,8 +20,11 @@ from jaxrnn import report, train
 from jaxrnn.inference import TrainedModel
 from jaxrnn.pages.axes import Axis
 from jaxrnn.pages.charts import LEFT, MAX_DOTS, RIGHT, Series, line_chart, scatter_chart
+from jaxrnn.pages.error_sections import errors_section
 from jaxrnn.pages.markup import Markup, element
+from jaxrnn.pages.predictions import predict_test_rows
 from jaxrnn.pages.records import read_runs
+from jaxrnn.pages.result_sections import ReportedRun
 from jaxrnn.pages.shell import GENERATOR
 
 VOID_TAGS = {"meta", "link"}
@@ -238,7 +241,9 @@ class TestWhatIsMissing:
         for key in ("test_mae_interval", "against_baselines", "accuracy_near_zero", "shared_rows"):
             summary.pop(key)
         (copy / "summary.json").write_text(json.dumps(summary))
-        assert "not in a form" not in write(copy)
+        text = write(copy)
+        assert "not in a form" not in text
+        assert "By mae the model" in text, "said all the same, from the figures"
 
     def test_figures_that_are_not_finite(self, write, copy):
         shutil.rmtree(copy / "checkpoints")
@@ -251,6 +256,27 @@ class TestWhatIsMissing:
         text = write(copy)
         assert "<td>not finite</td>" in text
         assert not re.search(r'd="[^"]*nan', text)
+
+    def test_accuracy_never_stands_without_its_weakness(self, write, copy):
+        (copy / "config.toml").unlink()
+        text = write(copy)
+        assert "config.toml: No such file" in text
+        assert "(|y| + accuracy_epsilon)): rows whose last value is near 0 rule it" in text
+
+    def test_predictions_that_are_not_finite(self, run_path):
+        (record,) = read_runs((str(run_path),))
+        tested = predict_test_rows(record)
+        assert tested is not None
+        for bad in (
+            tested.predicted * np.nan,
+            np.where(np.arange(len(tested.predicted)) < 3, np.inf, tested.predicted),
+        ):
+            text = errors_section([ReportedRun(record, tested._replace(predicted=bad))])
+            assert "not finite are left out of the charts" in text
+            assert not re.search(r'd="[^"]*(nan|inf)', text)
+            Page(text)
+        worst = re.search(r"<tbody><tr>.*?</tr>", text[text.index("largest errors") :]).group()
+        assert "<td>inf</td>" in worst
 
 
 class TestErrors:

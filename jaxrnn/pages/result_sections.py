@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxrnn.config import FIGURE_NAMES
-from jaxrnn.judgement import describe_interval, describe_near_zero, leakage_warning
+from jaxrnn.judgement import compare_with_baselines, describe_interval, describe_near_zero, leakage_warning
 from jaxrnn.pages import markup
 from jaxrnn.pages.charts import Series, chart_box, legend, line_chart
 from jaxrnn.pages.markup import Markup, element, join, paragraph
@@ -22,6 +22,7 @@ class ReportedRun(NamedTuple):
     tested: TestedRows | None
 
 
+ACCURACY_NOTE_WITHOUT_NUMBER = ACCURACY_NOTE.replace("{epsilon:g}", "accuracy_epsilon")
 # What decides which rows are tested, and in which unit the loss is: figures of runs that differ here are no match.
 KEYS_OF_THE_TEST = ("split", "split_fractions", "split_seed", "seed", "split_block")
 KEYS_OF_THE_LOSS = ("loss", "target", "normalizer", "divisor")
@@ -62,8 +63,8 @@ def figures_section(runs: list[ReportedRun]) -> Markup:
             parts.append(element("h3", record.path))
         parts.append(join(lines))
     epsilons = sorted({run.record.config["accuracy_epsilon"] for run in runs if run.record.config})
-    note = " ".join(ACCURACY_NOTE.format(epsilon=epsilon) + "." for epsilon in epsilons)
-    return element("section", *parts, paragraph(note[:1].upper() + note[1:], class_="soft") if note else "")
+    note = ACCURACY_NOTE.format(epsilon=epsilons[0]) if len(epsilons) == 1 else ACCURACY_NOTE_WITHOUT_NUMBER
+    return element("section", *parts, paragraph(_as_sentence(note), class_="soft"))
 
 
 def _write(key: str, value: float) -> str:
@@ -99,6 +100,9 @@ def _notes_of(run: ReportedRun) -> list[Markup]:
     else:
         found = [summary.get(key) for key in ("test_mae_interval", "against_baselines", "accuracy_near_zero")]
         interval, against, near_zero = ({} if value is None else value for value in found)
+        if summary and not against:  # of a run that was written before it was judged
+            baselines = {name: figures["mae"] for name, figures in summary["baselines"].items()}
+            against = compare_with_baselines(summary["test"]["mae"], baselines)
         shared = summary.get("shared_rows") or {}
     lines, warning = [], ""
     try:  # of another version the file may hold something else

@@ -64,7 +64,6 @@ tr.differs { background: var(--mark); }
 summary { cursor: pointer; padding: 0.4rem 0; }
 footer { margin-top: 2.5rem; border-top: 1px solid var(--line); color: var(--soft); font-size: 0.9rem; }
 :focus-visible { outline: 2px solid var(--c0); outline-offset: 2px; }
-@media print { details:not([open]) > * { display: block; } }
 """
 
 

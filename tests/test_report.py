@@ -25,7 +25,7 @@ from jaxrnn.pages.markup import Markup, element
 from jaxrnn.pages.predictions import predict_test_rows
 from jaxrnn.pages.records import read_runs
 from jaxrnn.pages.result_sections import ReportedRun
-from jaxrnn.pages.shell import GENERATOR
+from jaxrnn.pages.shell import GENERATOR, build_page
 
 VOID_TAGS = {"meta", "link"}
 NASTY = "\"><script>alert(1)</script><img src=x onerror=alert(1)>'&\x1b[31m"
@@ -453,7 +453,11 @@ const names = [...document.querySelectorAll("svg")].flatMap(svg => [...svg.query
   const box = text.getBoundingClientRect(), frame = svg.getBoundingClientRect();
   return [text.textContent, box.left - frame.left, frame.right - box.right, box.top - frame.top,
     frame.bottom - box.bottom, box.height]; }));
-const seen = {width: innerWidth, scroll: document.documentElement.scrollWidth, wide, names};
+const covered = [...document.querySelectorAll("svg")].flatMap(svg => {
+  const boxes = [...svg.querySelectorAll("text")].map(text => [text.textContent, text.getBoundingClientRect()]);
+  return boxes.flatMap(([a, p], i) => boxes.slice(i + 1).filter(([b, q]) => p.left < q.right && q.left < p.right &&
+    p.top + 2 < q.bottom && q.top + 2 < p.bottom).map(([b]) => a + " over " + b)); });
+const seen = {covered, width: innerWidth, scroll: document.documentElement.scrollWidth, wide, names};
 document.title = "SEEN" + JSON.stringify(seen) + "NEES";
 </script></body>"""
 
@@ -520,7 +524,28 @@ class TestInABrowser:
         assert seen["width"] == width
         assert seen["scroll"] <= width
         assert seen["wide"] == []
+        assert seen["covered"] == []
         assert len(seen["names"]) > 50
         for name, *margins, height_of_text in seen["names"]:
             assert min(margins) >= -0.5, f"{name} is cut off"
             assert height_of_text >= 9, f"{name} is too small to read"
+
+    def test_no_number_at_an_axis_is_cut_off_or_covered(self, tmp_path, served):
+        ranges = [(0, 1e6), (-0.00037, 0.00021), (1e30, 3e30), (-9.9e-9, 1e-9), (999_990, 1_000_010), (1e-12, 1e9)]
+        charts = []
+        for low, high in ranges:
+            values = np.array([low, high], np.float64)
+            for series in (Series(values, values), Series(values, values[::-1])):
+                charts += [
+                    line_chart([series], x_label="x", y_label="y", description="d", is_log=is_log)
+                    for is_log in (False, True)
+                ]
+        text = build_page("charts", charts, "").replace("</body>", MEASURE)
+        text = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", text)
+        (tmp_path / "measured.html").write_text(text)
+        (tmp_path / "frame.html").write_text(FRAME.format(width=360, height=800))
+        document, _ = browse(f"{served[0]}/frame.html", tmp_path / "profile", width=1400, height=1000)
+        seen = json.loads(html.unescape(re.search("SEEN(.*?)NEES", document, re.DOTALL).group(1)))
+        assert len(seen["names"]) > 4 * len(charts)
+        assert [name for name, *margins, _ in seen["names"] if min(margins) < -0.5] == []
+        assert seen["covered"] == []

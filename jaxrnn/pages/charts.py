@@ -9,7 +9,8 @@ from jaxrnn.pages.markup import Markup, element, join
 
 # In units of the drawing, which a phone shows a little smaller and a wide screen a little larger.
 WIDTH, HEIGHT = 400, 270
-LEFT, RIGHT, TOP, BOTTOM = 58, 388, 24, 226
+LEFT, RIGHT, TOP, BOTTOM = 74, 388, 24, 226
+WIDTH_OF_CHARACTER = 8.5  # of a wide sans-serif font at the size of the style sheet
 NUM_COLORS = 8
 MAX_POINTS_OF_LINE = 600
 MAX_DOTS = 3000
@@ -104,10 +105,14 @@ def legend(entries: list[tuple[str, int, bool]]) -> Markup:
 
 def _chart(x_axis: Axis, y_axis: Axis, drawn: list[Markup], x_label: str, y_label: str, description: str) -> Markup:
     grid, words = [], []
+    taken = 0.0  # up to where words stand below the chart
     for value, text in x_axis.ticks():
-        x = _number(float(x_axis.place(np.array(value))))
-        grid.append(element("path", d=f"M{x} {TOP}V{BOTTOM}"))
-        words.append(element("text", text, x=x, y=BOTTOM + 17, text_anchor="middle"))
+        x, half = float(x_axis.place(np.array(value))), len(text) * WIDTH_OF_CHARACTER / 2
+        grid.append(element("path", d=f"M{_number(x)} {TOP}V{BOTTOM}"))
+        middle = min(x, WIDTH - half)
+        if middle - half > taken:
+            words.append(element("text", text, x=_number(middle), y=BOTTOM + 17, text_anchor="middle"))
+            taken = middle + half + WIDTH_OF_CHARACTER / 2
     for value, text in y_axis.ticks():
         place = float(y_axis.place(np.array(value)))
         grid.append(element("path", d=f"M{LEFT} {_number(place)}H{RIGHT}"))

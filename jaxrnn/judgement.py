@@ -97,7 +97,7 @@ def describe_interval(interval: dict[str, Any]) -> str:
         return "mae has no confidence interval: an error is not finite"
     return (
         f"mae: {interval['confidence']:.0%} interval {low:.4g} to {high:.4g}, from {interval['resamples']:,} bootstrap"
-        f" resamples of the {distinct:,} distinct rows; one training, so without the spread over seeds"
+        f" resamples of the {distinct:,} distinct rows; the spread over seeds is not in it"
     )
 
 

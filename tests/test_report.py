@@ -190,10 +190,25 @@ class TestWhatIsMissing:
         (record,) = read_runs((str(copy),))
         assert [epoch["epoch"] for epoch in record.epochs] == [1, 2, 3, 4, 5]
 
-    def test_damage_in_the_middle_is_said(self, write, copy):
+    @pytest.mark.parametrize(
+        ("old", "new"),
+        [
+            ('"epoch": 2, ', '"epoch": 2, !'),
+            ('"epoch": 2', '"epoch": 1'),
+            ('"epoch": 2', '"epoch": 2.5'),
+            ('"epoch": 2', f'"epoch": {10**400}'),
+            ('"loss": ', f'"loss": {10**400}, "was": '),
+            ('"loss": ', '"loss": "low", "was": '),
+            ('"training": ', '"validation": 3, "was": '),
+        ],
+    )
+    def test_damage_in_the_middle_is_said(self, copy, old, new):
         lines = (copy / "metrics.jsonl").read_text().splitlines()
-        (copy / "metrics.jsonl").write_text("\n".join([lines[0], lines[1][:30], *lines[2:]]) + "\n")
-        assert "metrics.jsonl is damaged from line 2 on" in write(copy)
+        lines[1] = lines[1].replace(old, new)
+        (copy / "metrics.jsonl").write_text("\n".join(lines) + "\n")
+        (record,) = read_runs((str(copy),))
+        assert record.missing == ["metrics.jsonl is damaged from line 2 on; the curves end before it."]
+        assert [epoch["epoch"] for epoch in record.epochs] == [1]
 
     def test_no_checkpoint(self, write, copy):
         shutil.rmtree(copy / "checkpoints")
@@ -225,7 +240,10 @@ class TestWhatIsMissing:
             rows_file.write_bytes(text)
 
     @pytest.mark.parametrize("name", ["config.toml", "summary.json", "environment.json"])
-    @pytest.mark.parametrize("content", [b"", b"\xff\xfe\x00", b"[1, 2]", b'{"test": 3, "versions": []}', b"[" * 9000])
+    @pytest.mark.parametrize(
+        "content",
+        [b"", b"\xff\xfe\x00", b"[1, 2]", b'{"test": 3, "versions": []}', b"[" * 9000, b'{"test": {"mae": 1e999}}'],
+    )
     def test_damaged_files(self, copy, name, content):
         (copy / name).write_bytes(content)
         (record,) = read_runs((str(copy),))

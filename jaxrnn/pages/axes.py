@@ -52,11 +52,11 @@ class Axis(NamedTuple):
         return cls(low if at_zero and low == 0 else low - margin, high + margin, start, end)
 
     def place(self, values: np.ndarray) -> np.ndarray:
-        """Returns where values stand; NaN for those that a logarithmic axis does not hold."""
+        """Returns where values stand; nothing finite for those that a logarithm does not take."""
         values = np.asarray(values, np.float64)
         if self.is_log:
             with np.errstate(divide="ignore", invalid="ignore"):
-                share = np.log10(np.where(values > 0, values, np.nan) / self.low) / math.log10(self.high / self.low)
+                share = np.log10(values / self.low) / math.log10(self.high / self.low)
         else:
             share = (values - self.low) / (self.high - self.low)
         return self.start + share * (self.end - self.start)

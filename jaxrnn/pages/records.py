@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from jaxrnn.config import FIGURE_NAMES, Config
+from jaxrnn.config import FIGURE_NAMES, MAX_COUNT, Config
 from jaxrnn.config_files import read_toml
 from jaxrnn.errors import UserError
 from jaxrnn.run_directory import RunDirectory
@@ -57,7 +57,7 @@ def read_runs(paths: tuple[str, ...]) -> list[RunRecord]:
     if not paths:
         raise UserError("runs: got none; expected at least one run directory, such as runs/lstm")
     distinct = list({os.path.realpath(path): path for path in reversed(paths)}.values())[::-1]
-    short = [Path(os.path.realpath(path)).name for path in distinct]
+    short = [Path(os.path.abspath(path)).name for path in distinct]
     names = [name if short.count(name) == 1 else path for name, path in zip(short, distinct, strict=True)]
     return [_read_run(path, name) for path, name in zip(distinct, names, strict=True)]
 
@@ -110,7 +110,7 @@ def _read_json(path: Path, missing: list[str], expected: dict[str, type]) -> dic
         missing.append(f"{path.name}: the run has not written it yet.")
     except OSError as error:
         missing.append(f"{path.name}: {error.strerror}.")
-    except (ValueError, RecursionError) as error:
+    except (ValueError, OverflowError, RecursionError) as error:
         missing.append(f"{path.name} is damaged: {error}.")
     else:
         return content
@@ -146,12 +146,13 @@ def _read_epochs(path: Path, missing: list[str]) -> list[dict[str, Any]]:
             break
         try:
             epoch = json.loads(line)
-            if type(epoch["epoch"]) is not int or (epochs and epoch["epoch"] <= epochs[-1]["epoch"]):
+            least = epochs[-1]["epoch"] + 1 if epochs else 1
+            if type(epoch["epoch"]) is not int or not least <= epoch["epoch"] <= MAX_COUNT:
                 raise ValueError("epochs do not rise")
             epochs.append(
                 {"epoch": epoch["epoch"]} | {part: _as_figures(epoch[part]) for part in ("training", "validation")}
             )
-        except (ValueError, KeyError, TypeError, RecursionError):
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
             if number < len(lines):  # the last line has no end yet where the run is just writing it
                 missing.append(f"metrics.jsonl is damaged from line {number} on; the curves end before it.")
             break

@@ -124,7 +124,9 @@ def _notes_of(run: ReportedRun) -> list[Markup]:
 
 
 def _as_sentence(line: str) -> str:
-    return line[:1].upper() + line[1:] + "."
+    if line.startswith("mae:"):
+        return f"MAE{line[3:]}."
+    return f"{line[:1].upper()}{line[1:]}."
 
 
 def _different_tests(runs: list[ReportedRun]) -> str:
@@ -181,6 +183,8 @@ def curves_section(runs: list[ReportedRun]) -> Markup:
     else:
         names = legend([(record.path, color, False) for color, record in with_epochs])
         lead = "Solid: validation; dashed: training. "
+    if any(record.config and record.config["ensemble"] > 1 for _, record in with_epochs):
+        lead += "Of an ensemble the mean over its members. "
     note = paragraph(f"{lead}The upright axis is logarithmic; a value of 0 is a gap.", class_="soft")
     return element("section", heading, names, element("div", *charts, class_="charts"), note)
 

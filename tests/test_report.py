@@ -546,7 +546,7 @@ class TestInABrowser:
         assert len(seen["names"]) > 50
         for name, *margins, height_of_text in seen["names"]:
             assert min(margins) >= -0.5, f"{name} is cut off"
-            assert height_of_text >= 9, f"{name} is too small to read"
+            assert height_of_text >= 11, f"{name} is too small to read"
 
     def test_no_number_at_an_axis_is_cut_off_or_covered(self, tmp_path, served):
         ranges = [(0, 1e6), (-0.00037, 0.00021), (1e30, 3e30), (-9.9e-9, 1e-9), (999_990, 1_000_010), (1e-12, 1e9)]

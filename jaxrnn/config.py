@@ -204,6 +204,8 @@ class TrainingConfig:
     """Models trained together, on the same split, from seed, seed + 1, ...; their mean predicts."""
     checkpoint_seconds: float = 10.0
     """Save a checkpoint when this much time has passed, and at the end."""
+    tensorboard: bool = False
+    """Write the figures of every epoch for TensorBoard too, into RUN/tensorboard; needs the extra [tensorboard]."""
 
     def __post_init__(self) -> None:
         for key, least in (("epochs", 1), ("batch_size", 1), ("num_buckets", 1), ("patience", 0),

@@ -24,6 +24,7 @@ from jaxrnn.metrics import spread_over_members
 from jaxrnn.optimizers import build_optimizer, learning_rate_schedule
 from jaxrnn.reporting import Progress
 from jaxrnn.run_directory import RunDirectory, versions
+from jaxrnn.scalar_log import ScalarLog
 from jaxrnn.signals import NoteSignal
 from jaxrnn.train_state import DIVERGED, MAX_EPOCHS_PER_CALL, RUNNING, History, TrainState
 from jaxrnn.training import Trainer
@@ -174,6 +175,7 @@ class Fit:
       run_dir: Where it is written.
       data_description: Path and hash of the data file, for the checkpoint.
       compiled: What `compile_epochs` returns, perhaps still on its way; None to compile when the run begins.
+      scalars: Where the figures go for TensorBoard; None for nowhere.
     """
 
     trainer: Trainer
@@ -182,6 +184,7 @@ class Fit:
     run_dir: RunDirectory
     data_description: dict[str, Any]
     compiled: Future[Callable[..., Any]] | None = None
+    scalars: ScalarLog | None = None
     seconds: float = 0.0
 
     @property
@@ -219,6 +222,8 @@ class Fit:
                 per_epoch = (time.perf_counter() - called) / max(len(epochs), 1)
                 num_epochs = int(np.clip(SECONDS_PER_CALL / per_epoch, 1, MAX_EPOCHS_PER_CALL))
                 self.run_dir.append_metrics(epochs)
+                if self.scalars is not None:
+                    self.scalars.add(epochs)
                 if epochs:
                     progress.update(epochs[-1], final=not self._may_go_on())
                 due = time.monotonic() - saved_at >= self.config.training.checkpoint_seconds

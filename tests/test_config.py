@@ -387,6 +387,7 @@ def configs(draw: st.DrawFn) -> Config:
             accuracy_epsilon=draw(FINITE),
             seed=draw(st.integers(0, 2**32 - 1)),
             checkpoint_seconds=draw(st.just(0.0) | FINITE),
+            tensorboard=draw(st.booleans()),
         ),
     )
 

@@ -257,9 +257,13 @@ class OuterSum {
 
   void Add(const float* const* first, const float* const* second, const float* right, size_t right_stride,
            int num_rows) {
-    PackLeft(0, first_, first, num_rows);
-    PackLeft(first_, second_, second, num_rows);
-    for (int row = 0; row < num_rows; ++row) LeftAt(depth() - 1, num_rows)[size_t(row) * tile_] = 1.0f;
+    if (depth() <= tile_) {
+      PackNarrowLeft(first, second, num_rows);
+    } else {
+      PackLeft(0, first_, first, num_rows);
+      PackLeft(first_, second_, second, num_rows);
+      for (int row = 0; row < num_rows; ++row) LeftAt(depth() - 1, num_rows)[size_t(row) * tile_] = 1.0f;
+    }
     const bool is_panel = right_.num_panels() == 1 && int(right_stride) == right_.vectors(0) * kLanes;
     for (int row = 0; row < num_rows && !is_panel; ++row) right_.SetRow(row, right + row * right_stride);
     const size_t stride = right_.columns();
@@ -280,13 +284,26 @@ class OuterSum {
   float* LeftAt(int k, int num_rows) const {
     return left_.get() + size_t(k / tile_) * tile_ * num_rows + k % tile_;
   }
+  // Does the same where there is one group only, row by row.
+  void PackNarrowLeft(const float* const* first, const float* const* second, int num_rows) {
+    float* to = left_.get();
+    for (int row = 0; row < num_rows; ++row, to += tile_) {
+      for (int i = 0; i < first_; ++i) to[i] = first[row][i];
+      int i = 0;
+      for (; i + kLanes <= second_; i += kLanes) Store(to + first_ + i, Load(second[row] + i));
+      for (; i < second_; ++i) to[first_ + i] = second[row][i];
+      to[first_ + second_] = 1.0f;
+    }
+  }
   void PackLeft(int start, int count, const float* const* rows, int num_rows) {
     for (int begin = 0; begin < count;) {
       const int width = std::min(tile_ - (start + begin) % tile_, count - begin);
       float* to = LeftAt(start + begin, num_rows);
       for (int row = 0; row < num_rows; ++row, to += tile_) {
         const float* from = rows[row] + begin;
-        for (int i = 0; i < width; ++i) to[i] = from[i];
+        int i = 0;
+        for (; i + kLanes <= width; i += kLanes) Store(to + i, Load(from + i));
+        for (; i < width; ++i) to[i] = from[i];
       }
       begin += width;
     }

@@ -539,11 +539,9 @@ std::vector<Share> DealRows(const Sizes& sizes, const bool* valid, const bool* r
   bool is_simple = !reset;
   for (int64_t t = 0; t < sizes.steps && valid; ++t) {
     const bool *now = valid + t * batch, *before = t ? now - batch : now;
-    int gaps = 0;
-    for (int64_t b = 0; b < batch; ++b) {
-      lengths[b] += now[b];
-      gaps += now[b] > before[b];
-    }
+    unsigned char gaps = 0;
+    for (int64_t b = 0; b < batch; ++b) gaps |= now[b] & !before[b];
+    for (int64_t b = 0; b < batch; ++b) lengths[b] += now[b];
     is_simple &= !gaps;
   }
   std::vector<int> order(batch), place(sizes.steps + 2);  // sorted by counting, which keeps the order of equals
@@ -551,9 +549,13 @@ std::vector<Share> DealRows(const Sizes& sizes, const bool* valid, const bool* r
   for (int64_t t = 0; t <= sizes.steps; ++t) place[t + 1] += place[t];
   for (int64_t b = 0; b < batch; ++b) order[place[sizes.steps - lengths[b]]++] = b;
   std::vector<Share> shares(num_tasks);
-  for (Share& share : shares) {
-    share.rows.reserve(batch / num_tasks + 1);
-    share.lengths.reserve(is_simple ? batch / num_tasks + 1 : 0);
+  if (num_tasks == 1) {
+    if (is_simple) {
+      shares[0].lengths.resize(batch);
+      for (int64_t i = 0; i < batch; ++i) shares[0].lengths[i] = lengths[order[i]];
+    }
+    shares[0].rows = std::move(order);
+    return shares;
   }
   for (int64_t i = 0; i < batch; ++i) {
     const int64_t round = i / num_tasks, task = i % num_tasks;

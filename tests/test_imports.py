@@ -36,7 +36,7 @@ compilation checkpoint run_directory reporting signals metrics
 data.arranging
 data.batching data.packing data.normalizer data.split data.reader
 data.columnar_reader data.text_reader
-data.exact_parser data.sources data.ragged data.short_integers
+data.exact_parser data.sources data.ragged data.short_integers data.columnar_sizes
 data.complaints data.options
 config_files
 config

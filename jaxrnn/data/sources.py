@@ -12,7 +12,7 @@ import zlib
 from pathlib import Path
 from typing import BinaryIO
 
-from jaxrnn.data.complaints import complaint
+from jaxrnn.data.complaints import complaint, escape
 from jaxrnn.errors import DataError
 
 _BUFFER_BYTES = 1 << 18
@@ -120,7 +120,7 @@ class _LimitedRaw(io.RawIOBase):
         except (EOFError, OSError, zlib.error) as error:
             raise complaint(
                 self._name,
-                found=f"data that cannot be read on ({str(error)[:100]})",
+                found=f"data that cannot be read on ({escape(str(error)[:100])})",
                 expected="a whole file",
                 remedy="it is damaged or cut short: fetch or write it again",
             ) from error

@@ -128,6 +128,8 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         _require(_is_utf8(self.data), "data", self.data, "a path in UTF-8; rename the file")
+        # The file is read again, to evaluate and to go on.
+        _require(self.data not in ("", "-"), "data", self.data, "the path of a file, not standard input")
         shares = self.split_fractions
         is_whole = len(shares) == 3 and all(0 < share < 1 for share in shares) and abs(sum(shares) - 1) < 1e-6
         _require(is_whole, "split_fractions", list(shares), "three shares between 0 and 1 that sum to 1")

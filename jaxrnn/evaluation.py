@@ -4,9 +4,11 @@ from pathlib import Path
 
 from jaxrnn import plots, reporting
 from jaxrnn.config import ReaderConfig
+from jaxrnn.data.complaints import naming
 from jaxrnn.data.loading import load_rows
 from jaxrnn.data.ragged import Ragged
 from jaxrnn.errors import UserError
+from jaxrnn.escaping import escape
 from jaxrnn.fitting import draw_split
 from jaxrnn.inference import Evaluation, TrainedModel
 from jaxrnn.reporting import say
@@ -39,7 +41,8 @@ def evaluate(
         rows, source = load_rows(data, reader, min_length=2), data
     else:
         rows, source = _test_rows(model, reader)
-    evaluation = model.evaluate(rows)
+    with naming(source):
+        evaluation = model.evaluate(rows)
     baselines = model.evaluate_baselines(rows)
     if plots_dir is not None:
         _draw(evaluation, rows, Path(plots_dir))
@@ -56,7 +59,7 @@ def evaluate(
         print(to_json(result))
         return
     which = "rows" if data is not None else "test rows"
-    print(reporting.printable(f"{source}: {len(rows):,} {which}; checkpoint {checkpoint}, step {model.step}"))
+    print(escape(f"{source}: {len(rows):,} {which}; checkpoint {checkpoint}, step {model.step}"))
     cell: str = model.config.model.cell
     figures = {cell: evaluation.figures}
     if model.num_members > 1:

@@ -56,7 +56,11 @@ def _predict(argv: Sequence[str] | None) -> None:
         prediction.converse(command.checkpoint, command.reader, horizon=command.horizon)
     else:
         prediction.predict_file(
-            command.checkpoint, command.file or "-", command.reader, horizon=command.horizon, std=command.std
+            command.checkpoint,
+            "-" if command.file is None else command.file,
+            command.reader,
+            horizon=command.horizon,
+            std=command.std,
         )
 
 

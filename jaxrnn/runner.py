@@ -14,11 +14,13 @@ from jaxrnn.checkpoint import Checkpointer, import_orbax, named_leaves
 from jaxrnn.compilation import CompilationCounter
 from jaxrnn.config import Config
 from jaxrnn.config_files import read_toml
+from jaxrnn.data.complaints import naming
 from jaxrnn.data.loading import load_rows
 from jaxrnn.data.ragged import Ragged
 from jaxrnn.data.split import count_shared_rows
 from jaxrnn.devices import DATA_AXIS, MEMBER_AXIS
 from jaxrnn.errors import UserError
+from jaxrnn.escaping import escape
 from jaxrnn.fitting import Fit, PreparedData, build_trainer, compile_epochs, prepare_data, restore_state
 from jaxrnn.inference import MAX_CHUNK_ROWS, TrainedModel
 from jaxrnn.reporting import say
@@ -62,7 +64,8 @@ def train(config: Config, run_dir: RunDirectory, *, resume: bool, begin: float) 
     if resume:
         _check_same_data(description, run_dir)
     with CompilationCounter() as compilations:
-        data = prepare_data(config, rows)
+        with naming(config.data.data):
+            data = prepare_data(config, rows)
         trainer = build_trainer(config, data)
         run_dir.create(config)
         environment = describe_environment([str(device) for device in jax.devices()], description)
@@ -132,7 +135,7 @@ def _print_banner(config: Config, rows: Ragged, data: PreparedData, params: Any,
         say(warning)
     lengths = rows.lengths
     say(
-        f"data: {config.data.data}: {len(rows):,} rows, {rows.group_ids().max() + 1:,} distinct, {rows.num_values:,}"
+        f"data: {escape(config.data.data)}: {len(rows):,} rows, {rows.group_ids().max() + 1:,} distinct, {rows.num_values:,}"
         f" values; lengths {lengths.min()} to {lengths.max()}, mean {lengths.mean():.1f}; values"
         f" {rows.values.min():g} to {rows.values.max():g}"
     )
@@ -150,7 +153,7 @@ def _print_banner(config: Config, rows: Ragged, data: PreparedData, params: Any,
             " for value: the figures below flatter the model; --split=grouped keeps them apart"
         )
     say(reporting.parameter_table(named_leaves(params)))
-    say(f"run directory: {run_dir.path}")
+    say(f"run directory: {escape(str(run_dir.path))}")
 
 
 def _report(
@@ -185,5 +188,5 @@ def _report(
     print(f"best epoch {fit.best_epoch} of {fit.epoch}; {per_epoch * 1e3:.2f} ms an epoch; seconds: "
           + ", ".join(f"{name} {value:.1f}" for name, value in seconds.items()))  # fmt: skip
     reporting.print_figures(figures, baselines, accuracy_epsilon=settings.accuracy_epsilon)
-    written = reporting.printable(str(run_dir.path))
+    written = escape(str(run_dir.path))
     print(f"wrote {written}: try  python -m jaxrnn.predict --checkpoint={shlex.quote(written)}")

@@ -174,6 +174,8 @@ BAD_VALUES: list[tuple[str, Any, str]] = [
     ("bias", "yes", "true or false"),
     ("data", 7, "a text"),
     ("data", "caf\udce9.csv", "in UTF-8"),
+    ("data", "", "not standard input"),
+    ("data", "-", "not standard input"),
     ("column", 7, "a text"),
     ("split", "chance", "one of grouped, random, tutorial"),
     ("split_fractions", [0.5, 0.5, 0.5], "sum to 1"),
@@ -332,6 +334,7 @@ FINITE = st.floats(1e-30, 1e30)
 SHARES = st.tuples(st.integers(1, 98), st.integers(1, 98)).filter(lambda pair: sum(pair) < 100)
 # Anything a path may hold but lone surrogates, which no TOML file can.
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]))
+PATHS = TEXTS.filter(lambda text: text not in ("", "-"))
 
 
 @st.composite
@@ -351,7 +354,7 @@ def configs(draw: st.DrawFn) -> Config:
             proj_size=draw(st.integers(0, hidden_size - 1)) if cell == "lstm" else 0,
         ),
         DataConfig(
-            draw(TEXTS),
+            draw(PATHS),
             split=draw(st.sampled_from(["grouped", "random", "tutorial"])),
             split_fractions=(first / 100, second / 100, 1 - (first + second) / 100),
             split_block=draw(st.integers(3, 10**9)),

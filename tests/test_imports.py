@@ -40,7 +40,7 @@ data.exact_parser data.sources data.ragged data.short_integers data.columnar_siz
 data.complaints data.options
 config_files
 config
-errors _typing
+errors _typing escaping
 """
 LAYER_OF = {name: number for number, line in enumerate(LAYERS.split("\n")) for name in line.split()}
 # They re-export, or hold nothing.
@@ -119,7 +119,18 @@ def function():
     assert names == {"config", "errors", "metrics", "cells", "data.reader", "interop.torch"}
 
 
-LEAN = ["errors", "config", "reporting", "run_directory", "signals", "command_line", "train", "eval", "predict"]
+LEAN = [
+    "errors",
+    "escaping",
+    "config",
+    "reporting",
+    "run_directory",
+    "signals",
+    "command_line",
+    "train",
+    "eval",
+    "predict",
+]
 
 
 def run_python(code: str) -> str:

@@ -12,8 +12,9 @@ import zlib
 from pathlib import Path
 from typing import BinaryIO
 
-from jaxrnn.data.complaints import complaint, escape
+from jaxrnn.data.complaints import complaint
 from jaxrnn.errors import DataError
+from jaxrnn.escaping import escape
 
 _BUFFER_BYTES = 1 << 18
 _GZIP = b"\x1f\x8b"

@@ -135,8 +135,8 @@ def _print_banner(config: Config, rows: Ragged, data: PreparedData, params: Any,
         say(warning)
     lengths = rows.lengths
     say(
-        f"data: {escape(config.data.data)}: {len(rows):,} rows, {rows.group_ids().max() + 1:,} distinct, {rows.num_values:,}"
-        f" values; lengths {lengths.min()} to {lengths.max()}, mean {lengths.mean():.1f}; values"
+        f"data: {escape(config.data.data)}: {len(rows):,} rows, {rows.group_ids().max() + 1:,} distinct,"
+        f" {rows.num_values:,} values; lengths {lengths.min()} to {lengths.max()}, mean {lengths.mean():.1f}; values"
         f" {rows.values.min():g} to {rows.values.max():g}"
     )
     split = data.split

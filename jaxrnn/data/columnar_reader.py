@@ -59,7 +59,7 @@ def read_columns(stream: BufferedReader, *, name: str, options: ReadOptions) -> 
             lengths.append(batch_lengths)
     except DataError:
         raise
-    except (pa.ArrowException, OSError, ValueError, KeyError, OverflowError) as error:
+    except (pa.ArrowException, EOFError, OSError, ValueError, KeyError, OverflowError) as error:
         raise complaint(
             name,
             found=f"a columnar file that cannot be read ({quote(str(error))})",

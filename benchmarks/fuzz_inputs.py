@@ -1,8 +1,8 @@
 """Inputs for the reader, drawn from a random number generator, and what must come of them.
 
-An input is a valid file of rows, drawn from a grammar that crosses the reader's inner borders, and then perhaps damaged.
-What must come of text is said by `expected_rows`, which shares no code with the reader: Python's own float, field by
-field, of what a regular expression lets through.
+An input is a valid file of rows, drawn from a grammar that crosses the reader's inner borders, and then perhaps
+damaged. What must come of text is said by `expected_rows`, which shares no code with the reader: Python's own float,
+field by field, of what a regular expression lets through.
 """
 
 import gzip
@@ -28,10 +28,11 @@ BLANK = b" \t\v\f"
 LIMIT = 4096
 FORM = re.compile(r"FILE(?::(\d+):(\d+))?: found .+; expected .+; .+", re.DOTALL)
 TOKENS = (
-    b"nan", b"inf", b"-Infinity", b"1e999", b"1_000", b"0x10", b"1d0", b"True", b"=1+2", b"\x00", b"#", b'"', b";", b"\t",
-    b",", b",,", b"\n", b"\r", b"\r\n", b"\n\n", b" ", b"  ", b"-", b"+", b".", b"e", b"E5", b"--1", b"+-1", b"-0",
-    b"\xef\xbb\xbf", b"\xff\xfe", "\uff11".encode(), "\u0661".encode(), "\xa0".encode(), b"\xe9", b"\x1b[2J", b"\x0b",
-    b"\x0c", b"\x1c", b"\x85", b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"PAR1", b"99999999", b"-99999999", b"100000000", b"/", b":",
+    b"nan", b"inf", b"-Infinity", b"1e999", b"1_000", b"0x10", b"1d0", b"True", b"=1+2", b"\x00", b"#", b'"', b";",
+    b"\t", b",", b",,", b"\n", b"\r", b"\r\n", b"\n\n", b" ", b"  ", b"-", b"+", b".", b"e", b"E5", b"--1",
+    b"+-1", b"-0", b"\xef\xbb\xbf", b"\xff\xfe", "\uff11".encode(), "\u0661".encode(), "\xa0".encode(), b"\xe9", b"\x1b[2J", b"\x0b", b"\x0c",
+    b"\x1c", b"\x85", b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"PAR1", b"99999999", b"-99999999",
+    b"100000000", b"/", b":",
 )  # fmt: skip
 
 
@@ -70,22 +71,21 @@ def draw_number(rng: random.Random) -> bytes:
     if kind == 5:
         return rng.choice((b"0", b"-0", b"+0", b"00", b"-00", b"000000000", b"-00000001", b"-0.0", b"0e5", b"-.0"))
     if kind == 6:  # the borders of float32
-        return repr(math.copysign(rng.choice((3.4028234e38, 3.4028235e38, 3.4028235677973362e38, 3.4028235677973366e38,
-                                              3.5e38, 1.17549435e-38, 1e-45, 1e-46)), rng.random() - 0.5)).encode()  # fmt: skip
+        largest = (3.4028234e38, 3.4028235e38, 3.4028235677973362e38, 3.4028235677973366e38, 3.5e38)
+        return repr(math.copysign(rng.choice((*largest, 1.17549435e-38, 1e-45, 1e-46)), rng.random() - 0.5)).encode()
     if kind == 7:  # halves of a float64's last place need all their digits
         bits = rng.getrandbits(52) | 1 << 52
         return f"{bits}.5{'0' * rng.randrange(30)}{rng.choice(('', '1'))}".encode()
     if kind == 8:
-        return f"{rng.choice(('', '-', '+'))}{'0' * rng.choice((0, 1, 9, 300))}{rng.getrandbits(200)}e{rng.randint(-340, 10)}".encode()
+        digits = "0" * rng.choice((0, 1, 9, 300)) + str(rng.getrandbits(200))
+        return f"{rng.choice(('', '-', '+'))}{digits}e{rng.randint(-340, 10)}".encode()
     if kind == 9:
-        return rng.choice(
-            (b".5", b"5.", b"-.5", b"+5.", b"1e5", b"1E+5", b"1e-5", b".5e1", b"5.e1", b"1e-400", b"1e0005")
-        )
-    value = struct_float(rng)
+        return rng.choice((b".5", b"5.", b"-.5", b"+5.", b"1e5", b"1E+5", b".5e1", b"5.e1", b"1e-400", b"1e0005"))
+    value = draw_float(rng)
     return rng.choice((repr, "{:g}".format, "{:.17e}".format, "{:.3f}".format))(value).encode()
 
 
-def struct_float(rng: random.Random) -> float:
+def draw_float(rng: random.Random) -> float:
     """Draws a float64 by its magnitude, within float32's range."""
     return math.copysign(10 ** rng.uniform(-44, 38), rng.random() - 0.5)
 
@@ -102,9 +102,8 @@ def draw_text(rng: random.Random, options: dict[str, Any]) -> bytes:
     for _ in range(rng.randint(1, 8)):
         fields = []
         for _ in range(rng.choice((1, 2, 2, 3, 5, 9))):
-            number = (
-                str(rng.randint(-(10**9), 10**9) // 10 ** rng.randrange(10)).encode() if plain else draw_number(rng)
-            )
+            integer = rng.randint(-(10**9), 10**9) // 10 ** rng.randrange(10)
+            number = str(integer).encode() if plain else draw_number(rng)
             fields.append(b" " * rng.randrange(3) + number + b" " * rng.randrange(3) if spaces else number)
         pieces += [delimiter.join(fields), rng.choice(ends)]
         if rng.random() < 0.05:

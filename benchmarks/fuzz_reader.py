@@ -5,9 +5,9 @@
     python -m benchmarks.fuzz_reader --engine=atheris --inputs=100000
 
 Every input must be read exactly as Python's float reads its fields, row for row, or be refused with one message of the
-documented form that names the line of the first fault; never a traceback, a hang, or the end of the process. The inputs
-are read in a process of its own: where it dies or is silent for too long, the input is noted and another process goes on
-with the next. Input number N of a seed is always the same. Exits with 1 if anything failed.
+documented form that names the line of the first fault; never a traceback, a hang, or the end of the process. The
+inputs are read in a process of its own: where it dies or is silent for too long, the input is noted and another process
+goes on with the next. Input number N of a seed is always the same. Exits with 1 if anything failed.
 """
 
 import argparse

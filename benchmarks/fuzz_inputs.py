@@ -30,7 +30,8 @@ FORM = re.compile(r"FILE(?::(\d+):(\d+))?: found .+; expected .+; .+", re.DOTALL
 TOKENS = (
     b"nan", b"inf", b"-Infinity", b"1e999", b"1_000", b"0x10", b"1d0", b"True", b"=1+2", b"\x00", b"#", b'"', b";",
     b"\t", b",", b",,", b"\n", b"\r", b"\r\n", b"\n\n", b" ", b"  ", b"-", b"+", b".", b"e", b"E5", b"--1",
-    b"+-1", b"-0", b"\xef\xbb\xbf", b"\xff\xfe", "\uff11".encode(), "\u0661".encode(), "\xa0".encode(), b"\xe9", b"\x1b[2J", b"\x0b", b"\x0c",
+    b"+-1", b"-0", b"\xef\xbb\xbf", b"\xff\xfe", "\uff11".encode(), "\u0661".encode(), "\xa0".encode(), b"\xe9",
+    b"\x1b[2J", b"\x0b", b"\x0c",
     b"\x1c", b"\x85", b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"PAR1", b"99999999", b"-99999999",
     b"100000000", b"/", b":",
 )  # fmt: skip

@@ -18,10 +18,11 @@ from typing import Annotated
 
 import tyro
 
-from jaxrnn import command_line
+from jaxrnn import command_line, flags
 from jaxrnn.config import Config
 from jaxrnn.errors import InterruptedRun
 from jaxrnn.run_directory import RunDirectory
+from jaxrnn.settings import require
 
 PROGRAM = "python -m jaxrnn.train"
 
@@ -43,6 +44,9 @@ class TrainCommand:
     """Keep compiled programs in ~/.cache/jaxrnn, so that later runs of the same sizes start sooner."""
     settings: Annotated[Config, tyro.conf.arg(name="")] = dataclasses.field(default_factory=Config)
 
+    def __post_init__(self) -> None:
+        require(self.run_dir != "", "run_dir", self.run_dir, "the name of a directory")
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit code."""
@@ -51,15 +55,20 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _train(argv: Sequence[str] | None, begin: float) -> None:
-    cell, file, directory = (command_line.value_of_flag(name, argv) for name in ("cell", "config", "run-dir"))
-    resume = command_line.has_flag("resume", argv)
+    given = command_line.arguments(argv)
+    if not flags.asks_for_help(given):
+        flags.check_flags(TrainCommand, given)
+    cell, file, directory = (flags.value_of_flag(name, given) for name in ("cell", "config", "run-dir"))
+    resume = flags.has_switch("resume", given)
     name = Path(file).stem if file else cell or Config().model.cell
     if resume:
         run_dir = RunDirectory.choose(directory, name=name, resume=True)
-        defaults = command_line.load_config(cell, file, base=run_dir.config)
+        loaded = command_line.load_config(cell, file, base=run_dir.config)
     else:
-        defaults = command_line.load_config(cell, file)
-    command = command_line.parse(TrainCommand, argv, program=PROGRAM, default=TrainCommand(settings=defaults))
+        loaded = command_line.load_config(cell, file)
+    command = command_line.parse(
+        TrainCommand, given, program=PROGRAM, default=TrainCommand(settings=loaded.config), sources=loaded.sources
+    )
     if not resume:
         run_dir = RunDirectory.choose(directory, name=name, resume=False)
 

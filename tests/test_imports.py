@@ -32,6 +32,7 @@ checks recurrence
 loops masks
 forms
 command_line data.loading data.ball
+flags
 compilation checkpoint run_directory reporting signals metrics
 data.arranging
 data.batching data.packing data.normalizer data.split data.reader
@@ -40,6 +41,7 @@ data.exact_parser data.sources data.ragged data.short_integers data.columnar_siz
 data.complaints data.options
 config_files
 config
+settings
 errors _typing escaping
 """
 LAYER_OF = {name: number for number, line in enumerate(LAYERS.split("\n")) for name in line.split()}

@@ -161,16 +161,16 @@ def test_delimiters(delimiter: str) -> None:
 @pytest.mark.parametrize(
     ("options", "flag"),
     [
-        ({"delimiter": ""}, "--delimiter"),
-        ({"delimiter": ",,"}, "--delimiter"),
-        ({"delimiter": "e"}, "--delimiter"),
-        ({"delimiter": "."}, "--delimiter"),
-        ({"delimiter": "\n"}, "--delimiter"),
-        ({"delimiter": "\u2028"}, "--delimiter"),
-        ({"blank_lines": "drop"}, "--blank-lines"),
+        ({"delimiter": ""}, "delimiter: got"),
+        ({"delimiter": ",,"}, "delimiter: got"),
+        ({"delimiter": "e"}, "delimiter: got"),
+        ({"delimiter": "."}, "delimiter: got"),
+        ({"delimiter": "\n"}, "delimiter: got"),
+        ({"delimiter": "\u2028"}, "delimiter: got"),
+        ({"blank_lines": "drop"}, "blank_lines: got"),
         ({"min_length": 0}, "min_length"),
-        ({"max_row_length": 1}, "--max-row-length"),
-        ({"max_bytes": 0}, "--max-bytes"),
+        ({"max_row_length": 1}, "max_row_length: got"),
+        ({"max_bytes": 0}, "max_bytes: got"),
     ],
 )
 def test_options_are_checked(options: dict, flag: str) -> None:

@@ -76,7 +76,8 @@ def train(config: Config, run_dir: RunDirectory, *, resume: bool, begin: float) 
             state = restore_state(trainer, checkpointer)
             fit = Fit(trainer, data, state, run_dir, description, compiled)
             run_dir.keep_metrics_until(fit.epoch)
-            _print_banner(config, rows, data, state.params, run_dir)
+            print_banner(config, rows, data, state.params)
+            say(f"run directory: {escape(str(run_dir.path))}")
             if resume:
                 say(f"going on after epoch {fit.epoch}")
             parts = {"validation": rows.take(data.split.validation), "test": rows.take(data.split.test)}
@@ -123,7 +124,8 @@ def _check_same_data(description: dict[str, Any], run_dir: RunDirectory) -> None
         )
 
 
-def _print_banner(config: Config, rows: Ragged, data: PreparedData, params: Any, run_dir: RunDirectory) -> None:
+def print_banner(config: Config, rows: Ragged, data: PreparedData, params: Any) -> None:
+    """Says what is trained, on what and with what; warns of rows that stand in several parts."""
     found = versions()
     say("  ".join(f"{name} {found[name]}" for name in ("jaxrnn", "python", "jax", "jaxlib", "flax", "optax")))
     devices = jax.devices()
@@ -153,7 +155,6 @@ def _print_banner(config: Config, rows: Ragged, data: PreparedData, params: Any,
             " for value: the figures below flatter the model; --split=grouped keeps them apart"
         )
     say(reporting.parameter_table(named_leaves(params)))
-    say(f"run directory: {escape(str(run_dir.path))}")
 
 
 def _report(

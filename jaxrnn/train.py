@@ -4,6 +4,8 @@
     python -m jaxrnn.train --config=configs/tutorial.toml
     python -m jaxrnn.train --cell=gru --data=rows.parquet --hidden-size=64 --learning-rate=0.003
     python -m jaxrnn.train --resume --run-dir=runs/lstm
+    python -m jaxrnn.train --cell=gru --hidden-size=64 --dry-run
+    python -m jaxrnn.train --cell=gru --hidden-size=64 --print-config > my.toml
 
 Writes a run directory with the configuration, the figures of every epoch, checkpoints, curves.png and summary.json.
 """
@@ -20,6 +22,7 @@ import tyro
 
 from jaxrnn import command_line, flags
 from jaxrnn.config import Config
+from jaxrnn.config_files import to_toml
 from jaxrnn.errors import InterruptedRun
 from jaxrnn.run_directory import RunDirectory
 from jaxrnn.settings import require
@@ -40,6 +43,10 @@ class TrainCommand:
     """Where to write; a new directory below runs/ if left out."""
     resume: bool = False
     """Go on with the run in --run-dir."""
+    print_config: bool = False
+    """Print the whole configuration as a TOML file that --config takes, and end."""
+    dry_run: bool = False
+    """Check the data, print what would be trained, how many updates and how much memory that takes, and end."""
     compilation_cache: bool = False
     """Keep compiled programs in ~/.cache/jaxrnn, so that later runs of the same sizes start sooner."""
     settings: Annotated[Config, tyro.conf.arg(name="")] = dataclasses.field(default_factory=Config)
@@ -69,10 +76,19 @@ def _train(argv: Sequence[str] | None, begin: float) -> None:
     command = command_line.parse(
         TrainCommand, given, program=PROGRAM, default=TrainCommand(settings=loaded.config), sources=loaded.sources
     )
+    if command.print_config:
+        sys.stdout.write(to_toml(command.settings))
+        return
     if not resume:
         run_dir = RunDirectory.choose(directory, name=name, resume=False)
 
-    from jaxrnn import compilation, runner  # JAX is imported from here on, so that --help need not wait for it
+    # JAX is imported from here on, so that --help need not wait for it.
+    if command.dry_run:
+        from jaxrnn import dry_run
+
+        dry_run.rehearse(command.settings)
+        return
+    from jaxrnn import compilation, runner
 
     if command.compilation_cache:
         compilation.keep_compilations()

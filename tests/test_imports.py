@@ -16,6 +16,7 @@ MAX_LINES = 350
 # From the top to the bottom. A module imports only what stands below its own line.
 LAYERS = """
 train eval predict convert
+dry_run
 runner evaluation prediction conversion
 fitting plots
 inference

@@ -15,6 +15,7 @@ from jaxrnn import errors, flags
 from jaxrnn.config import CELLS, Config
 from jaxrnn.config_files import line_of, read_toml, recipe_directory, recipe_names
 from jaxrnn.errors import UserError
+from jaxrnn.quiet import root_logger_kept
 from jaxrnn.reporting import say
 from jaxrnn.settings import SettingError, checked, ranges_wait
 
@@ -126,7 +127,7 @@ def run(body: Callable[[], None]) -> int:
     from jaxrnn.signals import RaiseOnSignal
 
     try:
-        with RaiseOnSignal():
+        with RaiseOnSignal(), root_logger_kept():
             body()
         sys.stdout.flush()
     except errors.UserError as error:

@@ -67,7 +67,8 @@ def _train(argv: Sequence[str] | None, begin: float) -> None:
         flags.check_flags(TrainCommand, given)
     cell, file, directory = (flags.value_of_flag(name, given) for name in ("cell", "config", "run-dir"))
     resume = flags.has_switch("resume", given)
-    name = Path(file).stem if file else cell or Config().model.cell
+    # A file may be called "...toml": its run is not to be written to "..".
+    name = (Path(file).stem.strip(".") if file else "") or cell or Config().model.cell
     if resume:
         run_dir = RunDirectory.choose(directory, name=name, resume=True)
         loaded = command_line.load_config(cell, file, base=run_dir.config)

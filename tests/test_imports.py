@@ -43,7 +43,7 @@ data.complaints data.options
 config_files
 config
 settings
-errors _typing escaping
+errors _typing escaping quiet
 """
 LAYER_OF = {name: number for number, line in enumerate(LAYERS.split("\n")) for name in line.split()}
 # They re-export, or hold nothing.

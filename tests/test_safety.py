@@ -15,6 +15,7 @@ from jaxrnn import compilation, train
 from jaxrnn.checkpoint import Checkpointer, CheckpointError
 from jaxrnn.config import Config
 from jaxrnn.errors import UserError
+from jaxrnn.model_state import abstract_model
 from jaxrnn.run_directory import RunDirectory
 from tests.conftest import REPOSITORY
 
@@ -154,6 +155,12 @@ class TestNothingOfTheCallersIsChanged:
             "logging.info('hello')\n"
         )
         assert command("use").stderr == "mine: hello\n"
+
+
+def test_a_warning_of_a_model_built_from_its_shapes_points_at_the_caller():
+    with pytest.warns(UserWarning, match="has no effect with num_layers = 1") as caught:
+        abstract_model(Config().replace_flat({"dropout": 0.5}))
+    assert [warning.filename for warning in caught] == [__file__]
 
 
 OUR_LINES = [

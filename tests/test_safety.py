@@ -1,6 +1,7 @@
 """What the package never does: run what a file says, change what is its caller's, leave its directories."""
 
 import ast
+import functools
 import json
 import os
 import re
@@ -10,12 +11,13 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from flax import nnx
 
+import jaxrnn
 from jaxrnn import compilation, train
 from jaxrnn.checkpoint import Checkpointer, CheckpointError
 from jaxrnn.config import Config
 from jaxrnn.errors import UserError
-from jaxrnn.model_state import abstract_model
 from jaxrnn.run_directory import RunDirectory
 from tests.conftest import REPOSITORY
 
@@ -157,9 +159,10 @@ class TestNothingOfTheCallersIsChanged:
         assert command("use").stderr == "mine: hello\n"
 
 
-def test_a_warning_of_a_model_built_from_its_shapes_points_at_the_caller():
+def test_a_warning_of_a_layer_built_from_its_shapes_points_at_the_caller():
+    build = functools.partial(jaxrnn.LSTM, 1, 2, dropout=0.5)
     with pytest.warns(UserWarning, match="has no effect with num_layers = 1") as caught:
-        abstract_model(Config().replace_flat({"dropout": 0.5}))
+        nnx.eval_shape(build, rngs=nnx.Rngs(0))
     assert [warning.filename for warning in caught] == [__file__]
 
 

@@ -8,10 +8,8 @@ files, and every array is compared with what is expected of it.
 import functools
 import hashlib
 import json
-import logging
 import os
 import shutil
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +17,7 @@ import jax
 import numpy as np
 
 from jaxrnn.errors import UserError
+from jaxrnn.quiet import root_logger_kept
 
 FORMAT_VERSION = 1
 MANIFEST_NAME = "manifest.sha256.json"
@@ -87,17 +86,20 @@ class Checkpointer:
     def __exit__(self, *exception: object) -> None:
         self.close()
 
+    @root_logger_kept()
     def close(self) -> None:
         """Waits for what is being written, and lets go."""
         if "_manager" in self.__dict__:
             self._manager.close()
 
+    @root_logger_kept()
     def steps(self) -> list[int]:
         """Returns the steps that are whole, oldest first."""
         if not any(path.joinpath(MANIFEST_NAME).is_file() for path in self.directory.iterdir()):
             return []
         return sorted(step for step in self._manager.all_steps() if (self._step_dir(step) / MANIFEST_NAME).is_file())
 
+    @root_logger_kept()
     def save(self, step: int, tree: Any, metadata: dict[str, Any]) -> None:
         """Writes a step; afterwards it is whole or not there.
 
@@ -127,6 +129,7 @@ class Checkpointer:
         if not saved:
             raise CheckpointError(f"{self._step_dir(step)}: step {step} exists already; it is never overwritten")
 
+    @root_logger_kept()
     def read_metadata(self, step: int) -> dict[str, Any]:
         """Returns the JSON object of a step.
 
@@ -144,6 +147,7 @@ class Checkpointer:
             )
         return content
 
+    @root_logger_kept()
     def restore(self, step: int, template: Any) -> Any:
         """Reads arrays back.
 
@@ -260,6 +264,8 @@ def verify_files(directory: Path) -> None:
         ) from error
     for name, digest in digests.items():
         path = directory / name
+        if Path(name).is_absolute() or ".." in Path(name).parts:
+            raise CheckpointError(f"{directory / MANIFEST_NAME}: names a file outside of the step: {name}")
         if not path.is_file():
             raise CheckpointError(f"{path}: is missing; restore another step of {directory.parent}")
         if _sha256(path) != digest:
@@ -267,13 +273,9 @@ def verify_files(directory: Path) -> None:
                                   f"{directory.parent}")  # fmt: skip
 
 
+@root_logger_kept()
 def import_orbax() -> Any:
-    """Imports Orbax, which takes half a second, and keeps it quiet.
-
-    It logs every save at INFO through absl, and warns of settings that are right here.
-    """
-    logging.getLogger("absl").setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore", module=r"orbax\..*")
+    """Imports Orbax, which takes half a second."""
     import orbax.checkpoint as ocp
 
     return ocp

@@ -11,9 +11,9 @@ from flax import nnx
 
 from jaxrnn._typing import State
 
-# Between a user's line and a constructor of this package: Flax builds modules, jaxtyping may check the arguments.
+# Between a user's line and a constructor of this package: Flax builds, JAX traces, jaxtyping may check the arguments.
 MAX_SEGMENT_ID = 2**31 - 1
-_PACKAGES_IN_BETWEEN = ("jaxrnn", "flax", "jaxtyping", "beartype")
+_PACKAGES_IN_BETWEEN = ("jaxrnn", "flax", "jax", "jaxtyping", "beartype", "contextlib", "functools")
 
 
 def warn_caller(message: str) -> None:

@@ -7,15 +7,17 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import tyro
 
-from jaxrnn import errors
-from jaxrnn.config import CELLS, Config, SettingError
+from jaxrnn import errors, flags
+from jaxrnn.config import CELLS, Config
 from jaxrnn.config_files import line_of, read_toml, recipe_directory, recipe_names
 from jaxrnn.errors import UserError
+from jaxrnn.quiet import root_logger_kept
 from jaxrnn.reporting import say
+from jaxrnn.settings import SettingError, checked, ranges_wait
 
 Command = TypeVar("Command")
 
@@ -23,26 +25,74 @@ Command = TypeVar("Command")
 _USERS_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG, errno.ENAMETOOLONG}
 
 
-def parse(command: type[Command], argv: Sequence[str] | None, *, program: str, default: Any = None) -> Command:
-    """Parses flags into a dataclass; on a bad flag prints what is wrong and exits with 2.
+class Loaded(NamedTuple):
+    """A configuration put together from files, whose ranges are not checked yet.
+
+    Attributes:
+      config: The values.
+      sources: Of every key that a file has set, the last such file.
+    """
+
+    config: Config
+    sources: dict[str, Path]
+
+    def check(self) -> Config:
+        """Returns the configuration, checked.
+
+        Raises:
+          UserError: ``FILE:LINE: key: got ..; expected ..``.
+        """
+        return _checked(self.config, self.sources)
+
+
+def parse(
+    command: type[Command],
+    argv: Sequence[str] | None,
+    *,
+    program: str,
+    default: Any = None,
+    sources: dict[str, Path] | None = None,
+) -> Command:
+    """Parses flags into a dataclass.
 
     Args:
       command: A dataclass; its docstring is the help.
       argv: Arguments without the program's name; None for the process's own.
       program: What the user typed, for the help.
       default: An instance to start from.
+      sources: Of the default's values, by key, the files that they come from.
+
+    Raises:
+      UserError: A flag or a value that is wrong; names the flag, or the file and the line.
     """
-    return tyro.cli(
-        command,
-        args=list(sys.argv[1:] if argv is None else argv),
-        default=default,
-        prog=program,
-        config=(tyro.conf.OmitArgPrefixes,),
-    )
+    given = arguments(argv)
+    if not flags.asks_for_help(given):
+        flags.check_flags(command, given)
+    with ranges_wait():
+        parsed = tyro.cli(command, args=given, default=default, prog=program, config=(tyro.conf.OmitArgPrefixes,))
+    return _checked(parsed, sources or {}, given)
 
 
-def load_config(cell: str | None = None, config: str | None = None, *, base: Path | None = None) -> Config:
-    """Builds a configuration from the defaults, the recipe of the cell and a file, each over the one before.
+def arguments(argv: Sequence[str] | None) -> list[str]:
+    """Returns the arguments without the program's name: those given, or the process's own."""
+    return list(sys.argv[1:] if argv is None else argv)
+
+
+def _checked(settings: Any, sources: dict[str, Path], given: Sequence[str] = ()) -> Any:
+    """Checks a dataclass of settings; blames the flag, the file and line, or just the key of what is refused."""
+    try:
+        return checked(settings)
+    except SettingError as error:
+        if flags.is_given(error.key, given):
+            raise error.renamed(f"--{error.key.replace('_', '-')}") from error
+        if error.key not in sources:
+            raise
+        path = sources[error.key]
+        raise UserError(f"{path}:{line_of(error.key, path.read_text(encoding='utf-8'))}: {error}") from error
+
+
+def load_config(cell: str | None = None, config: str | None = None, *, base: Path | None = None) -> Loaded:
+    """Puts a configuration together from the defaults, the recipe of the cell and a file, each over the one before.
 
     Args:
       cell: The cell as a flag gave it; else the file's; else the default.
@@ -50,10 +100,10 @@ def load_config(cell: str | None = None, config: str | None = None, *, base: Pat
       base: A run's config.toml, which then takes the place of the defaults and the recipe.
 
     Raises:
-      UserError: ``FILE:LINE: key: got ..; expected ..``.
+      UserError: ``FILE:LINE: key: got ..; expected ..``: a key that is unknown, or a value of a wrong type.
     """
     values: dict[str, Any] = {}
-    sources: dict[str, Path] = {}  # of every key, the file that set it last
+    sources: dict[str, Path] = {}
     file, chosen = None, cell
     if config is not None:
         is_recipe = config in recipe_names() and not Path(config).is_file()
@@ -68,29 +118,8 @@ def load_config(cell: str | None = None, config: str | None = None, *, base: Pat
     if cell is not None:
         values["cell"] = cell
         sources.pop("cell", None)
-    try:
-        return Config().replace_flat(values)
-    except SettingError as error:
-        if error.key not in sources:
-            raise
-        path = sources[error.key]
-        raise UserError(f"{path}:{line_of(error.key, path.read_text(encoding='utf-8'))}: {error}") from error
-
-
-def value_of_flag(name: str, argv: Sequence[str] | None) -> str | None:
-    """Looks up a flag before parsing, for those that decide the defaults of the others."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
-    found = None
-    for position, argument in enumerate(arguments):
-        flag, equals, value = argument.partition("=")
-        if flag.replace("_", "-") == f"--{name}":
-            found = value if equals else next(iter(arguments[position + 1 :]), None)
-    return found
-
-
-def has_flag(name: str, argv: Sequence[str] | None) -> bool:
-    """Whether a switch is on the command line."""
-    return f"--{name}" in list(sys.argv[1:] if argv is None else argv)
+    with ranges_wait():
+        return Loaded(Config().replace_flat(values), sources)
 
 
 def run(body: Callable[[], None]) -> int:
@@ -98,7 +127,7 @@ def run(body: Callable[[], None]) -> int:
     from jaxrnn.signals import RaiseOnSignal
 
     try:
-        with RaiseOnSignal():
+        with RaiseOnSignal(), root_logger_kept():
             body()
         sys.stdout.flush()
     except errors.UserError as error:

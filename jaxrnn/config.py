@@ -7,12 +7,11 @@ Precedence: the defaults here < the recipe of the cell < ``--config`` < flags.
 
 import dataclasses
 import difflib
-import math
-import types
 import typing
 from typing import Any, Literal
 
 from jaxrnn.errors import UserError
+from jaxrnn.settings import check_value, require
 
 Cell = Literal["rnn", "lstm", "gru"]
 Metric = Literal["loss", "accuracy", "mae", "rmse", "within_half"]
@@ -20,19 +19,8 @@ Metric = Literal["loss", "accuracy", "mae", "rmse", "within_half"]
 CELLS: tuple[str, ...] = typing.get_args(Cell)
 FIGURE_NAMES: tuple[str, ...] = typing.get_args(Metric)
 MAX_COUNT = 2**31 - 1  # what int32 holds, in which the device counts
-
-
-class SettingError(UserError):
-    """A value that a field does not take."""
-
-    def __init__(self, name: str, value: object, expected: str):
-        super().__init__(f"{name}: got {value!r}; expected {expected}")
-        self.key = name.removeprefix("--").replace("-", "_")
-
-
-def _require(condition: bool, name: str, value: object, expected: str) -> None:
-    if not condition:
-        raise SettingError(name, value, expected)
+MAX_LAYERS = 10_000  # each is compiled by itself
+MAX_SIZE = 2**63 - 1  # what int64 holds
 
 
 def _is_utf8(text: str) -> bool:
@@ -59,14 +47,14 @@ class ModelConfig:
     """Of cell = lstm: size that the hidden state is projected to; 0 for none."""
 
     def __post_init__(self) -> None:
-        _require(self.hidden_size >= 1, "hidden_size", self.hidden_size, "at least 1")
-        _require(self.num_layers >= 1, "num_layers", self.num_layers, "at least 1")
-        _require(0 <= self.dropout < 1, "dropout", self.dropout, "0 or more, less than 1")
+        require(1 <= self.hidden_size <= MAX_COUNT, "hidden_size", self.hidden_size, f"1 to {MAX_COUNT}")
+        require(1 <= self.num_layers <= MAX_LAYERS, "num_layers", self.num_layers, f"1 to {MAX_LAYERS}")
+        require(0 <= self.dropout < 1, "dropout", self.dropout, "0 or more, less than 1")
         if self.cell == "lstm":
             limit, expected = self.hidden_size, f"0 or more, less than hidden_size = {self.hidden_size}"
         else:
             limit, expected = 1, "0: only lstm projects"
-        _require(0 <= self.proj_size < limit, "proj_size", self.proj_size, expected)
+        require(0 <= self.proj_size < limit, "proj_size", self.proj_size, expected)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,16 +79,16 @@ class ReaderConfig:
             object.__setattr__(self, "delimiter", "\t")
         delimiter = self.delimiter
         is_plain = len(delimiter) == 1 and (delimiter == "\t" or " " <= delimiter <= "~")
-        _require(
+        require(
             is_plain and not delimiter.isalnum() and delimiter not in "+-.",
-            "--delimiter",
+            "delimiter",
             delimiter,
             "one ASCII character that no number holds, such as --delimiter=';' or --delimiter='\\t'",
         )
-        _require(self.blank_lines in ("error", "skip"), "--blank-lines", self.blank_lines, "error or skip")
-        _require(_is_utf8(self.column or ""), "--column", self.column, "a name in UTF-8")
-        _require(self.max_row_length >= 1, "--max-row-length", self.max_row_length, "at least 1")
-        _require(self.max_bytes >= 1, "--max-bytes", self.max_bytes, "at least 1")
+        require(self.blank_lines in ("error", "skip"), "blank_lines", self.blank_lines, "error or skip")
+        require(_is_utf8(self.column or ""), "column", self.column, "a name in UTF-8")
+        require(1 <= self.max_row_length <= MAX_SIZE, "max_row_length", self.max_row_length, f"1 to {MAX_SIZE}")
+        require(1 <= self.max_bytes <= MAX_SIZE, "max_bytes", self.max_bytes, f"1 to {MAX_SIZE}")
 
     def as_options(self) -> dict[str, Any]:
         """Returns the fields as keyword arguments of `jaxrnn.read_sequences`."""
@@ -127,14 +115,16 @@ class DataConfig:
     """Of normalizer = divide, in the data's units."""
 
     def __post_init__(self) -> None:
-        _require(_is_utf8(self.data), "data", self.data, "a path in UTF-8; rename the file")
+        require(_is_utf8(self.data), "data", self.data, "a path in UTF-8; rename the file")
+        # The file is read again, to evaluate and to go on.
+        require(self.data not in ("", "-"), "data", self.data, "the path of a file, not standard input")
         shares = self.split_fractions
         is_whole = len(shares) == 3 and all(0 < share < 1 for share in shares) and abs(sum(shares) - 1) < 1e-6
-        _require(is_whole, "split_fractions", list(shares), "three shares between 0 and 1 that sum to 1")
+        require(is_whole, "split_fractions", list(shares), "three shares between 0 and 1 that sum to 1")
         seed = self.split_seed
-        _require(seed is None or 0 <= seed < 2**32, "split_seed", seed, "0 to 4294967295")
-        _require(self.split_block >= 3, "split_block", self.split_block, "at least 3")
-        _require(0 < self.divisor < float("inf"), "divisor", self.divisor, "a positive number")
+        require(seed is None or 0 <= seed < 2**32, "split_seed", seed, "0 to 4294967295")
+        require(3 <= self.split_block <= MAX_SIZE, "split_block", self.split_block, f"3 to {MAX_SIZE}")
+        require(0 < self.divisor < float("inf"), "divisor", self.divisor, "a positive number")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -157,11 +147,11 @@ class OptimizerConfig:
     """Largest global norm of the gradient; 0 for no clipping."""
 
     def __post_init__(self) -> None:
-        _require(0 < self.learning_rate < float("inf"), "learning_rate", self.learning_rate, "a positive number")
-        _require(self.warmup_epochs >= 0, "warmup_epochs", self.warmup_epochs, "0 or more")
-        _require(0 <= self.momentum < 1, "momentum", self.momentum, "0 or more, less than 1")
-        _require(0 <= self.weight_decay < float("inf"), "weight_decay", self.weight_decay, "0 or more")
-        _require(0 <= self.clip_norm < float("inf"), "clip_norm", self.clip_norm, "0 or more")
+        require(0 < self.learning_rate < float("inf"), "learning_rate", self.learning_rate, "a positive number")
+        require(self.warmup_epochs >= 0, "warmup_epochs", self.warmup_epochs, "0 or more")
+        require(0 <= self.momentum < 1, "momentum", self.momentum, "0 or more, less than 1")
+        require(0 <= self.weight_decay < float("inf"), "weight_decay", self.weight_decay, "0 or more")
+        require(0 <= self.clip_norm < float("inf"), "clip_norm", self.clip_norm, "0 or more")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -211,17 +201,16 @@ class TrainingConfig:
         for key, least in (("epochs", 1), ("batch_size", 1), ("num_buckets", 1), ("patience", 0),
                            ("remat_steps", 0), ("tbptt", 0), ("devices", 0), ("ensemble", 1)):  # fmt: skip
             value = getattr(self, key)
-            _require(least <= value <= MAX_COUNT, key, value, f"{least} to {MAX_COUNT}")
-        if self.tbptt and self.batching == "pack":
-            expected = f"auto, bucket or pad with tbptt = {self.tbptt}: packed rows hold no state from window to window"
-            raise SettingError("batching", "pack", expected)
+            require(least <= value <= MAX_COUNT, key, value, f"{least} to {MAX_COUNT}")
+        expected = f"auto, bucket or pad with tbptt = {self.tbptt}: packed rows hold no state from window to window"
+        require(not self.tbptt or self.batching != "pack", "batching", self.batching, expected)
         seconds = self.checkpoint_seconds
-        _require(0 <= seconds < float("inf"), "checkpoint_seconds", seconds, "0 or more")
+        require(0 <= seconds < float("inf"), "checkpoint_seconds", seconds, "0 or more")
         epsilon = self.accuracy_epsilon
-        _require(0 < epsilon < float("inf"), "accuracy_epsilon", epsilon, "a positive number")
-        _require(0 <= self.seed < 2**32, "seed", self.seed, "0 to 4294967295")
+        require(0 < epsilon < float("inf"), "accuracy_epsilon", epsilon, "a positive number")
+        require(0 <= self.seed < 2**32, "seed", self.seed, "0 to 4294967295")
         last = self.seed + self.ensemble - 1
-        _require(last < 2**32, "ensemble", self.ensemble, f"a last seed of at most 4294967295, not {last}")
+        require(last < 2**32, "ensemble", self.ensemble, f"a last seed of at most 4294967295, not {last}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -235,7 +224,7 @@ class Config:
     training: TrainingConfig = dataclasses.field(default_factory=TrainingConfig)
 
     def __post_init__(self) -> None:
-        _require(
+        require(
             self.optimizer.warmup_epochs < self.training.epochs or self.optimizer.warmup_epochs == 0,
             "warmup_epochs",
             self.optimizer.warmup_epochs,
@@ -287,29 +276,3 @@ def suggest_key(key: str) -> str:
     """Returns the end of a message about an unknown key: the nearest known one, or all."""
     near = difflib.get_close_matches(key.replace("-", "_"), FIELD_TYPES, n=1)
     return f"; did you mean {near[0]}?" if near else f"; known keys: {', '.join(FIELD_TYPES)}"
-
-
-def check_value(key: str, value: Any, hint: Any) -> Any:
-    """Returns a value as its field's type, or raises a `UserError` that says what was expected."""
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if origin is Literal:
-        near = difflib.get_close_matches(str(value), arguments, n=1)
-        hint_text = f"; did you mean {near[0]!r}?" if near and value not in arguments else ""
-        _require(value in arguments, key, value, f"one of {', '.join(arguments)}{hint_text}")
-        return value
-    if origin is types.UnionType:
-        return None if value is None else check_value(key, value, arguments[0])
-    if origin is tuple:
-        _require(
-            isinstance(value, (list, tuple)) and len(value) == len(arguments),
-            key, value, f"a list of {len(arguments)} numbers",
-        )  # fmt: skip
-        return tuple(check_value(key, part, kind) for part, kind in zip(value, arguments, strict=True))
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        try:
-            return float(value)
-        except OverflowError:
-            value = math.inf if value > 0 else -math.inf
-    names = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
-    _require(type(value) is hint, key, value, names[hint])
-    return value

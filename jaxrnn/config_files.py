@@ -7,8 +7,10 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from jaxrnn.config import FIELD_TYPES, Config, check_value, suggest_key
+from jaxrnn.config import FIELD_TYPES, Config, suggest_key
 from jaxrnn.errors import UserError
+from jaxrnn.escaping import escape
+from jaxrnn.settings import check_value
 
 PACKAGE_DIR = Path(__file__).resolve().parent
 
@@ -26,16 +28,24 @@ def read_toml(path: str | Path) -> dict[str, Any]:
         raise UserError(
             f"{path}: {error.strerror}; expected a TOML file or one of the recipes: {', '.join(recipe_names())}"
         ) from error
-    except (ValueError, RecursionError) as error:  # neither UTF-8 nor TOML, a number of 5000 digits, 5000 brackets
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise UserError(f"{path}:{line}: not a TOML file: got bytes that are not UTF-8; save it as UTF-8") from error
+    except tomllib.TOMLDecodeError as error:
+        place = re.search(r" \(at line (\d+), column (\d+)\)", str(error))
+        where = f"{place[1]}:{place[2]}" if place else f"{text.count(chr(10)) + 1}"
+        reason = str(error)[: place.start()] if place else str(error)
+        raise UserError(f"{path}:{where}: not a TOML file: {reason}; expected lines such as epochs = 10") from error
+    except (ValueError, RecursionError) as error:  # a number of 5000 digits, 5000 brackets
         raise UserError(f"{path}: not a TOML file: {error}") from error
     for key, value in values.items():
         try:
             if key in FIELD_TYPES:
                 check_value(key, value, FIELD_TYPES[key][1])
             elif isinstance(value[0] if isinstance(value, list) and value else value, dict):
-                raise UserError(f"{key}: got a table; expected keys outside tables, such as hidden_size = 32")
+                raise UserError(f"{escape(key[:80])}: got a table; expected keys outside tables, such as epochs = 10")
             else:
-                raise UserError(f"{key}: unknown key{suggest_key(key)}")
+                raise UserError(f"{escape(key[:80])}: unknown key{suggest_key(key)}")
         except UserError as error:
             raise UserError(f"{path}:{line_of(key, text)}: {error}") from error
     return values

@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from jaxrnn.checkpoint import Checkpointer
 from jaxrnn.config import Config, ModelConfig
 from jaxrnn.data.normalizer import Normalizer
 from jaxrnn.errors import UserError
+from jaxrnn.escaping import escape
 from jaxrnn.inference import TrainedModel
 from jaxrnn.interop.torch import load_torch_state_dict, to_torch_state_dict
 from jaxrnn.interop.weight_files import SUFFIXES, read_state_dict, write_state_dict
@@ -76,7 +78,8 @@ def from_torch(path: str, out: str, *, nonlinearity: str | None, normalizer: Nor
     with Checkpointer(run_dir.checkpoints) as checkpointer:
         checkpointer.save(0, {"params": params, "best_params": params, "other": other}, metadata)
     described = ", ".join(f"{key} {value}" for key, value in settings.items())
-    print(f"wrote {run_dir.path}: {described}; try  python -m jaxrnn.predict --checkpoint={run_dir.path}")
+    written = escape(str(run_dir.path))
+    print(f"wrote {written}: {described}; try  python -m jaxrnn.predict --checkpoint={shlex.quote(written)}")
 
 
 def to_torch(checkpoint: str, out: str, *, member: int | None = None) -> None:
@@ -100,7 +103,7 @@ def to_torch(checkpoint: str, out: str, *, member: int | None = None) -> None:
     write_state_dict(out, to_torch_state_dict(trained.model))
     normalizer, settings = trained.normalizer, trained.config.model
     print(
-        f"wrote {out}: a module with rnn = {_torch_constructor(settings)} and linear ="
+        f"wrote {escape(out)}: a module with rnn = {_torch_constructor(settings)} and linear ="
         f" torch.nn.Linear({settings.proj_size or settings.hidden_size}, 1), for values normalised by"
         f" (x - {normalizer.offset!r}) / {normalizer.scale!r}"
     )

@@ -4,10 +4,12 @@ from pathlib import Path
 
 from jaxrnn import plots, reporting
 from jaxrnn.config import ReaderConfig
+from jaxrnn.data.complaints import naming
 from jaxrnn.data.loading import load_rows
 from jaxrnn.data.ragged import Ragged
 from jaxrnn.data.split import Split, count_shared_rows
 from jaxrnn.errors import UserError
+from jaxrnn.escaping import escape
 from jaxrnn.fitting import draw_split
 from jaxrnn.inference import Evaluation, TrainedModel
 from jaxrnn.judgement import leakage_warning
@@ -48,7 +50,8 @@ def evaluate(
         warning = leakage_warning(shared_rows["validation"], shared_rows["test"])
         if warning:
             say(warning)
-    evaluation = model.evaluate(rows)
+    with naming(source):
+        evaluation = model.evaluate(rows)
     baselines = model.evaluate_baselines(rows)
     judgement = model.judge(rows, evaluation, baselines)
     if plots_dir is not None:
@@ -71,7 +74,7 @@ def evaluate(
         print(to_json(result))
         return
     which = "rows" if data is not None else "test rows"
-    print(reporting.printable(f"{source}: {len(rows):,} {which}; checkpoint {checkpoint}, step {model.step}"))
+    print(escape(f"{source}: {len(rows):,} {which}; checkpoint {checkpoint}, step {model.step}"))
     cell: str = model.config.model.cell
     figures = {cell: evaluation.figures}
     if model.num_members > 1:

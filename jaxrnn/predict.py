@@ -16,7 +16,7 @@ import tyro
 
 from jaxrnn import command_line
 from jaxrnn.config import ReaderConfig
-from jaxrnn.errors import UserError
+from jaxrnn.settings import require
 
 PROGRAM = "python -m jaxrnn.predict"
 
@@ -36,8 +36,7 @@ class PredictCommand:
     reader: ReaderConfig = dataclasses.field(default_factory=ReaderConfig)
 
     def __post_init__(self) -> None:
-        if self.horizon < 1:
-            raise UserError(f"horizon: got {self.horizon}; expected at least 1")
+        require(self.horizon >= 1, "horizon", self.horizon, "at least 1")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -56,7 +55,11 @@ def _predict(argv: Sequence[str] | None) -> None:
         prediction.converse(command.checkpoint, command.reader, horizon=command.horizon)
     else:
         prediction.predict_file(
-            command.checkpoint, command.file or "-", command.reader, horizon=command.horizon, std=command.std
+            command.checkpoint,
+            "-" if command.file is None else command.file,
+            command.reader,
+            horizon=command.horizon,
+            std=command.std,
         )
 
 

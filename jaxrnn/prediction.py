@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from jaxrnn.config import ReaderConfig
+from jaxrnn.data.complaints import naming
 from jaxrnn.data.exact_parser import parse_line
 from jaxrnn.data.loading import load_rows
 from jaxrnn.data.ragged import Ragged
@@ -37,7 +38,8 @@ def predict_file(checkpoint: str, path: str, reader: ReaderConfig, *, horizon: i
     rows = load_rows(path, reader, min_length=1)
     model = _load(checkpoint, std)
     _require_fitting(len(rows), horizon, model.num_members)
-    predicted, deviations = _predict(model, rows, horizon)
+    with naming("<stdin>" if path == "-" else path):
+        predicted, deviations = _predict(model, rows, horizon)
     if std:
         predicted = np.concatenate([predicted, deviations], axis=1)
     sys.stdout.writelines(_joined(values) + "\n" for values in predicted)
@@ -73,10 +75,11 @@ def converse(checkpoint: str, reader: ReaderConfig, *, horizon: int) -> None:
         line_number += 1
         try:
             values = parse_line(line, name="line", line_number=line_number, delimiter=reader.delimiter)
+            with naming(f"line:{line_number}"):
+                predicted, deviations = _predict(model, Ragged.from_rows([values]), horizon)
         except UserError as error:
             print(f"error: {error}")
             continue
-        predicted, deviations = _predict(model, Ragged.from_rows([values]), horizon)
         print(ANSWER + _joined(predicted[0]) + (f"  std {_joined(deviations[0])}" if model.num_members > 1 else ""))
 
 

@@ -3,11 +3,11 @@
 import shutil
 import sys
 import time
-import unicodedata
 from pathlib import Path
 from typing import Any
 
 from jaxrnn.config import FIGURE_NAMES
+from jaxrnn.escaping import printable
 
 PLAIN_LINE_SECONDS = 2.0
 ACCURACY_NOTE = (
@@ -19,14 +19,6 @@ ACCURACY_NOTE = (
 def say(text: str = "") -> None:
     """Writes a line to stderr."""
     print(printable(text), file=sys.stderr, flush=True)
-
-
-def printable(text: str) -> str:
-    """Escapes what could steer a terminal: control and formatting characters, but for line ends."""
-    return "".join(
-        c if c == "\n" or unicodedata.category(c) not in ("Cc", "Cf", "Co", "Cs", "Zl", "Zp") else repr(c)[1:-1]
-        for c in text
-    )
 
 
 def table(header: list[str], rows: list[list[str]]) -> str:

@@ -15,11 +15,13 @@ from jaxrnn.checkpoint import Checkpointer, import_orbax, named_leaves
 from jaxrnn.compilation import CompilationCounter
 from jaxrnn.config import Config
 from jaxrnn.config_files import read_toml
+from jaxrnn.data.complaints import naming
 from jaxrnn.data.loading import load_rows
 from jaxrnn.data.ragged import Ragged
 from jaxrnn.data.split import count_shared_rows
 from jaxrnn.devices import DATA_AXIS, MEMBER_AXIS
 from jaxrnn.errors import UserError
+from jaxrnn.escaping import escape
 from jaxrnn.fitting import Fit, PreparedData, build_trainer, compile_epochs, prepare_data, restore_state
 from jaxrnn.inference import MAX_CHUNK_ROWS, TrainedModel
 from jaxrnn.judgement import leakage_warning
@@ -68,7 +70,8 @@ def train(config: Config, run_dir: RunDirectory, *, resume: bool, begin: float) 
     if resume:
         _check_same_data(description, run_dir)
     with CompilationCounter() as compilations:
-        data = prepare_data(config, rows)
+        with naming(config.data.data):
+            data = prepare_data(config, rows)
         trainer = build_trainer(config, data)
         run_dir.create(config)
         environment = describe_environment([str(device) for device in jax.devices()], description)
@@ -80,7 +83,8 @@ def train(config: Config, run_dir: RunDirectory, *, resume: bool, begin: float) 
             fit = Fit(trainer, data, state, run_dir, description, compiled)
             run_dir.keep_metrics_until(fit.epoch)
             shared_rows = count_shared_rows(rows, data.split)
-            _print_banner(config, rows, data, state.params, run_dir, shared_rows)
+            print_banner(config, rows, data, state.params, shared_rows)
+            say(f"run directory: {escape(str(run_dir.path))}")
             if resume:
                 say(f"going on after epoch {fit.epoch}")
             parts = {"validation": rows.take(data.split.validation), "test": rows.take(data.split.test)}
@@ -134,14 +138,8 @@ def _check_same_data(description: dict[str, Any], run_dir: RunDirectory) -> None
         )
 
 
-def _print_banner(
-    config: Config,
-    rows: Ragged,
-    data: PreparedData,
-    params: Any,
-    run_dir: RunDirectory,
-    shared_rows: tuple[int, int],
-) -> None:
+def print_banner(config: Config, rows: Ragged, data: PreparedData, params: Any, shared_rows: tuple[int, int]) -> None:
+    """Says what is trained, on what and with what; warns of rows that stand in several parts."""
     found = versions()
     say("  ".join(f"{name} {found[name]}" for name in ("jaxrnn", "python", "jax", "jaxlib", "flax", "optax")))
     devices = jax.devices()
@@ -155,8 +153,8 @@ def _print_banner(
         say(warning)
     lengths = rows.lengths
     say(
-        f"data: {config.data.data}: {len(rows):,} rows, {rows.group_ids().max() + 1:,} distinct, {rows.num_values:,}"
-        f" values; lengths {lengths.min()} to {lengths.max()}, mean {lengths.mean():.1f}; values"
+        f"data: {escape(config.data.data)}: {len(rows):,} rows, {rows.group_ids().max() + 1:,} distinct,"
+        f" {rows.num_values:,} values; lengths {lengths.min()} to {lengths.max()}, mean {lengths.mean():.1f}; values"
         f" {rows.values.min():g} to {rows.values.max():g}"
     )
     split = data.split
@@ -170,7 +168,6 @@ def _print_banner(
     if warning:
         say(warning)
     say(reporting.parameter_table(named_leaves(params)))
-    say(f"run directory: {run_dir.path}")
 
 
 def _report(
@@ -217,5 +214,5 @@ def _report(
           + ", ".join(f"{name} {value:.1f}" for name, value in seconds.items()))  # fmt: skip
     notes = judgement.notes()
     reporting.print_figures(figures, baselines, accuracy_epsilon=settings.accuracy_epsilon, notes=notes)
-    written = reporting.printable(str(run_dir.path))
+    written = escape(str(run_dir.path))
     print(f"wrote {written}: try  python -m jaxrnn.predict --checkpoint={shlex.quote(written)}")

@@ -4,6 +4,8 @@
     python -m jaxrnn.train --config=configs/tutorial.toml
     python -m jaxrnn.train --cell=gru --data=rows.parquet --hidden-size=64 --learning-rate=0.003
     python -m jaxrnn.train --resume --run-dir=runs/lstm
+    python -m jaxrnn.train --cell=gru --hidden-size=64 --dry-run
+    python -m jaxrnn.train --cell=gru --hidden-size=64 --print-config > my.toml
 
 Writes a run directory with the configuration, the figures of every epoch, checkpoints, curves.png and summary.json.
 """
@@ -18,10 +20,12 @@ from typing import Annotated
 
 import tyro
 
-from jaxrnn import command_line
+from jaxrnn import command_line, flags
 from jaxrnn.config import Config
+from jaxrnn.config_files import to_toml
 from jaxrnn.errors import InterruptedRun
 from jaxrnn.run_directory import RunDirectory
+from jaxrnn.settings import require
 
 PROGRAM = "python -m jaxrnn.train"
 
@@ -39,9 +43,16 @@ class TrainCommand:
     """Where to write; a new directory below runs/ if left out."""
     resume: bool = False
     """Go on with the run in --run-dir."""
+    print_config: bool = False
+    """Print the whole configuration as a TOML file that --config takes, and end."""
+    dry_run: bool = False
+    """Check the data, print what would be trained, how many updates and how much memory that takes, and end."""
     compilation_cache: bool = False
     """Keep compiled programs in ~/.cache/jaxrnn, so that later runs of the same sizes start sooner."""
     settings: Annotated[Config, tyro.conf.arg(name="")] = dataclasses.field(default_factory=Config)
+
+    def __post_init__(self) -> None:
+        require(self.run_dir != "", "run_dir", self.run_dir, "the name of a directory")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -51,19 +62,34 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _train(argv: Sequence[str] | None, begin: float) -> None:
-    cell, file, directory = (command_line.value_of_flag(name, argv) for name in ("cell", "config", "run-dir"))
-    resume = command_line.has_flag("resume", argv)
-    name = Path(file).stem if file else cell or Config().model.cell
+    given = command_line.arguments(argv)
+    if not flags.asks_for_help(given):
+        flags.check_flags(TrainCommand, given)
+    cell, file, directory = (flags.value_of_flag(name, given) for name in ("cell", "config", "run-dir"))
+    resume = flags.has_switch("resume", given)
+    # A file may be called "...toml": its run is not to be written to "..".
+    name = (Path(file).stem.strip(".") if file else "") or cell or Config().model.cell
     if resume:
         run_dir = RunDirectory.choose(directory, name=name, resume=True)
-        defaults = command_line.load_config(cell, file, base=run_dir.config)
+        loaded = command_line.load_config(cell, file, base=run_dir.config)
     else:
-        defaults = command_line.load_config(cell, file)
-    command = command_line.parse(TrainCommand, argv, program=PROGRAM, default=TrainCommand(settings=defaults))
+        loaded = command_line.load_config(cell, file)
+    command = command_line.parse(
+        TrainCommand, given, program=PROGRAM, default=TrainCommand(settings=loaded.config), sources=loaded.sources
+    )
+    if command.print_config:
+        sys.stdout.write(to_toml(command.settings))
+        return
     if not resume:
         run_dir = RunDirectory.choose(directory, name=name, resume=False)
 
-    from jaxrnn import compilation, runner  # JAX is imported from here on, so that --help need not wait for it
+    # JAX is imported from here on, so that --help need not wait for it.
+    if command.dry_run:
+        from jaxrnn import dry_run
+
+        dry_run.rehearse(command.settings)
+        return
+    from jaxrnn import compilation, runner
 
     if command.compilation_cache:
         compilation.keep_compilations()

@@ -98,4 +98,5 @@ def trained_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         cwd=run_dir.parent,
     )
     assert done.returncode == 0, done.stderr
+    (run_dir.parent / "stderr.txt").write_text(done.stderr, encoding="utf-8")
     return run_dir

@@ -110,7 +110,7 @@ def test_constant_values_are_not_divided_by_zero():
 def test_values_that_float32_cannot_hold_once_normalised_are_refused():
     rows = Ragged.from_rows([[1.0, 3e38]])
     assert Normalizer(0.0, 2.0).normalize_rows(rows) == Ragged.from_rows([[0.5, 1.5e38]])
-    with pytest.raises(DataError, match=r"a value is 3e\+39 once normalised"):
+    with pytest.raises(DataError, match=r"found a value of 3e\+39 once normalised"):
         Normalizer(0.0, 0.1).normalize_rows(rows)
 
 

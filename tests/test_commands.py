@@ -344,7 +344,7 @@ class TestOddData:
         (tmp_path / "rows.csv").write_text("1,2\n3,4\n")
         done = call("train", *SMALL, f"--data={tmp_path / 'rows.csv'}", f"--run-dir={tmp_path / 'run'}")
         assert done.code == 2
-        assert "got 2 rows" in done.err
+        assert "rows.csv: found 2 rows, 2 distinct" in done.err
         assert "--split-fractions" in done.err
 
     @pytest.mark.slow

@@ -16,6 +16,7 @@ MAX_LINES = 350
 # From the top to the bottom. A module imports only what stands below its own line.
 LAYERS = """
 train eval predict convert report
+dry_run
 runner prediction conversion run_report
 pages.error_sections pages.settings_sections
 pages.result_sections
@@ -37,15 +38,17 @@ cpu_kernels masks
 loops
 forms
 judgement command_line data.loading data.ball
+flags
 compilation checkpoint run_directory reporting signals metrics bootstrap scalar_log
 data.arranging
 data.batching data.packing data.normalizer data.split data.reader
 data.columnar_reader data.text_reader
-data.exact_parser data.sources data.ragged data.short_integers
+data.exact_parser data.sources data.ragged data.short_integers data.columnar_sizes
 data.complaints data.options
 config_files
 config
-errors _typing
+settings
+errors _typing escaping quiet
 """
 LAYER_OF = {name: number for number, line in enumerate(LAYERS.split("\n")) for name in line.split()}
 # They re-export, or hold nothing.
@@ -126,6 +129,7 @@ def function():
 
 LEAN = [
     "errors",
+    "escaping",
     "config",
     "reporting",
     "run_directory",

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from jaxrnn.data import text_reader
-from jaxrnn.data.complaints import MAX_QUOTED_LENGTH, escape, quote
+from jaxrnn.data.complaints import MAX_QUOTED_LENGTH, quote
 from jaxrnn.data.ragged import Ragged
 from jaxrnn.data.reader import (
     parse_line,
@@ -19,6 +19,7 @@ from jaxrnn.data.reader import (
     read_stream,
 )
 from jaxrnn.errors import DataError, UserError
+from jaxrnn.escaping import escape, printable
 
 FLOAT32_MAX = float(np.finfo(np.float32).max)
 
@@ -160,16 +161,16 @@ def test_delimiters(delimiter: str) -> None:
 @pytest.mark.parametrize(
     ("options", "flag"),
     [
-        ({"delimiter": ""}, "--delimiter"),
-        ({"delimiter": ",,"}, "--delimiter"),
-        ({"delimiter": "e"}, "--delimiter"),
-        ({"delimiter": "."}, "--delimiter"),
-        ({"delimiter": "\n"}, "--delimiter"),
-        ({"delimiter": "\u2028"}, "--delimiter"),
-        ({"blank_lines": "drop"}, "--blank-lines"),
+        ({"delimiter": ""}, "delimiter: got"),
+        ({"delimiter": ",,"}, "delimiter: got"),
+        ({"delimiter": "e"}, "delimiter: got"),
+        ({"delimiter": "."}, "delimiter: got"),
+        ({"delimiter": "\n"}, "delimiter: got"),
+        ({"delimiter": "\u2028"}, "delimiter: got"),
+        ({"blank_lines": "drop"}, "blank_lines: got"),
         ({"min_length": 0}, "min_length"),
-        ({"max_row_length": 1}, "--max-row-length"),
-        ({"max_bytes": 0}, "--max-bytes"),
+        ({"max_row_length": 1}, "max_row_length: got"),
+        ({"max_bytes": 0}, "max_bytes: got"),
     ],
 )
 def test_options_are_checked(options: dict, flag: str) -> None:
@@ -345,7 +346,8 @@ def test_quoted_text_is_short_and_harmless() -> None:
         assert len(inside) <= MAX_QUOTED_LENGTH
         assert inside.endswith("...")
     assert quote("x" * 40) == f"'{'x' * 40}'"
-    assert escape("C:\\data\x07.csv") == r"C:\data\x07.csv"
+    assert escape("C:\\data\x07.csv\n") == r"C:\data\x07.csv\n"
+    assert printable("\u202ea\n\tb\n") == "\\u202ea\n\\tb\n"
 
 
 def test_a_file_is_read_by_its_path(tmp_path: Path) -> None:

@@ -4,7 +4,9 @@ import gzip
 import io
 import os
 import stat
+import tracemalloc
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -195,6 +197,58 @@ def test_a_run_length_bomb_is_refused() -> None:
     content = parquet(pa.table({"x": zeros}), compression="zstd")
     assert len(content) < 100_000
     assert "--max-bytes" in refusal(content, max_bytes=4_000_000)
+
+
+ONE_ROW_OF_ZEROS = pa.table({"x": pa.ListArray.from_arrays([0, 20_000_000], pa.array(np.zeros(20_000_000)))})
+
+
+def arrow_zstd(new: Callable[..., pa.ipc.RecordBatchStreamWriter]) -> bytes:
+    sink = io.BytesIO()
+    with new(sink, ONE_ROW_OF_ZEROS.schema, options=pa.ipc.IpcWriteOptions(compression="zstd")) as writer:
+        writer.write_table(ONE_ROW_OF_ZEROS)
+    return sink.getvalue()
+
+
+@pytest.mark.parametrize(
+    "bomb",
+    [
+        lambda: parquet(ONE_ROW_OF_ZEROS, compression="zstd"),
+        lambda: parquet(ONE_ROW_OF_ZEROS, use_dictionary=False, compression="zstd", data_page_version="2.0"),
+        lambda: arrow_zstd(pa.ipc.new_file),
+        lambda: arrow_zstd(pa.ipc.new_stream),
+    ],
+    ids=["parquet_run_length", "parquet_pages", "arrow_file", "arrow_stream"],
+)
+def test_one_hostile_batch_is_refused_before_it_is_inflated(bomb) -> None:  # type: ignore[no-untyped-def]
+    content = bomb()
+    assert len(content) < 200_000
+    pool = pa.default_memory_pool()
+    tracemalloc.start()
+    before = pool.total_bytes_allocated()  # in all, so that what made the bomb hides nothing
+    try:
+        assert "found more than 8000000 bytes" in refusal(content, max_bytes=8_000_000)
+        assert pool.total_bytes_allocated() - before < 1 << 22
+        assert tracemalloc.get_traced_memory()[1] < 1 << 22
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_parquet_index_that_claims_less_than_its_pages_hold_is_refused() -> None:
+    content = parquet(ONE_ROW_OF_ZEROS, compression="zstd")
+    varint = bytes([0x80, 0xB4, 0x89, 0x13])  # zigzag of 20,000,000
+    index = len(content) - 8 - int.from_bytes(content[-8:-4], "little")
+    assert varint in content[:index]
+    assert varint in content[index:]
+    claimed = content[index:].replace(varint, bytes([0x94, 0x80, 0x80, 0x00]))  # 10, in as many bytes
+    assert "found more than 8000000 bytes" in refusal(content[:index] + claimed, max_bytes=8_000_000)
+
+
+def test_narrow_values_count_by_what_they_become() -> None:
+    table = pa.table({"x": pa.array([[1] * 1000] * 1000, pa.list_(pa.int8()))})
+    for write in (parquet, arrow_file, arrow_stream):
+        content = write(table)
+        assert len(read(content, max_bytes=8_100_000)) == 1000
+        assert "found more than 2000000 bytes" in refusal(content, max_bytes=2_000_000)
 
 
 @pytest.mark.parametrize("write", [arrow_file, arrow_stream])

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from jaxrnn.data.columnar_sizes import arrow_sizes, parquet_sizes
 from jaxrnn.data.complaints import complaint, quote
 from jaxrnn.data.options import FLOAT32_OVERFLOW, ReadOptions
 from jaxrnn.data.ragged import Ragged
@@ -21,6 +22,7 @@ _ARROW_FILE = b"ARROW1"
 _ARROW_STREAM = b"\xff\xff\xff\xff"
 # Few enough that a run-length code for billions of values is caught after a small share of them.
 _BATCH_ROWS = 1 << 13
+_VALUE_BYTES = 8  # of a value, and of a row's length
 _EXPECTED_TYPE = "a column of lists of ints or floats"
 
 
@@ -33,8 +35,8 @@ def read_columns(stream: BufferedReader, *, name: str, options: ReadOptions) -> 
     """Reads the rows of a list column.
 
     The whole file is read into memory first, within the stream's own limit of bytes: both formats
-    keep their index at the end, and the stream may be a pipe. The values count against the limit of
-    bytes batch by batch, so at most one batch is held beyond it.
+    keep their index at the end, and the stream may be a pipe. What it says of itself that it inflates
+    to, and then the values, batch by batch, count against the same limit before they are made.
 
     Raises:
       DataError: It is no such file, has no such column, or the first element that is refused.
@@ -48,16 +50,16 @@ def read_columns(stream: BufferedReader, *, name: str, options: ReadOptions) -> 
         for batch in _batches(stream, name, options):
             # Offsets out of range would be read as they stand, past the end of the buffers.
             batch.validate(full=True)
-            batch_values, batch_lengths = _convert(batch, name, num_rows, options)
-            num_rows += len(batch)
-            num_bytes += batch_values.nbytes + batch_lengths.nbytes
+            num_bytes += _VALUE_BYTES * (len(batch.flatten()) + len(batch))
             if num_bytes > options.max_bytes:
                 raise too_many_bytes(name, options.max_bytes)
+            batch_values, batch_lengths = _convert(batch, name, num_rows, options)
+            num_rows += len(batch)
             values.append(batch_values)
             lengths.append(batch_lengths)
     except DataError:
         raise
-    except (pa.ArrowException, OSError, ValueError, KeyError, OverflowError) as error:
+    except (pa.ArrowException, EOFError, OSError, ValueError, KeyError, OverflowError) as error:
         raise complaint(
             name,
             found=f"a columnar file that cannot be read ({quote(str(error))})",
@@ -74,11 +76,14 @@ def _batches(stream: BufferedReader, name: str, options: ReadOptions) -> Iterato
     import pyarrow as pa
 
     head = stream.peek(len(_ARROW_FILE))
-    file = pa.BufferReader(stream.read())
+    content = pa.py_buffer(stream.read())
     if head.startswith(_PARQUET):
-        yield from _parquet_batches(file, name, options)
+        yield from _parquet_batches(content, name, options)
         return
     is_file = head.startswith(_ARROW_FILE)
+    if any(size > options.max_bytes for size in arrow_sizes(content, is_file=is_file)):
+        raise too_many_bytes(name, options.max_bytes)
+    file = pa.BufferReader(content)
     # The batch reader of a stream and that of a file share no base class, only these names.
     reader = pa.ipc.open_file(file) if is_file else pa.ipc.open_stream(file)
     index = reader.schema.names.index(_choose_column(reader.schema, name, options))
@@ -90,13 +95,17 @@ def _batches(stream: BufferedReader, name: str, options: ReadOptions) -> Iterato
             yield batch.column(index)
 
 
-def _parquet_batches(file: "pa.BufferReader", name: str, options: ReadOptions) -> Iterator["pa.Array"]:
+def _parquet_batches(content: "pa.Buffer", name: str, options: ReadOptions) -> Iterator["pa.Array"]:
     import pyarrow.parquet as pq
 
-    with pq.ParquetFile(file) as parquet:
+    with pq.ParquetFile(content) as parquet:
         column = _choose_column(parquet.schema_arrow, name, options)
-        # No look at metadata.row_group(i).column(j) first: pyarrow 26 ends the process there on a
-        # damaged file, where reading the values raises.
+        num_bytes = 0
+        # No look at metadata.row_group(i).column(j): pyarrow 26 ends the process there on a damaged file.
+        for num_values, page_bytes in parquet_sizes(memoryview(content).cast("B"), column):
+            num_bytes += _VALUE_BYTES * num_values
+            if max(num_bytes, page_bytes) > options.max_bytes:
+                raise too_many_bytes(name, options.max_bytes)
         for batch in parquet.iter_batches(batch_size=_BATCH_ROWS, columns=[column]):
             yield batch.column(0)
 

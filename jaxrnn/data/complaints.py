@@ -4,7 +4,11 @@ Text from a file is escaped before it is shown, so that a hostile file cannot mo
 cursor, reorder its text or flood it.
 """
 
+import contextlib
+from collections.abc import Iterator
+
 from jaxrnn.errors import DataError
+from jaxrnn.escaping import escape
 
 MAX_QUOTED_LENGTH = 40  # characters between the quotes
 _ELLIPSIS = "..."
@@ -20,7 +24,7 @@ def complaint(name: str, *position: int, found: str, expected: str, remedy: str)
       expected: What was expected.
       remedy: What the user can do.
     """
-    place = ":".join([escape(name), *map(str, position)])
+    place = ":".join([escape(name) or "''", *map(str, position)])
     return DataError(f"{place}: found {found}; expected {expected}; {remedy}")
 
 
@@ -40,13 +44,10 @@ def quote(text: str) -> str:
     return f"'{''.join(pieces)}{_ELLIPSIS}'"
 
 
-def escape(text: str) -> str:
-    """Writes every character that does not print (control, bidi, undecodable byte) as an escape."""
-    return "".join(character if character.isprintable() else _escape_character(character) for character in text)
-
-
-def _escape_character(character: str) -> str:
-    code = ord(character)
-    if 0xDC80 <= code <= 0xDCFF:  # how decoding with surrogateescape keeps a byte
-        return f"\\x{code - 0xDC00:02x}"
-    return character.encode("unicode_escape").decode("ascii")
+@contextlib.contextmanager
+def naming(name: str) -> Iterator[None]:
+    """Puts the file's name before a complaint about its rows as a whole, raised where the name is not known."""
+    try:
+        yield
+    except DataError as error:
+        raise DataError(f"{escape(name)}: {error}") from error

@@ -6,6 +6,7 @@ from jaxrnn.config import ReaderConfig
 from jaxrnn.data.ragged import Ragged
 from jaxrnn.data.reader import read_sequences_with_report
 from jaxrnn.errors import DataError
+from jaxrnn.escaping import escape
 from jaxrnn.reporting import say
 
 
@@ -25,5 +26,5 @@ def load_rows(path: str, reader: ReaderConfig, *, min_length: int) -> Ragged:
     source = sys.stdin.buffer if path == "-" else path
     report = read_sequences_with_report(source, min_length=min_length, **reader.as_options())
     if report.num_blank_lines:
-        say(f"{path}: skipped {report.num_blank_lines} blank lines")
+        say(f"{escape(path)}: skipped {report.num_blank_lines} blank lines")
     return report.sequences

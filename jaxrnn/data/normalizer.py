@@ -54,8 +54,8 @@ class Normalizer:
         largest = float(np.abs(normalized).max(initial=0.0))
         if not largest <= FLOAT32_MAX:
             raise DataError(
-                f"a value is {largest:.3g} once normalised by (x - {self.offset:g}) / {self.scale:g}; expected at most"
-                f" {FLOAT32_MAX:.3g}, what float32 holds; use another --normalizer or --divisor, or smaller units"
+                f"found a value of {largest:.3g} once normalised by (x - {self.offset:g}) / {self.scale:g}; expected at"
+                f" most {FLOAT32_MAX:.3g}, what float32 holds; use another --normalizer or --divisor, or smaller units"
             )
         return Ragged.from_lengths(normalized, rows.lengths)
 

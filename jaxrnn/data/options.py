@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from jaxrnn.config import ReaderConfig
-from jaxrnn.errors import UserError
+from jaxrnn.settings import require
 
 # A field is at most this long, its spaces included. The longest decimal that float64 needs to
 # tell two neighbours apart has 767 digits; without a limit one field could fill the memory.
@@ -28,7 +28,6 @@ class ReadOptions(ReaderConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.min_length < 1:
-            raise UserError(f"min_length: got {self.min_length}; expected at least 1")
-        if self.max_row_length < self.min_length:
-            raise UserError(f"--max-row-length: got {self.max_row_length}; expected at least {self.min_length}")
+        require(self.min_length >= 1, "min_length", self.min_length, "at least 1")
+        least = f"at least min_length = {self.min_length}"
+        require(self.max_row_length >= self.min_length, "max_row_length", self.max_row_length, least)

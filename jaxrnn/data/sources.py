@@ -14,6 +14,7 @@ from typing import BinaryIO
 
 from jaxrnn.data.complaints import complaint
 from jaxrnn.errors import DataError
+from jaxrnn.escaping import escape
 
 _BUFFER_BYTES = 1 << 18
 _GZIP = b"\x1f\x8b"
@@ -120,7 +121,7 @@ class _LimitedRaw(io.RawIOBase):
         except (EOFError, OSError, zlib.error) as error:
             raise complaint(
                 self._name,
-                found=f"data that cannot be read on ({str(error)[:100]})",
+                found=f"data that cannot be read on ({escape(str(error)[:100])})",
                 expected="a whole file",
                 remedy="it is damaged or cut short: fetch or write it again",
             ) from error

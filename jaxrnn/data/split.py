@@ -47,8 +47,8 @@ def split_rows(
         if not len(part):
             distinct = f", {rows.group_ids().max() + 1} distinct" if kind == "grouped" and len(rows) else ""
             raise DataError(
-                f"no rows are left for the {name} part: got {len(rows)} rows{distinct}, split {kind!r} into"
-                f" {fractions}; give more rows or other --split-fractions"
+                f"found {len(rows)} rows{distinct}, of which split {kind!r} into {fractions} leaves none for the {name}"
+                " part; expected at least one for each part; give more rows, or other --split-fractions"
             )
     return Split(*[part.astype(np.int64) for part in parts])
 

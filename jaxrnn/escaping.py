@@ -1,0 +1,18 @@
+"""Text of others - files, paths, flags - written so that it cannot steer a terminal."""
+
+
+def escape(text: str) -> str:
+    """Writes every character that does not print (control, bidi, line end, undecodable byte) as an escape."""
+    return "".join(character if character.isprintable() else _escape_character(character) for character in text)
+
+
+def printable(text: str) -> str:
+    """Escapes as `escape` does, but for line ends: for text of several lines of our own."""
+    return "\n".join(map(escape, text.split("\n")))
+
+
+def _escape_character(character: str) -> str:
+    code = ord(character)
+    if 0xDC80 <= code <= 0xDCFF:  # how decoding with surrogateescape keeps a byte
+        return f"\\x{code - 0xDC00:02x}"
+    return character.encode("unicode_escape").decode("ascii")

@@ -54,7 +54,9 @@ def check_flags(command: type, arguments: Sequence[str]) -> None:
         if not argument.startswith("--") or argument == "--":
             if not positionals or argument == "--" or (argument.startswith("-") and argument != "-"):
                 raise UserError(f"{argument!r}: unexpected; expected flags such as --{flags[0]}=..")
-            given.add(positionals.pop(0))
+            given.add(positionals[0])
+            if Ellipsis not in typing.get_args(known[positionals[0]].hint):  # of a list, all that come belong to it
+                positionals.pop(0)
             continue
         written, equals, value = argument.partition("=")
         name = written.removeprefix("--").replace("_", "-")

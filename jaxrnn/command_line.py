@@ -7,7 +7,7 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import tyro
 
@@ -15,7 +15,8 @@ from jaxrnn import errors
 from jaxrnn.config import CELLS, Config, SettingError
 from jaxrnn.config_files import line_of, read_toml, recipe_directory, recipe_names
 from jaxrnn.errors import UserError
-from jaxrnn.reporting import say
+from jaxrnn.reporting import printable, say
+from jaxrnn.signals import EndOnSignal, RaiseOnSignal, end_at_once_on_signal
 
 Command = TypeVar("Command")
 
@@ -93,13 +94,41 @@ def has_flag(name: str, argv: Sequence[str] | None) -> bool:
     return f"--{name}" in list(sys.argv[1:] if argv is None else argv)
 
 
-def run(body: Callable[[], None]) -> int:
-    """Runs a command and returns its exit code: 0, 2 for the user's errors, 3 diverged, 130 or 143 interrupted."""
-    from jaxrnn.signals import RaiseOnSignal
+def run(body: Callable[[], None], *, own_process: bool = False, how_to_go_on: Callable[[], str] = lambda: "") -> int:
+    """Runs a command and returns its exit code: 0, 2 for the user's errors, 3 diverged, 130 or 143 interrupted.
+
+    Args:
+      body: The command.
+      own_process: Whether the process is there for the command alone and ends with it, by `leave`; then a signal may
+        end it wherever it is.
+      how_to_go_on: Returns what to add to the last words of an interrupted command.
+    """
+
+    def last_words(number: int) -> str:
+        return printable(f"interrupted by {signal.Signals(number).name}{how_to_go_on()}")
 
     try:
-        with RaiseOnSignal():
-            body()
+        with EndOnSignal(last_words) if own_process else RaiseOnSignal():
+            return _exit_code(body)
+    except errors.InterruptedRun as error:
+        say(f"{error}{how_to_go_on()}")
+        return errors.EXIT_SIGNAL_BASE + error.signal_number
+
+
+def leave(code: int) -> NoReturn:
+    """Ends the process; where a signal asked for that, without waiting for threads that are still computing."""
+    end_at_once_on_signal()
+    if code > errors.EXIT_SIGNAL_BASE:
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, ValueError, AttributeError):
+                stream.flush()
+        os._exit(code)
+    sys.exit(code)
+
+
+def _exit_code(body: Callable[[], None]) -> int:
+    try:
+        body()
         sys.stdout.flush()
     except errors.UserError as error:
         say(f"error: {error}")
@@ -107,9 +136,6 @@ def run(body: Callable[[], None]) -> int:
     except errors.DivergedError as error:
         say(f"diverged: {error}")
         return errors.EXIT_DIVERGED
-    except errors.InterruptedRun as error:
-        say(str(error))
-        return errors.EXIT_SIGNAL_BASE + error.signal_number
     except BrokenPipeError:
         # The reader of our output went away, as `head` does.
         _discard_output()

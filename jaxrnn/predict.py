@@ -40,9 +40,9 @@ class PredictCommand:
             raise UserError(f"horizon: got {self.horizon}; expected at least 1")
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None, *, own_process: bool = False) -> int:
     """Runs the command; returns its exit code."""
-    return command_line.run(lambda: _predict(argv))
+    return command_line.run(lambda: _predict(argv), own_process=own_process)
 
 
 def _predict(argv: Sequence[str] | None) -> None:
@@ -61,4 +61,4 @@ def _predict(argv: Sequence[str] | None) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    command_line.leave(main(own_process=True))

@@ -8,9 +8,13 @@
 Writes a run directory with the configuration, the figures of every epoch, checkpoints, curves.png and summary.json.
 """
 
+from jaxrnn import signals
+
+if __name__ == "__main__":
+    signals.end_at_once_on_signal()  # while the rest is imported
+
 import dataclasses
 import shlex
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,7 +24,6 @@ import tyro
 
 from jaxrnn import command_line
 from jaxrnn.config import Config
-from jaxrnn.errors import InterruptedRun
 from jaxrnn.run_directory import RunDirectory
 
 PROGRAM = "python -m jaxrnn.train"
@@ -44,13 +47,20 @@ class TrainCommand:
     settings: Annotated[Config, tyro.conf.arg(name="")] = dataclasses.field(default_factory=Config)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None, *, own_process: bool = False) -> int:
     """Runs the command; returns its exit code."""
     begin = time.perf_counter()
-    return command_line.run(lambda: _train(argv, begin))
+    chosen: list[RunDirectory] = []  # once there is one
+
+    def how_to_go_on() -> str:
+        if not chosen or not chosen[0].config.is_file():  # nothing was written yet
+            return ""
+        return f"; go on with:\n  {PROGRAM} --resume --run-dir={shlex.quote(str(chosen[0].path))}"
+
+    return command_line.run(lambda: _train(argv, begin, chosen), own_process=own_process, how_to_go_on=how_to_go_on)
 
 
-def _train(argv: Sequence[str] | None, begin: float) -> None:
+def _train(argv: Sequence[str] | None, begin: float, chosen: list[RunDirectory]) -> None:
     cell, file, directory = (command_line.value_of_flag(name, argv) for name in ("cell", "config", "run-dir"))
     resume = command_line.has_flag("resume", argv)
     name = Path(file).stem if file else cell or Config().model.cell
@@ -63,20 +73,14 @@ def _train(argv: Sequence[str] | None, begin: float) -> None:
     if not resume:
         run_dir = RunDirectory.choose(directory, name=name, resume=False)
 
+    chosen.append(run_dir)
+
     from jaxrnn import compilation, runner  # JAX is imported from here on, so that --help need not wait for it
 
     if command.compilation_cache:
         compilation.keep_compilations()
-    try:
-        runner.train(command.settings, run_dir, resume=resume, begin=begin)
-    except InterruptedRun as error:
-        if not run_dir.config.is_file():  # nothing was written yet
-            raise
-        raise InterruptedRun(
-            f"{error}; go on with:\n  {PROGRAM} --resume --run-dir={shlex.quote(str(run_dir.path))}",
-            signal_number=error.signal_number,
-        ) from error
+    runner.train(command.settings, run_dir, resume=resume, begin=begin)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    command_line.leave(main(own_process=True))

@@ -18,6 +18,7 @@ LAYERS = """
 train eval predict convert
 runner evaluation prediction conversion
 fitting plots
+restoring
 inference
 training
 optimizers batch_order
@@ -32,7 +33,11 @@ checks recurrence
 loops masks
 forms
 command_line data.loading data.ball
-compilation checkpoint run_directory reporting signals metrics
+compilation checkpoint
+step_files
+run_directory
+run_lock
+reporting signals metrics
 data.arranging
 data.batching data.packing data.normalizer data.split data.reader
 data.columnar_reader data.text_reader

@@ -19,7 +19,7 @@ import numpy as np
 BATCH = 64
 EPOCH_ROWS = 4096
 SAMPLED_BATCHES = 6  # an epoch's time is that of so many of its batches, scaled up
-DEFAULT_PEERS = "torch-padded,torch-packed,nnx,keras,equinox,memax"
+DEFAULT_PEERS = "jaxrnn-scan,torch-padded,torch-packed,nnx,keras,equinox,memax"
 
 
 class Workload(NamedTuple):
@@ -73,16 +73,25 @@ def settle() -> None:
     time.sleep(0.3)
 
 
-def matmul_rate() -> float:
-    """Returns the machine's rate in GFLOP/s on a large matmul in JAX, all cores."""
+def matmul_rate(rows: int, depth: int, columns: int) -> float:
+    """Returns the machine's rate in GFLOP/s on a matmul in JAX, all cores."""
     import jax
     import jax.numpy as jnp
 
-    size = 1024
-    a = jnp.ones((size, size))
-    multiply = jax.jit(lambda a: a @ a)
-    multiply(a).block_until_ready()
-    return 2e-9 * size**3 / min(seconds_of(lambda: multiply(a).block_until_ready()) for _ in range(10))
+    a, b = jnp.ones((rows, depth)), jnp.ones((depth, columns))
+    multiply = jax.jit(lambda a, b: a @ b)
+    multiply(a, b).block_until_ready()
+    best = min(seconds_of(lambda: multiply(a, b).block_until_ready()) for _ in range(20))
+    return 2e-9 * rows * depth * columns / best
+
+
+def describe_bound(workload: Workload) -> dict[str, float]:
+    """Returns the operations of a step, and how long they take at the rate of one matmul over all its steps."""
+    gates = {"lstm": 4, "gru": 3, "tanh": 1}[workload.kind] * workload.hidden_size
+    depth = workload.input_size + workload.hidden_size
+    gflop = 2e-9 * 3 * BATCH * workload.time * depth * gates  # forward, and twice as much backward
+    rate = matmul_rate(BATCH * workload.time, depth, gates)
+    return {"GFLOP": gflop, "matmul GFLOP/s": rate, "bound ms": 1e3 * gflop / rate}
 
 
 def prepare(name: str, workload: Workload, peers: list[str], mesh: Any) -> tuple[dict[str, Callable[[], Any]], dict]:
@@ -135,6 +144,8 @@ def prepare(name: str, workload: Workload, peers: list[str], mesh: Any) -> tuple
             "packed rows": len(ids),
             "ideal over padded": float(len(lengths) * workload.time / lengths.sum()),
         }
+    else:
+        notes["jaxrnn"] = describe_bound(workload)
     notes["factors"] = factors
     return contestants, notes
 
@@ -216,7 +227,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     from jaxrnn.devices import choose_mesh
 
     mesh = choose_mesh(0, batch_gates=2**30, batch_rows=BATCH)
-    print(f"matmul: {matmul_rate():.0f} GFLOP/s; {1 if mesh is None else mesh.devices.size} devices share a batch")
+    rate, devices = matmul_rate(1024, 1024, 1024), 1 if mesh is None else mesh.devices.size
+    print(f"matmul: {rate:.0f} GFLOP/s; {devices} devices share a batch of the peers in JAX")
     results = []
     for name, workload in chosen.items():
         results.append(measure(name, workload, arguments.peers.split(","), arguments.rounds, mesh))

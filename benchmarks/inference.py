@@ -20,6 +20,7 @@ from flax import nnx
 import jaxrnn
 from benchmarks.compare import settle
 from benchmarks.peers import Job, draw_weights, new_layer, torch_layer
+from jaxrnn import cpu_kernels
 from jaxrnn.devices import choose_mesh, replicate, share_rows
 
 BATCH, TIME, INPUT, HIDDEN = 64, 100, 32, 128
@@ -81,7 +82,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args(argv)
-    mesh = choose_mesh(0, batch_gates=2**30, batch_rows=BATCH)
+    mesh = choose_mesh(0, batch_gates=2**30, batch_rows=BATCH, threaded=cpu_kernels.is_built())
     print(f"{'':30} {'jaxrnn':>10} {'PyTorch':>10}   ratio: median (minimum, maximum)")
     for kind in ("lstm", "gru", "tanh"):
         for name, (ours, theirs) in contestants(kind, mesh).items():

@@ -16,6 +16,7 @@ import numpy as np
 from flax import nnx
 
 import jaxrnn
+from jaxrnn import cpu_kernels
 from jaxrnn.devices import replicate, share_rows
 
 Step = Callable[[np.ndarray, np.ndarray], float]
@@ -89,19 +90,29 @@ def _jax_step(
     return step
 
 
-def build_jaxrnn(job: Job) -> Step:
-    """This project, with lengths."""
+def _jaxrnn_layer(job: Job, backend: str) -> tuple[Job, Any, Any]:
+    """Returns the job, with devices to share a batch only where the recurrence does not use all cores by itself."""
     layer = new_layer(job.kind, job.input_size, job.hidden_size)
     jaxrnn.load_torch_state_dict(layer, job.weights)
-    graphdef, params = nnx.split(layer)
+    layer.backend = backend
+    threaded = backend == "auto" and jax.default_backend() == "cpu" and cpu_kernels.is_built()
+    return dataclasses.replace(job, mesh=None) if threaded else job, *nnx.split(layer)
+
+
+def build_jaxrnn(job: Job, backend: str = "auto") -> Step:
+    """This project, with lengths."""
+    job, graphdef, params = _jaxrnn_layer(job, backend)
     return _jax_step(job, params, lambda p, x, lengths: nnx.merge(graphdef, p)(x, lengths=lengths)[0])
 
 
-def build_jaxrnn_packed(job: Job) -> Step:
+def build_jaxrnn_scan(job: Job) -> Step:
+    """This project's loop in JAX, which serves where nothing was compiled ahead, and on other platforms."""
+    return build_jaxrnn(job, "scan")
+
+
+def build_jaxrnn_packed(job: Job, backend: str = "auto") -> Step:
     """This project on packed rows: `lengths` are segment ids here."""
-    layer = new_layer(job.kind, job.input_size, job.hidden_size)
-    jaxrnn.load_torch_state_dict(layer, job.weights)
-    graphdef, params = nnx.split(layer)
+    job, graphdef, params = _jaxrnn_layer(job, backend)
     return _jax_step(
         job, params, lambda p, x, ids: nnx.merge(graphdef, p)(x, segment_ids=ids)[0], lambda x, ids: ids > 0
     )
@@ -267,6 +278,7 @@ def build_memax(job: Job) -> Step:
 
 
 PEERS: dict[str, Callable[[Job], Step]] = {
+    "jaxrnn-scan": build_jaxrnn_scan,
     "torch-padded": build_torch_padded,
     "torch-packed": build_torch_packed,
     "torch-compile": build_torch_compile,

@@ -11,6 +11,7 @@ from flax import nnx
 
 from jaxrnn import checks, loops, recurrence
 from jaxrnn._typing import Array, ArrayLike, Float, State
+from jaxrnn.cpu_kernels import Kernel
 
 Nonlinearity = Literal["tanh", "relu"]
 
@@ -46,6 +47,7 @@ class Equation:
         `pointwise` gets them after the hidden gates, in this order. None by default.
       summed_gates: How many of the gates, from the first, `pointwise` reads only as input gate plus hidden gate. The
         engine then keeps one array for both, which is faster; it passes the sum as input gate, and 0 as hidden gate.
+      kernel: The compiled recurrence that computes `pointwise` on a CPU; only this package's own cells have one.
     """
 
     num_gates: int
@@ -53,6 +55,7 @@ class Equation:
     state_sizes: Callable[[int, int], Any]
     extra_parameters: Callable[[int], dict[str, Array]] = no_extra_parameters
     summed_gates: int = 0
+    kernel: Kernel | None = None
 
     def zero_state(self, hidden_size: int, output_size: int, *, leading: tuple[int, ...], dtype: Any) -> State:
         """Returns a state of zeros with arrays of shape ``leading + (size,)``."""
@@ -100,10 +103,10 @@ def _hidden_and_cell(hidden: int, output: int) -> LSTMState:
     return LSTMState(h=output, c=hidden)  # type: ignore[arg-type]
 
 
-RNN_TANH = Equation(1, rnn_tanh_step, _only_hidden, summed_gates=1)
-RNN_RELU = Equation(1, rnn_relu_step, _only_hidden, summed_gates=1)
-LSTM = Equation(4, lstm_step, _hidden_and_cell, summed_gates=4)
-GRU = Equation(3, gru_step, _only_hidden, summed_gates=2)
+RNN_TANH = Equation(1, rnn_tanh_step, _only_hidden, summed_gates=1, kernel="rnn_tanh")
+RNN_RELU = Equation(1, rnn_relu_step, _only_hidden, summed_gates=1, kernel="rnn_relu")
+LSTM = Equation(4, lstm_step, _hidden_and_cell, summed_gates=4, kernel="lstm")
+GRU = Equation(3, gru_step, _only_hidden, summed_gates=2, kernel="gru")
 
 
 def rnn_equation(nonlinearity: Nonlinearity) -> Equation:

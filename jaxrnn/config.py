@@ -188,6 +188,8 @@ class TrainingConfig:
     """Truncate backpropagation through time: the gradient goes back this many steps, the state on; 0 for all steps."""
     compute_dtype: Literal["float32", "bfloat16"] = "float32"
     """Of the operands of the recurrent layers' matmuls; states and sums are float32."""
+    backend: Literal["auto", "scan"] = "auto"
+    """Of the recurrent layers: auto runs the recurrence compiled ahead for CPUs where it can; scan is JAX's loop."""
     devices: int = 0
     """Devices that share a batch, or the members of an ensemble; 0: all of them, where a step is large enough."""
     patience: int = 0
@@ -202,6 +204,8 @@ class TrainingConfig:
     """Models trained together, on the same split, from seed, seed + 1, ...; their mean predicts."""
     checkpoint_seconds: float = 10.0
     """Save a checkpoint when this much time has passed, and at the end."""
+    tensorboard: bool = False
+    """Write the figures of every epoch for TensorBoard too, into RUN/tensorboard; needs the extra [tensorboard]."""
 
     def __post_init__(self) -> None:
         for key, least in (("epochs", 1), ("batch_size", 1), ("num_buckets", 1), ("patience", 0),

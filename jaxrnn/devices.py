@@ -21,7 +21,9 @@ MEMBER_AXIS = "members"
 MIN_BATCH_GATES = 2**18
 
 
-def choose_mesh(limit: int, *, batch_gates: int, batch_rows: int, members: int = 1) -> Mesh | None:
+def choose_mesh(
+    limit: int, *, batch_gates: int, batch_rows: int, members: int = 1, threaded: bool = False
+) -> Mesh | None:
     """Chooses the devices that share the members of an ensemble, or each batch.
 
     On CPU it makes one device per core if JAX has not made its devices yet.
@@ -32,6 +34,7 @@ def choose_mesh(limit: int, *, batch_gates: int, batch_rows: int, members: int =
       batch_rows: Rows of a batch; each device gets as many.
       members: Models trained together. Where they can be dealt out evenly, to whatever number of devices, they are:
         that costs nothing, however small a step is.
+      threaded: Whether a step on a CPU uses all its cores by itself, so that there is nothing to gain from devices.
 
     Returns:
       A mesh with one axis, `MEMBER_AXIS` or `DATA_AXIS`, or None to use the default device.
@@ -41,6 +44,8 @@ def choose_mesh(limit: int, *, batch_gates: int, batch_rows: int, members: int =
     """
     is_large = members * batch_gates >= MIN_BATCH_GATES
     if limit == 1 or (not limit and members == 1 and not is_large):
+        return None
+    if threaded and not limit and members == 1 and jax.default_backend() == "cpu":
         return None
     wanted = limit or num_cores()
     late = not _make_cpu_devices(wanted)

@@ -6,9 +6,11 @@ from jaxrnn import plots, reporting
 from jaxrnn.config import ReaderConfig
 from jaxrnn.data.loading import load_rows
 from jaxrnn.data.ragged import Ragged
+from jaxrnn.data.split import Split, count_shared_rows
 from jaxrnn.errors import UserError
 from jaxrnn.fitting import draw_split
 from jaxrnn.inference import Evaluation, TrainedModel
+from jaxrnn.judgement import leakage_warning
 from jaxrnn.reporting import say
 from jaxrnn.run_directory import hash_file, to_json
 
@@ -35,12 +37,20 @@ def evaluate(
     """
     model = TrainedModel.load(checkpoint)
     reader = reader or model.config.reader
+    shared_rows = None
     if data is not None:
         rows, source = load_rows(data, reader, min_length=2), data
+        _warn_of_training_file(model, data, rows)
     else:
-        rows, source = _test_rows(model, reader)
+        all_rows, split, source = load_own_rows(model, reader)
+        rows = all_rows.take(split.test)
+        shared_rows = dict(zip(("validation", "test"), count_shared_rows(all_rows, split), strict=True))
+        warning = leakage_warning(shared_rows["validation"], shared_rows["test"])
+        if warning:
+            say(warning)
     evaluation = model.evaluate(rows)
     baselines = model.evaluate_baselines(rows)
+    judgement = model.judge(rows, evaluation, baselines)
     if plots_dir is not None:
         _draw(evaluation, rows, Path(plots_dir))
     if as_json:
@@ -50,7 +60,12 @@ def evaluate(
             "rows": len(rows),
             "metrics": evaluation.figures,
             "baselines": baselines,
+            "mae_interval": judgement.interval,
+            "against_baselines": judgement.against_baselines,
+            "accuracy_near_zero": judgement.near_zero,
         }
+        if shared_rows is not None:
+            result["shared_rows"] = shared_rows
         if model.num_members > 1:
             result["ensemble"] = {**evaluation.spread(), "members": evaluation.members}
         print(to_json(result))
@@ -65,10 +80,23 @@ def evaluate(
         figures,
         baselines,
         accuracy_epsilon=model.config.training.accuracy_epsilon,
+        notes=judgement.notes(),
     )
 
 
-def _test_rows(model: TrainedModel, reader: ReaderConfig) -> tuple[Ragged, str]:
+def load_own_rows(model: TrainedModel, reader: ReaderConfig) -> tuple[Ragged, Split, str]:
+    """Reads the file that a model was trained on.
+
+    Args:
+      model: Of a run.
+      reader: How to read it.
+
+    Returns:
+      All rows, their parts, and the file's path.
+
+    Raises:
+      UserError: There is no such file any more, or it has changed.
+    """
     described = model.metadata["data"]
     if described is None:
         raise UserError("the checkpoint was converted, not trained here: it has no test rows; give a file with --data")
@@ -79,7 +107,18 @@ def _test_rows(model: TrainedModel, reader: ReaderConfig) -> tuple[Ragged, str]:
             f"{path}: has changed since training (SHA-256 differs), so the run's test rows are gone; expected"
             f" {described['rows']} rows with SHA-256 {described['sha256'][:12]}..; give a file with --data"
         )
-    return rows.take(draw_split(model.config, rows).test), path
+    return rows, draw_split(model.config, rows), path
+
+
+def _warn_of_training_file(model: TrainedModel, path: str, rows: Ragged) -> None:
+    described = model.metadata["data"]
+    if described is None or (described["rows"], described["values"]) != (len(rows), rows.num_values):
+        return  # another file: its hash would only cost time
+    if Path(path).is_file() and hash_file(path) == described["sha256"]:
+        say(
+            f"warning: {path} is the file that the model was trained on, and its training rows are evaluated too: the"
+            " figures below flatter the model; leave --data out to evaluate the run's test rows alone"
+        )
 
 
 def _draw(evaluation: Evaluation, rows: Ragged, directory: Path) -> None:

@@ -10,6 +10,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
+from jaxrnn import cpu_kernels
 from jaxrnn.checkpoint import Checkpointer
 from jaxrnn.config import Config
 from jaxrnn.data.arranging import Batching, arrange, choose_batching, in_chunks
@@ -24,6 +25,7 @@ from jaxrnn.optimizers import build_optimizer, learning_rate_schedule
 from jaxrnn.reporting import Progress
 from jaxrnn.restoring import describe_divergence, restore_state
 from jaxrnn.run_directory import RunDirectory, versions
+from jaxrnn.scalar_log import ScalarLog
 from jaxrnn.signals import NoteSignal
 from jaxrnn.train_state import DIVERGED, MAX_EPOCHS_PER_CALL, RUNNING, History, TrainState
 from jaxrnn.training import Trainer
@@ -123,6 +125,7 @@ def prepare_data(config: Config, rows: Ragged) -> PreparedData:
         batch_gates=training.batch_rows * max(training.lengths) * GATES_OF_CELL[model.cell] * model.hidden_size,
         batch_rows=training.batch_rows,
         members=settings.ensemble,
+        threaded=_runs_compiled(config),
     )
     return PreparedData(
         split,
@@ -139,6 +142,13 @@ def prepare_data(config: Config, rows: Ragged) -> PreparedData:
             for rows, length in zip(training.num_rows, training.lengths, strict=True)
         ),
     )
+
+
+def _runs_compiled(config: Config) -> bool:
+    """Whether the model's recurrences run compiled ahead, if that is on a CPU."""
+    settings = config.training
+    plain = not config.model.proj_size and settings.compute_dtype == "float32" and settings.backend == "auto"
+    return plain and not settings.remat_steps and cpu_kernels.is_built()
 
 
 def build_trainer(config: Config, data: PreparedData) -> Trainer:
@@ -166,6 +176,7 @@ class Fit:
       run_dir: Where it is written.
       data_description: Path and hash of the data file, for the checkpoint.
       compiled: What `compile_epochs` returns, perhaps still on its way; None to compile when the run begins.
+      scalars: Where the figures go for TensorBoard; None for nowhere.
     """
 
     trainer: Trainer
@@ -174,6 +185,7 @@ class Fit:
     run_dir: RunDirectory
     data_description: dict[str, Any]
     compiled: Future[Callable[..., Any]] | None = None
+    scalars: ScalarLog | None = None
     seconds: float = 0.0
 
     @property
@@ -198,6 +210,7 @@ class Fit:
         with Progress(total, start=start) as progress:
             if self._may_go_on():  # a signal ends this at once: there is nothing to save
                 run_epochs = self.compiled.result() if self.compiled else compile_epochs(self.trainer, self.data)
+<<<<<<< HEAD
                 meanwhile()
             with NoteSignal() as signals:
                 begin, saved_at = time.perf_counter(), time.monotonic()
@@ -223,6 +236,26 @@ class Fit:
                 if diverged and self.trainer.is_ensemble:
                     self._rewind(checkpointer, run_epochs)
                 if self.epoch > saved:
+=======
+                if signals.received is None:
+                    meanwhile()
+            begin = time.perf_counter()
+            while self._may_go_on() and signals.received is None:
+                before, called = self.epoch, time.perf_counter()
+                self.state, history = run_epochs(
+                    self.state, self.data.training, self.data.validation, np.int32(min(num_epochs, total - before))
+                )
+                epochs = _rows_of(history, before, np.asarray(self.state.epoch))
+                per_epoch = (time.perf_counter() - called) / max(len(epochs), 1)
+                num_epochs = int(np.clip(SECONDS_PER_CALL / per_epoch, 1, MAX_EPOCHS_PER_CALL))
+                self.run_dir.append_metrics(epochs)
+                if self.scalars is not None:
+                    self.scalars.add(epochs)
+                if epochs:
+                    progress.update(epochs[-1], final=not self._may_go_on())
+                due = time.monotonic() - saved_at >= self.config.training.checkpoint_seconds
+                if due and self.epoch > saved:  # not where the first epoch diverged after a long compilation
+>>>>>>> main
                     self.save(checkpointer)
         self.seconds += time.perf_counter() - begin
         if diverged:

@@ -17,6 +17,7 @@ from jaxrnn.config import Config
 from jaxrnn.data.batching import Bucket, pad_sequences
 from jaxrnn.data.normalizer import Normalizer
 from jaxrnn.data.ragged import Ragged
+from jaxrnn.judgement import Judgement, judge
 from jaxrnn.model_state import abstract_model, split_model, stack_shapes
 from jaxrnn.objective import predict_targets, score_targets
 from jaxrnn.reporting import say
@@ -239,6 +240,17 @@ class TrainedModel:
             losses = metrics.elementwise_loss(self.config.training.loss, *normalized)
             figures[name] = self._figures(predicted, rows.values[ends - 1], (losses.sum(), len(rows)))
         return figures
+
+    def judge(self, rows: Ragged, evaluation: Evaluation, baselines: dict[str, dict[str, float]]) -> Judgement:
+        """Judges figures that `evaluate` and `evaluate_baselines` gave for the same rows."""
+        return judge(
+            evaluation.figures,
+            baselines,
+            evaluation.predicted,
+            evaluation.actual,
+            rows.group_ids(),
+            accuracy_epsilon=self.config.training.accuracy_epsilon,
+        )
 
     def _figures(self, predicted: np.ndarray, actual: np.ndarray, loss: tuple[Any, ...]) -> dict[str, float]:
         sums = metrics.measure(

@@ -42,7 +42,7 @@ class Gates(NamedTuple):
 class Timeline(NamedTuple):
     """What the loop runs over."""
 
-    inputs: Array
+    inputs: Any
     valid: Array | None
     reset: Array | None
 
@@ -57,6 +57,7 @@ class Recurrence:
     reverse: bool
     chunk: int | None
     dtype: Any
+    kernel: str | None = None
 
 
 def hidden_of(state: State) -> Array:

@@ -6,6 +6,7 @@ loss is what was minimised, in normalised units. Everything here works on NumPy 
 
 from typing import Any, NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
 
 HALF = 0.5
@@ -13,32 +14,62 @@ HIGHER_IS_BETTER = ("accuracy", "within_half")
 
 
 class MetricSums(NamedTuple):
-    """Sums over rows (of the loss: over targets), and what to divide them by."""
+    """Sums over rows (of the loss: over targets), and what to divide them by.
+
+    Attributes:
+      loss: Sum of the loss.
+      loss_weight: What to divide it by.
+      rows: (5,): sums of the relative, absolute and squared errors, of those within half a unit, and of the rows; or
+        (5, rows of a batch), summed up over batches place by place, which leaves the last sum to the very end.
+    """
 
     loss: Any
     loss_weight: Any
-    relative_error: Any
-    absolute_error: Any
-    squared_error: Any
-    within_half: Any
     rows: Any
 
     @classmethod
-    def zero(cls) -> "MetricSums":
-        return cls(*[np.float32(0)] * len(cls._fields))
+    def zero(cls, num_rows: int | None = None) -> "MetricSums":
+        """Returns sums of nothing; of batches of `num_rows` rows, place by place."""
+        shape = (5,) if num_rows is None else (5, num_rows)
+        return cls(np.float32(0), np.float32(0), np.zeros(shape, np.float32))
 
     def __add__(self, other: "MetricSums") -> "MetricSums":  # type: ignore[override]
         return MetricSums(*[a + b for a, b in zip(self, other, strict=True)])
 
     def compute(self) -> dict[str, Any]:
         """Returns loss, accuracy (the tutorial's: 1 - mean relative error), mae, rmse, within_half."""
+        sums = self.rows if self.rows.ndim == 1 else self.rows.sum(axis=1)
+        relative, absolute, squared, within_half, count = sums
         return {
             "loss": self.loss / self.loss_weight,
-            "accuracy": 1 - self.relative_error / self.rows,
-            "mae": self.absolute_error / self.rows,
-            "rmse": (self.squared_error / self.rows) ** 0.5,
-            "within_half": self.within_half / self.rows,
+            "accuracy": 1 - relative / count,
+            "mae": absolute / count,
+            "rmse": (squared / count) ** 0.5,
+            "within_half": within_half / count,
         }
+
+
+def measure_rows(predicted: Any, actual: Any, weight: Any, *, accuracy_epsilon: float) -> Any:
+    """Measures the prediction of every row's last value.
+
+    Args:
+      predicted: (batch,), in the data's units.
+      actual: (batch,), in the data's units.
+      weight: (batch,): 1 for a row that counts, 0 for one that fills a batch.
+      accuracy_epsilon: What keeps the relative error finite at 0, in the data's units.
+
+    Returns:
+      (5, batch): what `MetricSums.rows` sums up.
+
+    Raises:
+      ValueError: The shapes differ.
+    """
+    if not predicted.shape == actual.shape == weight.shape:  # (rows, 1) - (rows,) would broadcast, wrongly
+        raise ValueError(f"measure: got predicted {predicted.shape}, actual {actual.shape}, weight {weight.shape}")
+    error = abs(predicted - actual)
+    relative = error / (abs(actual) + accuracy_epsilon)
+    stack = np.stack if isinstance(error, np.ndarray) else jnp.stack
+    return weight[None] * stack([relative, error, error * error, error <= HALF, weight == weight])
 
 
 def measure(
@@ -49,33 +80,9 @@ def measure(
     loss: tuple[Any, Any],
     accuracy_epsilon: float,
 ) -> MetricSums:
-    """Measures predictions of rows' last values.
-
-    Args:
-      predicted: (batch,), in the data's units.
-      actual: (batch,), in the data's units.
-      weight: (batch,): 1 for a row that counts, 0 for one that fills a batch.
-      loss: Sum and weight of the loss, in normalised units.
-      accuracy_epsilon: What keeps the relative error finite at 0, in the data's units.
-
-    Returns:
-      The sums.
-
-    Raises:
-      ValueError: The shapes differ.
-    """
-    if not predicted.shape == actual.shape == weight.shape:  # (rows, 1) - (rows,) would broadcast, wrongly
-        raise ValueError(f"measure: got predicted {predicted.shape}, actual {actual.shape}, weight {weight.shape}")
-    error = abs(predicted - actual)
-    return MetricSums(
-        loss=loss[0],
-        loss_weight=loss[1],
-        relative_error=(weight * error / (abs(actual) + accuracy_epsilon)).sum(),
-        absolute_error=(weight * error).sum(),
-        squared_error=(weight * error * error).sum(),
-        within_half=(weight * (error <= HALF)).sum(),
-        rows=weight.sum(),
-    )
+    """Sums what `measure_rows` measures; its arguments, and the sum and weight of the loss, in normalised units."""
+    each = measure_rows(predicted, actual, weight, accuracy_epsilon=accuracy_epsilon)
+    return MetricSums(loss[0], loss[1], each.sum(axis=1))
 
 
 def elementwise_loss(kind: str, predicted: Any, targets: Any) -> Any:

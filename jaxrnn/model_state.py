@@ -30,4 +30,10 @@ def stack_shapes(tree: Any, members: int) -> Any:
 def new_model(config: Config, rngs: nnx.Rngs) -> NextValueModel:
     """Builds the model of a run."""
     training = config.training
-    return build_model(config.model, rngs, remat_steps=training.remat_steps, compute_dtype=training.compute_dtype)
+    return build_model(
+        config.model,
+        rngs,
+        remat_steps=training.remat_steps,
+        compute_dtype=training.compute_dtype,
+        backend=training.backend,
+    )

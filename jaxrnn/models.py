@@ -1,7 +1,7 @@
 """The next-value model: a recurrent layer and a linear head."""
 
 import math
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -97,7 +97,12 @@ class NextValueModel(nnx.Module):
 
 
 def build_model(
-    config: ModelConfig, rngs: nnx.Rngs, *, remat_steps: int = 0, compute_dtype: str = "float32"
+    config: ModelConfig,
+    rngs: nnx.Rngs,
+    *,
+    remat_steps: int = 0,
+    compute_dtype: str = "float32",
+    backend: Literal["auto", "scan"] = "auto",
 ) -> NextValueModel:
     """Builds the model that a configuration describes.
 
@@ -106,6 +111,7 @@ def build_model(
       rngs: Where initial values come from.
       remat_steps: As the layers' attribute; 0 for none.
       compute_dtype: As the layers' attribute.
+      backend: As the layers' attribute.
     """
     shared: dict[str, Any] = {
         "num_layers": config.num_layers,
@@ -122,4 +128,5 @@ def build_model(
         layer = GRU(1, config.hidden_size, **shared)
     layer.remat_steps = remat_steps or None
     layer.compute_dtype = None if compute_dtype == "float32" else jnp.dtype(compute_dtype)
+    layer.backend = backend
     return NextValueModel(layer, rngs=rngs)

@@ -144,10 +144,11 @@ def _measure(
     config: Config,
     normalizer: Normalizer,
 ) -> metrics.MetricSums:
-    return metrics.measure(
+    each = metrics.measure_rows(
         normalizer.denormalize(lax.stop_gradient(predicted)),
         normalizer.denormalize(actual),
         weight.astype(jnp.float32),
-        loss=loss,
         accuracy_epsilon=config.training.accuracy_epsilon,
     )
+    # Of packed rows a row's places are added up; the sum over rows waits until the epoch's end.
+    return metrics.MetricSums(*loss, each.sum(axis=2) if each.ndim == 3 else each)

@@ -18,6 +18,7 @@ chunk began with, and computes the chunk once more on the way back: memory then 
 Arrays in, arrays out: nothing here knows a module or a configuration. All arrays are time-major.
 """
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -26,7 +27,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.custom_derivatives import SymbolicZero
 
-from jaxrnn import forms
+from jaxrnn import cpu_kernels, forms
 from jaxrnn._typing import Array, Float, State, TimeMajorMask
 from jaxrnn.loops import (
     Pointwise,
@@ -76,6 +77,7 @@ def recur(
     custom_gradient: bool = True,
     chunk: int | None = None,
     dtype: Any = None,
+    kernel: cpu_kernels.Kernel | None = None,
 ) -> tuple[Any, State]:
     """Runs a recurrence over time.
 
@@ -97,6 +99,7 @@ def recur(
         differentiation needs and which is slower in reverse mode.
       chunk: Steps of a chunk, of which only the first state is kept for the gradient; None keeps every step's.
       dtype: A shorter type for the operands of matmuls; states, sums and everything pointwise keep theirs.
+      kernel: The compiled recurrence that computes `pointwise`, to be used where it can; None always runs the loop.
 
     Returns:
       ``(outputs, final_state)``: what `collect` gave, stacked over time, 0 at steps that are passed
@@ -108,7 +111,11 @@ def recur(
         chunk = None
     run = _recur if custom_gradient else _recur_plain
     recurrence = Recurrence(pointwise, collect, num_summed, reverse, chunk, dtype)
-    return run(recurrence, Timeline(inputs, valid, reset), weights, initial_state, extras)
+    steps = Timeline(inputs, valid, reset)
+    if custom_gradient:
+        chosen = cpu_kernels.choose_kernel(kernel, recurrence, steps, weights, initial_state, extras)
+        recurrence = dataclasses.replace(recurrence, kernel=chosen)
+    return run(recurrence, steps, weights, initial_state, extras)
 
 
 def _in_chunks(steps: Timeline, chunk: int | None) -> Timeline:
@@ -139,6 +146,41 @@ def _recur_plain(
     return outputs, final_state
 
 
+def _run_forward(
+    recurrence: Recurrence,
+    steps: Timeline,
+    weights: Weights,
+    initial_state: State,
+    extras: tuple[Any, ...],
+    state: State,
+    *,
+    keep: bool,
+) -> tuple[Any, State, Any]:
+    if recurrence.kernel:
+        return cpu_kernels.run_forward(recurrence, steps, weights, state, keep=keep)
+    return run_forward(recurrence, steps, weights, initial_state, extras, state, keep=keep)
+
+
+def _run_backward(
+    recurrence: Recurrence,
+    steps: Timeline,
+    weights: Weights,
+    extras: tuple[Any, ...],
+    kept: Any,
+    d_outputs: Any,
+    d_state: State,
+    d_initial: State | None,
+    *,
+    with_inputs: bool,
+) -> tuple[State, State | None, Array | None, Weights, tuple[Any, ...]]:
+    if recurrence.kernel:
+        d_state, d_inputs, d_weights = cpu_kernels.run_backward(
+            recurrence, steps, weights, kept, d_outputs, d_state, with_inputs=with_inputs
+        )
+        return d_state, d_initial, d_inputs, d_weights, extras  # of which there are none
+    return run_backward(recurrence, steps, weights, extras, kept, d_outputs, d_state, d_initial)
+
+
 def _forward(
     recurrence: Recurrence,
     steps: Timeline,
@@ -149,13 +191,13 @@ def _forward(
     keep: bool,
 ) -> tuple[tuple[Any, State], Any]:
     if recurrence.chunk is None:
-        outputs, final_state, kept = run_forward(
+        outputs, final_state, kept = _run_forward(
             recurrence, steps, weights, initial_state, extras, initial_state, keep=keep
         )
         return (outputs, final_state), kept
 
     def run_chunk(state: State, chunk: Timeline) -> Any:
-        outputs, final, _ = run_forward(recurrence, chunk, weights, initial_state, extras, state, keep=False)
+        outputs, final, _ = _run_forward(recurrence, chunk, weights, initial_state, extras, state, keep=False)
         return final, (outputs, state if keep else None)
 
     chunks = _in_chunks(steps, recurrence.chunk)
@@ -171,7 +213,9 @@ def _recur_forward(recurrence: Recurrence, *arguments: Any) -> tuple[tuple[Any, 
         lambda primal: primal.value, arguments, is_leaf=lambda leaf: hasattr(leaf, "perturbed")
     )
     results, kept = _forward(recurrence, steps, weights, initial_state, extras, keep=True)
-    return results, ((steps, weights, initial_state, extras), kept)
+    # Whether the inputs' gradient is wanted: a compiled call cannot find out that nobody reads it.
+    with_inputs = (None,) if arguments[0].inputs.perturbed else ()
+    return results, ((steps, weights, initial_state, extras), kept, with_inputs)
 
 
 def _is_zero(leaf: Any) -> bool:
@@ -183,7 +227,8 @@ def _materialize(leaf: Any) -> Array:
 
 
 def _recur_backward(recurrence: Recurrence, residuals: Any, cotangents: Any) -> tuple[Any, ...]:
-    (steps, weights, initial_state, extras), kept = residuals
+    (steps, weights, initial_state, extras), kept, marker = residuals
+    with_inputs = bool(marker)
     d_outputs, d_final_state = cotangents
     # Who reads the final state only must not pay for a gradient of the outputs that is 0 everywhere.
     unread = all(map(_is_zero, jax.tree.leaves(d_outputs, is_leaf=_is_zero)))
@@ -192,17 +237,17 @@ def _recur_backward(recurrence: Recurrence, residuals: Any, cotangents: Any) -> 
     d_initial = None if steps.reset is None else zeros_like(initial_state)
 
     if recurrence.chunk is None:
-        d_state, d_initial, d_inputs, d_weights, d_extras = run_backward(
-            recurrence, steps, weights, extras, kept, d_outputs, d_state, d_initial
+        d_state, d_initial, d_inputs, d_weights, d_extras = _run_backward(
+            recurrence, steps, weights, extras, kept, d_outputs, d_state, d_initial, with_inputs=with_inputs
         )
     else:
 
         def run_chunk(carry: Any, xs: Any) -> Any:
             d_state, d_initial, d_weights, d_extras = carry
             chunk, start, d_outputs = xs
-            _, _, kept = run_forward(recurrence, chunk, weights, initial_state, extras, start, keep=True)
-            d_state, d_initial, d_inputs, *d_rest = run_backward(
-                recurrence, chunk, weights, extras, kept, d_outputs, d_state, d_initial
+            _, _, kept = _run_forward(recurrence, chunk, weights, initial_state, extras, start, keep=True)
+            d_state, d_initial, d_inputs, *d_rest = _run_backward(
+                recurrence, chunk, weights, extras, kept, d_outputs, d_state, d_initial, with_inputs=with_inputs
             )
             return (d_state, d_initial, *add_trees((d_weights, d_extras), tuple(d_rest))), d_inputs
 

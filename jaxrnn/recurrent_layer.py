@@ -1,7 +1,7 @@
 """What RNN, LSTM and GRU layers share: stacking, directions, dropout, and everything about variable length."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -27,11 +27,14 @@ class AbstractRecurrentLayer(nnx.Module):
         memory then grows with time / remat_steps + remat_steps, the least of it where that is the root of time.
       compute_dtype: Where set, the type of the operands of matmuls, such as jnp.bfloat16; states, sums and everything
         pointwise keep the type of the parameters.
+      backend: "auto" runs the recurrence compiled ahead for CPUs where it can (`cpu_kernels`), which is faster and the
+        same to float tolerance; "scan" always runs `lax.scan`, which can be sharded over devices and exported.
     """
 
     custom_gradient: bool = True
     remat_steps: int | None = None
     compute_dtype: Any = None
+    backend: Literal["auto", "scan"] = "auto"
 
     def __init__(
         self,
@@ -290,6 +293,7 @@ class AbstractRecurrentLayer(nnx.Module):
             custom_gradient=self.custom_gradient,
             chunk=self.remat_steps,
             dtype=self.compute_dtype,
+            kernel=self.equation.kernel if self.backend == "auto" else None,
         )
 
     def _extras(self, layer: int, direction: int) -> tuple[Array, ...]:

@@ -57,11 +57,13 @@ def print_figures(
     baselines: dict[str, dict[str, float]],
     *,
     accuracy_epsilon: float,
+    notes: list[str],
 ) -> None:
-    """Prints a model's figures with the baselines' beside them, and what the accuracy is."""
+    """Prints a model's figures with the baselines' beside them, what the accuracy is, and further notes."""
     named = {f"baseline {name}": values for name, values in baselines.items()}
     print(figures_table({**figures, **named}))
-    print(ACCURACY_NOTE.format(epsilon=accuracy_epsilon))
+    for note in [ACCURACY_NOTE.format(epsilon=accuracy_epsilon), *notes]:
+        print(note)
 
 
 def spread_rows(name: str, spread: dict[str, dict[str, float]], members: int) -> dict[str, dict[str, float]]:

@@ -1,4 +1,4 @@
-"""The files of a run: config.toml, metrics.jsonl, environment.json, summary.json, curves.png, checkpoints/."""
+"""The files of a run: config.toml, metrics.jsonl, environment.json, summary.json, curves.png, checkpoints/, .."""
 
 import contextlib
 import hashlib
@@ -40,6 +40,7 @@ class RunDirectory:
         self.environment = self.path / "environment.json"
         self.summary = self.path / "summary.json"
         self.curves = self.path / "curves.png"
+        self.tensorboard = self.path / "tensorboard"
         self.checkpoints = self.path / "checkpoints"
 
     @classmethod

@@ -11,7 +11,7 @@ from typing import Any
 
 import jax
 
-from jaxrnn import plots, reporting
+from jaxrnn import cpu_kernels, plots, reporting
 from jaxrnn.checkpoint import Checkpointer, import_orbax, named_leaves
 from jaxrnn.compilation import CompilationCounter
 from jaxrnn.config import Config
@@ -23,14 +23,31 @@ from jaxrnn.devices import DATA_AXIS, MEMBER_AXIS
 from jaxrnn.errors import UserError
 from jaxrnn.fitting import Fit, PreparedData, build_trainer, compile_epochs, prepare_data, restore_state
 from jaxrnn.inference import MAX_CHUNK_ROWS, TrainedModel
+from jaxrnn.judgement import leakage_warning
 from jaxrnn.reporting import say
 from jaxrnn.run_directory import RunDirectory, describe_environment, hash_file, versions
+<<<<<<< HEAD
 from jaxrnn.run_lock import RunLock
 
 # A run may go on with these changed: what it computes does not depend on them.
 WITHOUT_EFFECT = {"checkpoint_seconds", "max_bytes", "max_row_length", "data", "devices", "remat_steps"}
 # With these changed it goes on another way than it began.
 FROM_HERE_ON = {"epochs", "patience", "learning_rate", "clip_norm", "weight_decay"}
+=======
+from jaxrnn.scalar_log import ScalarLog, require_tensorboard
+
+# A run may go on with these changed: nothing computed so far depends on them.
+MAY_CHANGE_ON_RESUME = {
+    "patience",
+    "checkpoint_seconds",
+    "max_bytes",
+    "max_row_length",
+    "data",
+    "devices",
+    "remat_steps",
+    "tensorboard",
+}
+>>>>>>> main
 
 
 def train(config: Config, run_dir: RunDirectory, *, resume: bool, begin: float) -> None:
@@ -47,6 +64,7 @@ def train(config: Config, run_dir: RunDirectory, *, resume: bool, begin: float) 
       DivergedError: A loss or gradient was not finite.
       InterruptedRun: A signal came.
     """
+<<<<<<< HEAD
     with contextlib.ExitStack() as stack:
         if resume:
             stack.enter_context(RunLock(run_dir.path))
@@ -62,9 +80,26 @@ def train(config: Config, run_dir: RunDirectory, *, resume: bool, begin: float) 
         if resume:
             _check_same_data(description, run_dir)
         compilations = stack.enter_context(CompilationCounter())
+=======
+    if config.training.tensorboard:
+        require_tensorboard()
+    if resume:
+        _check_unchanged(config, run_dir)
+    rows = load_rows(config.data.data, config.reader, min_length=2)
+    description = {
+        "path": str(Path(config.data.data).absolute()),
+        "sha256": hash_file(config.data.data),
+        "rows": len(rows),
+        "values": rows.num_values,
+    }
+    if resume:
+        _check_same_data(description, run_dir)
+    with CompilationCounter() as compilations:
+>>>>>>> main
         data = prepare_data(config, rows)
         trainer = build_trainer(config, data)
         environment = describe_environment([str(device) for device in jax.devices()], description)
+<<<<<<< HEAD
         if not resume:
             run_dir.claim()
             stack.enter_context(RunLock(run_dir.path))
@@ -93,6 +128,30 @@ def train(config: Config, run_dir: RunDirectory, *, resume: bool, begin: float) 
         fit.run(checkpointer, meanwhile=lambda: executor.submit(_prepare_report, untrained, parts))
         executor.shutdown()
         _report(fit, parts, run_dir, compilations, begin=begin)
+=======
+        run_dir.write_json(run_dir.environment, environment)
+        with Checkpointer(run_dir.checkpoints) as checkpointer, ThreadPoolExecutor(1) as executor:
+            is_new = not checkpointer.steps()  # a restored run may have nothing left to do
+            compiled = executor.submit(compile_epochs, trainer, data) if is_new else None
+            state = restore_state(trainer, checkpointer)
+            fit = Fit(trainer, data, state, run_dir, description, compiled)
+            run_dir.keep_metrics_until(fit.epoch)
+            shared_rows = count_shared_rows(rows, data.split)
+            _print_banner(config, rows, data, state.params, run_dir, shared_rows)
+            if resume:
+                say(f"going on after epoch {fit.epoch}")
+            parts = {"validation": rows.take(data.split.validation), "test": rows.take(data.split.test)}
+            untrained = fit.best_model()
+            with _open_scalars(config, run_dir) as fit.scalars:
+                fit.run(checkpointer, meanwhile=lambda: executor.submit(_prepare_report, untrained, parts))
+        _report(fit, parts, shared_rows, run_dir, compilations, begin=begin)
+
+
+def _open_scalars(config: Config, run_dir: RunDirectory) -> contextlib.AbstractContextManager[ScalarLog | None]:
+    if not config.training.tensorboard:
+        return contextlib.nullcontext()
+    return ScalarLog(run_dir.tensorboard, run_dir.read_metrics())
+>>>>>>> main
 
 
 @contextlib.contextmanager
@@ -154,13 +213,22 @@ def _check_same_data(description: dict[str, Any], run_dir: RunDirectory) -> None
         say(f"warning: the run began with other versions: {listed}: its numbers may differ in the last bits")
 
 
-def _print_banner(config: Config, rows: Ragged, data: PreparedData, params: Any, run_dir: RunDirectory) -> None:
+def _print_banner(
+    config: Config,
+    rows: Ragged,
+    data: PreparedData,
+    params: Any,
+    run_dir: RunDirectory,
+    shared_rows: tuple[int, int],
+) -> None:
     found = versions()
     say("  ".join(f"{name} {found[name]}" for name in ("jaxrnn", "python", "jax", "jaxlib", "flax", "optax")))
     devices = jax.devices()
     used, shared = (1, DATA_AXIS) if data.mesh is None else (data.mesh.devices.size, *data.mesh.axis_names)
     what = {DATA_AXIS: "a batch", MEMBER_AXIS: "the ensemble"}[shared]
     say(f"devices: {len(devices)} x {devices[0].device_kind} ({jax.default_backend()}); {used} share {what}")
+    if jax.default_backend() == "cpu" and not cpu_kernels.is_built():
+        say("the compiled recurrence is missing, training is slower: install a C++ compiler, then jaxrnn once more")
     warning = reporting.gpu_without_support(jax.default_backend())
     if warning:
         say(warning)
@@ -177,23 +245,27 @@ def _print_banner(config: Config, rows: Ragged, data: PreparedData, params: Any,
         f" {'packed' if data.batching == 'pack' else 'padded'} to {', '.join(map(str, data.lengths))} steps,"
         f" {data.batch_rows:,} rows a batch"
     )
-    in_validation, in_test = count_shared_rows(rows, split)
-    if in_validation or in_test:
-        say(
-            f"warning: {in_validation:,} validation and {in_test:,} test rows also stand in the training part, value"
-            " for value: the figures below flatter the model; --split=grouped keeps them apart"
-        )
+    warning = leakage_warning(*shared_rows)
+    if warning:
+        say(warning)
     say(reporting.parameter_table(named_leaves(params)))
     say(f"run directory: {run_dir.path}")
 
 
 def _report(
-    fit: Fit, parts: dict[str, Ragged], run_dir: RunDirectory, compilations: CompilationCounter, *, begin: float
+    fit: Fit,
+    parts: dict[str, Ragged],
+    shared_rows: tuple[int, int],
+    run_dir: RunDirectory,
+    compilations: CompilationCounter,
+    *,
+    begin: float,
 ) -> None:
     """Evaluates the best parameters, draws the curves, writes summary.json and prints the figures."""
     model, settings = fit.best_model(), fit.config.training
     evaluations = {name: model.evaluate(part) for name, part in parts.items()}
     baselines = model.evaluate_baselines(parts["test"])
+    judgement = model.judge(parts["test"], evaluations["test"], baselines)
     plots.plot_curves(run_dir.read_metrics(), fit.best_epoch, run_dir.curves)
     seconds = {
         "compile": round(compilations.seconds, 3),
@@ -208,6 +280,10 @@ def _report(
         "seconds": seconds,
         **figures,
         "baselines": baselines,
+        "test_mae_interval": judgement.interval,
+        "against_baselines": judgement.against_baselines,
+        "accuracy_near_zero": judgement.near_zero,
+        "shared_rows": dict(zip(("validation", "test"), shared_rows, strict=True)),
     }
     if settings.ensemble > 1:
         summary["ensemble"] = fit.describe_members() | {
@@ -218,6 +294,7 @@ def _report(
     per_epoch = seconds["train"] / max(fit.epoch, 1)
     print(f"best epoch {fit.best_epoch} of {fit.epoch}; {per_epoch * 1e3:.2f} ms an epoch; seconds: "
           + ", ".join(f"{name} {value:.1f}" for name, value in seconds.items()))  # fmt: skip
-    reporting.print_figures(figures, baselines, accuracy_epsilon=settings.accuracy_epsilon)
+    notes = judgement.notes()
+    reporting.print_figures(figures, baselines, accuracy_epsilon=settings.accuracy_epsilon, notes=notes)
     written = reporting.printable(str(run_dir.path))
     print(f"wrote {written}: try  python -m jaxrnn.predict --checkpoint={shlex.quote(written)}")

@@ -56,7 +56,10 @@ class Trainer:
     @functools.cached_property
     def graphdef(self) -> Any:
         """The model's structure, without arrays."""
-        return split_model(abstract_model(self.config))[0]
+        config = self.config
+        if self._data_mesh is not None:  # a compiled call cannot be cut into the devices' shares
+            config = config.replace_flat({"backend": "scan"})
+        return split_model(abstract_model(config))[0]
 
     @property
     def is_ensemble(self) -> bool:
@@ -224,7 +227,7 @@ class Trainer:
             return (trained, totals + sums, first_bad), None
 
         begin = Trained(state.params, state.other, state.opt_state)
-        carry = (begin, metrics.MetricSums.zero(), jnp.int32(0))
+        carry = (begin, metrics.MetricSums.zero(self.batch_rows), jnp.int32(0))
         (trained, totals, first_bad), _ = lax.scan(train_step, carry, schedule)
         return state._replace(**trained._asdict(), epoch=state.epoch + 1), totals, first_bad
 
@@ -246,7 +249,7 @@ class Trainer:
 
         windows = cut_windows(batch, self.config.training.tbptt)  # type: ignore[arg-type]  # never packed
         state = self._model(trained.params, trained.other, training=False).rnn.initial_state(batch[0].shape[0])
-        carry = (trained, state, metrics.MetricSums.zero(), jnp.bool_(True))
+        carry = (trained, state, metrics.MetricSums.zero(self.batch_rows), jnp.bool_(True))
         (trained, _, sums, is_finite), _ = lax.scan(train_on_window, carry, windows)
         return trained, sums, is_finite
 
@@ -291,7 +294,7 @@ class Trainer:
             begin = new_model().rnn.initial_state(chunk.lengths.shape[0])
             return lax.scan(add_window, (totals, begin), cut_windows(chunk, self.config.training.tbptt))[0][0], None
 
-        totals = metrics.MetricSums.zero()
+        totals = metrics.MetricSums.zero(jax.tree.leaves(validation)[0].shape[1])
         for bucket in validation:
             totals, _ = lax.scan(add_chunk, totals, bucket)
         return totals.compute()

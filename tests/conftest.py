@@ -1,5 +1,6 @@
 """What every test runs under: the highest matmul precision, and no silent rank promotion in jaxrnn's own code."""
 
+import functools
 import os
 import subprocess
 import sys
@@ -25,6 +26,19 @@ install_import_hook(
     + ["jaxrnn.interop.torch"],
     "beartype.beartype",
 )
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--loop-only", action="store_true", help="leave the compiled recurrence out, as if it were not built"
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("--loop-only"):
+        from jaxrnn import cpu_kernels  # not before the hook above
+
+        cpu_kernels.is_built = functools.cache(lambda: False)
 
 
 @pytest.fixture

@@ -614,11 +614,16 @@ class TestEval:
         assert done.returncode == 0, done.stderr
         result = parse_json(done.stdout)
         summary = read_json(trained_run / "summary.json")
-        assert set(result) == {"checkpoint", "data", "rows", "metrics", "baselines"}
+        assert set(result) == {
+            "checkpoint", "data", "rows", "metrics", "baselines",
+            "mae_interval", "against_baselines", "accuracy_near_zero", "shared_rows",
+        }  # fmt: skip
         assert result["checkpoint"] == str(trained_run)
         assert result["data"] == str(REPOSITORY / "ball.csv")
         assert result["metrics"] == summary["test"]
-        assert result["baselines"] == summary["baselines"]
+        for key in ("baselines", "against_baselines", "accuracy_near_zero", "shared_rows"):
+            assert result[key] == summary[key]
+        assert result["mae_interval"] == summary["test_mae_interval"]
         assert done.stdout.count("\n") == 1
 
     def test_same_figures_in_this_process(self, call, small_run):

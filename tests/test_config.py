@@ -114,7 +114,7 @@ class TestNames:
             "blank_lines": "skip", "column": "x", "data": "x.csv", "split": "random",
             "split_fractions": (0.5, 0.25, 0.25), "normalizer": "none", "optimizer": "sgd", "schedule": "linear",
             "momentum": 0.25, "target": "every", "loss": "huber", "monitor": "mae", "batching": "pack",
-            "compute_dtype": "bfloat16", "split_seed": 7,
+            "compute_dtype": "bfloat16", "split_seed": 7, "backend": "scan",
         }  # fmt: skip
         for field in dataclasses.fields(section):
             before = field.default
@@ -387,6 +387,7 @@ def configs(draw: st.DrawFn) -> Config:
             accuracy_epsilon=draw(FINITE),
             seed=draw(st.integers(0, 2**32 - 1)),
             checkpoint_seconds=draw(st.just(0.0) | FINITE),
+            tensorboard=draw(st.booleans()),
         ),
     )
 

@@ -15,8 +15,12 @@ MAX_LINES = 350
 
 # From the top to the bottom. A module imports only what stands below its own line.
 LAYERS = """
-train eval predict convert
-runner evaluation prediction conversion
+train eval predict convert report
+runner prediction conversion run_report
+pages.error_sections pages.settings_sections
+pages.result_sections
+pages.predictions pages.charts pages.shell
+evaluation pages.axes pages.markup pages.records
 fitting plots
 restoring
 inference
@@ -30,14 +34,20 @@ layers
 recurrent_layer
 cells
 checks recurrence
-loops masks
+cpu_kernels masks
+loops
 forms
+<<<<<<< HEAD
 command_line data.loading data.ball
 compilation checkpoint
 step_files
 run_directory
 run_lock
 reporting signals metrics
+=======
+judgement command_line data.loading data.ball
+compilation checkpoint run_directory reporting signals metrics bootstrap scalar_log
+>>>>>>> main
 data.arranging
 data.batching data.packing data.normalizer data.split data.reader
 data.columnar_reader data.text_reader
@@ -49,7 +59,7 @@ errors _typing
 """
 LAYER_OF = {name: number for number, line in enumerate(LAYERS.split("\n")) for name in line.split()}
 # They re-export, or hold nothing.
-WITHOUT_LAYER = {"", "data", "interop"}
+WITHOUT_LAYER = {"", "data", "interop", "pages"}
 
 
 def module_name(path: Path) -> str:
@@ -124,7 +134,18 @@ def function():
     assert names == {"config", "errors", "metrics", "cells", "data.reader", "interop.torch"}
 
 
-LEAN = ["errors", "config", "reporting", "run_directory", "signals", "command_line", "train", "eval", "predict"]
+LEAN = [
+    "errors",
+    "config",
+    "reporting",
+    "run_directory",
+    "signals",
+    "command_line",
+    "train",
+    "eval",
+    "predict",
+    "report",
+]
 
 
 def run_python(code: str) -> str:

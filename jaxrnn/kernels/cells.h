@@ -1,0 +1,145 @@
+// The cells: how their gates lie in memory, their equations and the gradients of these, eight units at a time.
+//
+// A row of gates holds groups of `padded` values, one for every hidden unit and some 0 behind them. Each group is a sum
+// of what the inputs and the hidden state give, or of one of them only: a GRU's last gate keeps them apart.
+#ifndef JAXRNN_CELLS_H_
+#define JAXRNN_CELLS_H_
+
+#include "matmul.h"
+#include "vector.h"
+
+namespace jaxrnn {
+
+enum class Cell { kTanh = 0, kRelu = 1, kLstm = 2, kGru = 3 };
+
+constexpr int kMaxGroups = 4;
+
+// One row of a step, forward. `gates` holds sums on entry and activations on return.
+struct ForwardRow {
+  float* gates;
+  const float* h_before;
+  float* h;
+  const float* c_before;  // padded
+  float* c;               // padded
+};
+
+// One row of a step, backward. `d_gates` is written; `d_h` and `d_c`, padded, hold the gradients of the state after the
+// step and get those of the state before it, but for what comes through the recurrent weights.
+struct BackwardRow {
+  const float* gates;
+  const float* h_before;
+  const float* h;
+  const float* c_before;
+  const float* c;
+  float* d_gates;
+  float* d_h;
+  float* d_c;
+};
+
+// For each group, which of PyTorch's gates its inputs' and its hidden state's weights are; -1 for none.
+struct Groups {
+  int count;
+  int input_gate[kMaxGroups];
+  int hidden_gate[kMaxGroups];
+};
+
+template <Cell cell>
+struct Equation;
+
+struct Elman {
+  static constexpr Groups kGroups = {1, {0}, {0}};
+  static constexpr bool kHasCellState = false;
+};
+
+template <>
+struct Equation<Cell::kTanh> : Elman {
+  static void Activate(float*, int) {}
+  static void Forward(const ForwardRow& row, int unit, int count, int) {
+    StoreSome(row.h + unit, Tanh(Load(row.gates + unit)), count);
+  }
+  static void Backward(const BackwardRow& row, int unit, int count, int, Vec d_h) {
+    const Vec h = LoadSome(row.h + unit, count);
+    Store(row.d_gates + unit, d_h * (1.0f - h * h));
+    Store(row.d_h + unit, Vec{});
+  }
+};
+
+template <>
+struct Equation<Cell::kRelu> : Elman {
+  static void Activate(float*, int) {}
+  static void Forward(const ForwardRow& row, int unit, int count, int) {
+    const Vec sum = Load(row.gates + unit);
+    StoreSome(row.h + unit, sum < 0.0f ? Vec{} : sum, count);  // NaN stays NaN
+  }
+  static void Backward(const BackwardRow& row, int unit, int count, int, Vec d_h) {
+    const Vec h = LoadSome(row.h + unit, count);
+    Store(row.d_gates + unit, h > 0.0f ? d_h : Vec{});
+    Store(row.d_h + unit, Vec{});
+  }
+};
+
+template <>
+struct Equation<Cell::kLstm> {
+  static constexpr Groups kGroups = {4, {0, 1, 2, 3}, {0, 1, 2, 3}};
+  static constexpr bool kHasCellState = true;
+
+  static void Activate(float* gates, int padded) {
+    for (float* gate = gates; gate < gates + 4 * padded; gate += kLanes) {
+      const bool is_g = gate >= gates + 2 * padded && gate < gates + 3 * padded;
+      Store(gate, is_g ? Tanh(Load(gate)) : Sigmoid(Load(gate)));
+    }
+  }
+  static void Forward(const ForwardRow& row, int unit, int count, int padded) {
+    const float* gates = row.gates + unit;
+    const Vec i = Load(gates), f = Load(gates + padded), g = Load(gates + 2 * padded), o = Load(gates + 3 * padded);
+    const Vec c = f * Load(row.c_before + unit) + i * g;
+    Store(row.c + unit, c);
+    StoreSome(row.h + unit, o * Tanh(c), count);
+  }
+  static void Backward(const BackwardRow& row, int unit, int, int padded, Vec d_h) {
+    const float* gates = row.gates + unit;
+    const Vec i = Load(gates), f = Load(gates + padded), g = Load(gates + 2 * padded), o = Load(gates + 3 * padded);
+    const Vec tanh_c = Tanh(Load(row.c + unit));
+    const Vec d_c = Load(row.d_c + unit) + d_h * o * (1.0f - tanh_c * tanh_c);
+    float* d_gates = row.d_gates + unit;
+    Store(d_gates, d_c * g * i * (1.0f - i));
+    Store(d_gates + padded, d_c * Load(row.c_before + unit) * f * (1.0f - f));
+    Store(d_gates + 2 * padded, d_c * i * (1.0f - g * g));
+    Store(d_gates + 3 * padded, d_h * tanh_c * o * (1.0f - o));
+    Store(row.d_c + unit, d_c * f);
+    Store(row.d_h + unit, Vec{});
+  }
+};
+
+template <>
+struct Equation<Cell::kGru> {
+  // n's sum of the inputs, r, z, n's sum of the hidden state: what each weight matrix makes lies in one piece.
+  static constexpr Groups kGroups = {4, {2, 0, 1, -1}, {-1, 0, 1, 2}};
+  static constexpr bool kHasCellState = false;
+
+  static void Activate(float* gates, int padded) {
+    for (float* gate = gates + padded; gate < gates + 3 * padded; gate += kLanes) Store(gate, Sigmoid(Load(gate)));
+  }
+  static void Forward(const ForwardRow& row, int unit, int count, int padded) {
+    float* gates = row.gates + unit;
+    const Vec r = Load(gates + padded), z = Load(gates + 2 * padded);
+    const Vec n = Tanh(Load(gates) + r * Load(gates + 3 * padded));
+    Store(gates, n);
+    StoreSome(row.h + unit, (1.0f - z) * n + z * LoadSome(row.h_before + unit, count), count);
+  }
+  static void Backward(const BackwardRow& row, int unit, int count, int padded, Vec d_h) {
+    const float* gates = row.gates + unit;
+    const Vec n = Load(gates), r = Load(gates + padded), z = Load(gates + 2 * padded);
+    const Vec d_n = d_h * (1.0f - z) * (1.0f - n * n);
+    float* d_gates = row.d_gates + unit;
+    Store(d_gates, d_n);
+    Store(d_gates + padded, d_n * Load(gates + 3 * padded) * r * (1.0f - r));
+    Store(d_gates + 2 * padded, d_h * (LoadSome(row.h_before + unit, count) - n) * z * (1.0f - z));
+    Store(d_gates + 3 * padded, d_n * r);
+    Store(row.d_h + unit, d_h * z);
+  }
+};
+
+}  // namespace jaxrnn
+
+#endif  // JAXRNN_CELLS_H_

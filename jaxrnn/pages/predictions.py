@@ -1,0 +1,69 @@
+"""A run's predictions of its test rows, by the best parameters of its latest checkpoint."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jaxrnn.data.ragged import Ragged
+from jaxrnn.data.split import count_shared_rows
+from jaxrnn.errors import UserError
+from jaxrnn.evaluation import load_own_rows
+from jaxrnn.inference import TrainedModel
+from jaxrnn.judgement import Judgement
+from jaxrnn.pages.records import RunRecord
+
+
+class TestedRows(NamedTuple):
+    """The test rows of a run and what its model makes of them.
+
+    Attributes:
+      rows: In the data's units.
+      row_numbers: Where they stand in the file, counted from 1.
+      row_ids: The same for identical rows.
+      predicted: (rows,) predictions of the last values.
+      actual: (rows,) the last values.
+      figures: The model's.
+      spread: "mean" and "std" of the members' figures; None of a single model.
+      baselines: The baselines' figures.
+      judgement: What they are worth.
+      shared: Validation and test rows that stand in the training part too.
+      epoch: That of the checkpoint.
+    """
+
+    rows: Ragged
+    row_numbers: np.ndarray
+    row_ids: np.ndarray
+    predicted: np.ndarray
+    actual: np.ndarray
+    figures: dict[str, float]
+    spread: dict[str, dict[str, float]] | None
+    baselines: dict[str, dict[str, float]]
+    judgement: Judgement
+    shared: tuple[int, int]
+    epoch: Any
+
+
+def predict_test_rows(record: RunRecord) -> TestedRows | None:
+    """Predicts a run's test rows; where that is impossible, says so among what is missing of the record."""
+    try:
+        model = TrainedModel.load(record.path)
+        all_rows, split, _ = load_own_rows(model, model.config.reader)
+    except (UserError, OSError) as error:
+        record.missing.append(f"Predictions of the test rows: {error}")
+        return None
+    rows = all_rows.take(split.test)
+    evaluation = model.evaluate(rows)
+    baselines = model.evaluate_baselines(rows)
+    return TestedRows(
+        rows,
+        split.test + 1,
+        rows.group_ids(),
+        evaluation.predicted,
+        evaluation.actual,
+        evaluation.figures,
+        evaluation.spread() if model.num_members > 1 else None,
+        baselines,
+        model.judge(rows, evaluation, baselines),
+        count_shared_rows(all_rows, split),
+        model.metadata.get("epoch"),
+    )

@@ -210,7 +210,6 @@ class Fit:
         with Progress(total, start=start) as progress:
             if self._may_go_on():  # a signal ends this at once: there is nothing to save
                 run_epochs = self.compiled.result() if self.compiled else compile_epochs(self.trainer, self.data)
-<<<<<<< HEAD
                 meanwhile()
             with NoteSignal() as signals:
                 begin, saved_at = time.perf_counter(), time.monotonic()
@@ -224,6 +223,8 @@ class Fit:
                     per_epoch = (time.perf_counter() - called) / max(len(epochs), 1)
                     num_epochs = int(np.clip(SECONDS_PER_CALL / per_epoch, 1, MAX_EPOCHS_PER_CALL))
                     self.run_dir.append_metrics(epochs)
+                    if self.scalars is not None:
+                        self.scalars.add(epochs)
                     if epochs:
                         progress.update(epochs[-1], final=not self._may_go_on())
                     due = time.monotonic() - saved_at >= self.config.training.checkpoint_seconds
@@ -236,26 +237,6 @@ class Fit:
                 if diverged and self.trainer.is_ensemble:
                     self._rewind(checkpointer, run_epochs)
                 if self.epoch > saved:
-=======
-                if signals.received is None:
-                    meanwhile()
-            begin = time.perf_counter()
-            while self._may_go_on() and signals.received is None:
-                before, called = self.epoch, time.perf_counter()
-                self.state, history = run_epochs(
-                    self.state, self.data.training, self.data.validation, np.int32(min(num_epochs, total - before))
-                )
-                epochs = _rows_of(history, before, np.asarray(self.state.epoch))
-                per_epoch = (time.perf_counter() - called) / max(len(epochs), 1)
-                num_epochs = int(np.clip(SECONDS_PER_CALL / per_epoch, 1, MAX_EPOCHS_PER_CALL))
-                self.run_dir.append_metrics(epochs)
-                if self.scalars is not None:
-                    self.scalars.add(epochs)
-                if epochs:
-                    progress.update(epochs[-1], final=not self._may_go_on())
-                due = time.monotonic() - saved_at >= self.config.training.checkpoint_seconds
-                if due and self.epoch > saved:  # not where the first epoch diverged after a long compilation
->>>>>>> main
                     self.save(checkpointer)
         self.seconds += time.perf_counter() - begin
         if diverged:

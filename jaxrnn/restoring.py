@@ -35,7 +35,8 @@ def describe_divergence(trainer: Trainer, state: TrainState) -> DivergedError:
     whose = f" of the member with seed {seed}" if trainer.is_ensemble else ""
     return DivergedError(
         f"the loss or its gradient{whose} became NaN or infinite in epoch {epoch + 1}, batch {batch}; the"
-        f" parameters after epoch {epoch} are kept; try --learning-rate={rate / 10:g}{clip}",
+        f" parameters after epoch {epoch} are kept; try --learning-rate={rate / 10:g}{clip}, with"
+        " --resume to go on from there",
         epoch=epoch + 1,
         batch=batch,
     )

@@ -26,19 +26,11 @@ from jaxrnn.inference import MAX_CHUNK_ROWS, TrainedModel
 from jaxrnn.judgement import leakage_warning
 from jaxrnn.reporting import say
 from jaxrnn.run_directory import RunDirectory, describe_environment, hash_file, versions
-<<<<<<< HEAD
 from jaxrnn.run_lock import RunLock
-
-# A run may go on with these changed: what it computes does not depend on them.
-WITHOUT_EFFECT = {"checkpoint_seconds", "max_bytes", "max_row_length", "data", "devices", "remat_steps"}
-# With these changed it goes on another way than it began.
-FROM_HERE_ON = {"epochs", "patience", "learning_rate", "clip_norm", "weight_decay"}
-=======
 from jaxrnn.scalar_log import ScalarLog, require_tensorboard
 
-# A run may go on with these changed: nothing computed so far depends on them.
-MAY_CHANGE_ON_RESUME = {
-    "patience",
+# A run may go on with these changed: what it computes does not depend on them.
+WITHOUT_EFFECT = {
     "checkpoint_seconds",
     "max_bytes",
     "max_row_length",
@@ -47,7 +39,8 @@ MAY_CHANGE_ON_RESUME = {
     "remat_steps",
     "tensorboard",
 }
->>>>>>> main
+# With these changed it goes on another way than it began.
+FROM_HERE_ON = {"epochs", "patience", "learning_rate", "clip_norm", "weight_decay"}
 
 
 def train(config: Config, run_dir: RunDirectory, *, resume: bool, begin: float) -> None:
@@ -64,7 +57,8 @@ def train(config: Config, run_dir: RunDirectory, *, resume: bool, begin: float) 
       DivergedError: A loss or gradient was not finite.
       InterruptedRun: A signal came.
     """
-<<<<<<< HEAD
+    if config.training.tensorboard:
+        require_tensorboard()
     with contextlib.ExitStack() as stack:
         if resume:
             stack.enter_context(RunLock(run_dir.path))
@@ -80,26 +74,9 @@ def train(config: Config, run_dir: RunDirectory, *, resume: bool, begin: float) 
         if resume:
             _check_same_data(description, run_dir)
         compilations = stack.enter_context(CompilationCounter())
-=======
-    if config.training.tensorboard:
-        require_tensorboard()
-    if resume:
-        _check_unchanged(config, run_dir)
-    rows = load_rows(config.data.data, config.reader, min_length=2)
-    description = {
-        "path": str(Path(config.data.data).absolute()),
-        "sha256": hash_file(config.data.data),
-        "rows": len(rows),
-        "values": rows.num_values,
-    }
-    if resume:
-        _check_same_data(description, run_dir)
-    with CompilationCounter() as compilations:
->>>>>>> main
         data = prepare_data(config, rows)
         trainer = build_trainer(config, data)
         environment = describe_environment([str(device) for device in jax.devices()], description)
-<<<<<<< HEAD
         if not resume:
             run_dir.claim()
             stack.enter_context(RunLock(run_dir.path))
@@ -120,30 +97,15 @@ def train(config: Config, run_dir: RunDirectory, *, resume: bool, begin: float) 
                 return
             run_dir.create(config, environment)
         run_dir.keep_metrics_until(fit.epoch)
-        _print_banner(config, rows, data, state.params, run_dir)
+        shared_rows = count_shared_rows(rows, data.split)
+        _print_banner(config, rows, data, state.params, run_dir, shared_rows)
         if resume:
             say(f"going on after epoch {fit.epoch}")
         parts = {"validation": rows.take(data.split.validation), "test": rows.take(data.split.test)}
         untrained = fit.best_model()
-        fit.run(checkpointer, meanwhile=lambda: executor.submit(_prepare_report, untrained, parts))
+        with _open_scalars(config, run_dir) as fit.scalars:
+            fit.run(checkpointer, meanwhile=lambda: executor.submit(_prepare_report, untrained, parts))
         executor.shutdown()
-        _report(fit, parts, run_dir, compilations, begin=begin)
-=======
-        run_dir.write_json(run_dir.environment, environment)
-        with Checkpointer(run_dir.checkpoints) as checkpointer, ThreadPoolExecutor(1) as executor:
-            is_new = not checkpointer.steps()  # a restored run may have nothing left to do
-            compiled = executor.submit(compile_epochs, trainer, data) if is_new else None
-            state = restore_state(trainer, checkpointer)
-            fit = Fit(trainer, data, state, run_dir, description, compiled)
-            run_dir.keep_metrics_until(fit.epoch)
-            shared_rows = count_shared_rows(rows, data.split)
-            _print_banner(config, rows, data, state.params, run_dir, shared_rows)
-            if resume:
-                say(f"going on after epoch {fit.epoch}")
-            parts = {"validation": rows.take(data.split.validation), "test": rows.take(data.split.test)}
-            untrained = fit.best_model()
-            with _open_scalars(config, run_dir) as fit.scalars:
-                fit.run(checkpointer, meanwhile=lambda: executor.submit(_prepare_report, untrained, parts))
         _report(fit, parts, shared_rows, run_dir, compilations, begin=begin)
 
 
@@ -151,7 +113,6 @@ def _open_scalars(config: Config, run_dir: RunDirectory) -> contextlib.AbstractC
     if not config.training.tensorboard:
         return contextlib.nullcontext()
     return ScalarLog(run_dir.tensorboard, run_dir.read_metrics())
->>>>>>> main
 
 
 @contextlib.contextmanager

@@ -37,17 +37,12 @@ checks recurrence
 cpu_kernels masks
 loops
 forms
-<<<<<<< HEAD
-command_line data.loading data.ball
+judgement command_line data.loading data.ball
 compilation checkpoint
 step_files
 run_directory
 run_lock
-reporting signals metrics
-=======
-judgement command_line data.loading data.ball
-compilation checkpoint run_directory reporting signals metrics bootstrap scalar_log
->>>>>>> main
+reporting signals metrics bootstrap scalar_log
 data.arranging
 data.batching data.packing data.normalizer data.split data.reader
 data.columnar_reader data.text_reader

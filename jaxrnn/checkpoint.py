@@ -5,6 +5,7 @@ restore silently wrong - a flipped bit, another type, another shape - are refuse
 files, and every array is compared with what is expected of it.
 """
 
+import errno
 import functools
 import logging
 import math
@@ -30,6 +31,7 @@ from jaxrnn.step_files import (
 )
 
 FORMAT_VERSION = 1
+DISK_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EFBIG, errno.EIO)
 
 
 class Checkpointer:
@@ -171,8 +173,11 @@ class Checkpointer:
             if saved:
                 write_manifest(self._step_dir(step))
                 self._verified.discard(step)
-        except OSError as error:
-            raise CheckpointError(f"{self._step_dir(step)}: cannot write the checkpoint: {error}") from error
+        except Exception as error:
+            reason = _disk_complaint(error)
+            if reason is None:
+                raise
+            raise CheckpointError(f"{self._step_dir(step)}: cannot write the checkpoint: {reason}") from error
         if not saved:
             raise CheckpointError(f"{self._step_dir(step)}: step {step} exists already; it is never overwritten")
 
@@ -188,7 +193,7 @@ class Checkpointer:
         version = content.get("format_version")
         if version != FORMAT_VERSION:
             raise CheckpointError(
-                f"{self._step_dir(step)}: got checkpoint format {version}; this version reads {FORMAT_VERSION};"
+                f"{self._step_dir(step)}: got checkpoint format {version!r}; this version reads {FORMAT_VERSION};"
                 f" use the jaxrnn version that wrote it ({content.get('versions', {}).get('jaxrnn', 'unknown')})"
             )
         return content
@@ -274,6 +279,18 @@ class Checkpointer:
                         f" it; step {step} is of no use without it and is removed"
                     )
                 shutil.rmtree(self._step_dir(step))
+
+
+def _disk_complaint(error: BaseException | None) -> str | None:
+    """Returns what the system refused, if an error goes back to that; Orbax has it as a mere text."""
+    while error is not None:
+        if isinstance(error, OSError):
+            return error.strerror or str(error)
+        found = next((text for text in map(os.strerror, DISK_ERRNOS) if text in str(error)), None)
+        if found is not None:
+            return found
+        error = error.__cause__ or error.__context__
+    return None
 
 
 def named_leaves(tree: Any) -> dict[str, Any]:

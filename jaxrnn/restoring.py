@@ -15,6 +15,7 @@ def restore_state(trainer: Trainer, checkpointer: Checkpointer) -> TrainState:
     step = checkpointer.newest_good()
     if step is None:
         return deal_members(trainer.init(trainer.seeds()), trainer.mesh)
+    checkpointer.read_metadata(step)  # refuses another format
     template = jax.eval_shape(lambda: trainer.init(trainer.seeds()))
     state = TrainState(**checkpointer.restore(step, template._asdict()))
     patience = trainer.config.training.patience

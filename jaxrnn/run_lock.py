@@ -66,7 +66,8 @@ class RunLock:
     def __exit__(self, *exception: object) -> None:
         if self._file is not None:
             with contextlib.suppress(OSError):
-                self._path.unlink()
+                if self._is_current(self._file):
+                    self._path.unlink()
             os.close(self._file)
             self._file = None
 

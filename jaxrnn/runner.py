@@ -29,7 +29,7 @@ from jaxrnn.run_directory import RunDirectory, describe_environment, hash_file, 
 from jaxrnn.run_lock import RunLock
 from jaxrnn.scalar_log import ScalarLog, require_tensorboard
 
-# A run may go on with these changed: what it computes does not depend on them.
+# A run may go on with these changed: what it computes does not depend on them, but for the last bits.
 WITHOUT_EFFECT = {
     "checkpoint_seconds",
     "max_bytes",

@@ -81,7 +81,11 @@ def verify_files(directory: Path) -> None:
         raise DamagedCheckpointError(f"{directory / MANIFEST_NAME}: is missing or not what was written") from error
     for name, digest in digests.items():
         path = directory / name
-        if not path.is_file():
-            raise DamagedCheckpointError(f"{path}: is missing")
-        if _sha256(path) != digest:
+        try:
+            found = _sha256(path)
+        except FileNotFoundError as error:
+            raise DamagedCheckpointError(f"{path}: is missing") from error
+        except OSError as error:
+            raise DamagedCheckpointError(f"{path}: cannot be read: {error.strerror}") from error
+        if found != digest:
             raise DamagedCheckpointError(f"{path}: is not what was written (SHA-256 differs)")

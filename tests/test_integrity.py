@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import threading
 from pathlib import Path
 
 import pytest
@@ -188,6 +189,28 @@ class TestCommands:
             assert f"{victims[1]}: is not what was written" in done.err
             assert "holds no whole checkpoint to go back to" in done.err
         assert content_of(run_copy) == before
+
+
+class TestWhileARunGoesOn:
+    def test_a_model_is_loaded_while_older_steps_are_removed(self, run_copy, capsys):
+        with Checkpointer(run_copy / "checkpoints") as checkpointer:
+            metadata = checkpointer.read_metadata(EPOCHS)
+            metadata.pop("format_version")
+            arrays = checkpointer.restore(EPOCHS, checkpointer.stored_arrays(EPOCHS))
+
+            def save():
+                for step in range(EPOCHS + 1, EPOCHS + 31):
+                    checkpointer.save(step, arrays, metadata)
+
+            thread, steps = threading.Thread(target=save), []
+            thread.start()
+            while thread.is_alive():
+                steps.append(TrainedModel.load(run_copy).step)
+            thread.join()
+        assert steps == sorted(steps)
+        assert len(set(steps)) > 2
+        assert step_of(run_copy, -1).name == str(EPOCHS + 30)
+        assert capsys.readouterr().err == ""
 
 
 class TestOtherRuns:

@@ -67,9 +67,13 @@ class TestLock:
     def test_a_file_that_its_holder_has_removed_is_no_lock(self, tmp_path):
         with RunLock(tmp_path):
             (tmp_path / LOCK_NAME).unlink()
-            with RunLock(tmp_path):  # on a file of its own
-                with pytest.raises(UserError, match="in use"):
-                    RunLock(tmp_path).__enter__()
+            second = RunLock(tmp_path).__enter__()  # on a file of its own
+        try:  # which the first one has not taken away
+            with pytest.raises(UserError, match="in use"):
+                RunLock(tmp_path).__enter__()
+        finally:
+            second.__exit__()
+        assert not list(tmp_path.iterdir())
 
     def test_at_any_moment_one_of_many_holds_it(self, tmp_path):
         held, most = [], []

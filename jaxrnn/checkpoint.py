@@ -31,6 +31,8 @@ from jaxrnn.step_files import (
 )
 
 FORMAT_VERSION = 1
+# What a step takes on the disk beside its arrays: a dozen small files.
+BYTES_BESIDE_ARRAYS = 128 * 1024
 DISK_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EFBIG, errno.EIO)
 
 
@@ -161,6 +163,7 @@ class Checkpointer:
         """
         arrays = {name: _storable(leaf) for name, leaf in named_leaves(tree).items()}
         content = {"format_version": FORMAT_VERSION, **metadata}
+        self._require_space(step, sum(array.nbytes for array in arrays.values()))
         try:
             saved = self._manager.save(
                 step,
@@ -244,6 +247,15 @@ class Checkpointer:
     def _step_dir(self, step: int) -> Path:
         return self.directory / str(step)
 
+    def _require_space(self, step: int, num_bytes: int) -> None:
+        # Orbax finds out as well, but says it in a hundred lines, from several threads.
+        free, needed = shutil.disk_usage(self.directory).free, num_bytes + BYTES_BESIDE_ARRAYS
+        if free < needed:
+            raise CheckpointError(
+                f"{self._step_dir(step)}: cannot write the checkpoint: {os.strerror(errno.ENOSPC)}: got"
+                f" {free / 2**20:.2f} MiB, expected {needed / 2**20:.2f}; make room, then go on with --resume"
+            )
+
     def _verify(self, step: int) -> None:
         if step not in self._verified:
             verify_files(self._step_dir(step))
@@ -325,9 +337,9 @@ def _as_stored_type(array: Any, leaf: Any) -> Any:
 def import_orbax() -> Any:
     """Imports Orbax, which takes half a second, and keeps it quiet.
 
-    It logs every save at INFO through absl, and warns of settings that are right here.
+    It logs every save at INFO through absl, at ERROR what it raises anyway, and warns of settings that are right here.
     """
-    logging.getLogger("absl").setLevel(logging.ERROR)
+    logging.getLogger("absl").setLevel(logging.CRITICAL)
     warnings.filterwarnings("ignore", module=r"orbax\..*")
     import orbax.checkpoint as ocp
 

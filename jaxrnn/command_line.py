@@ -116,9 +116,13 @@ def run(body: Callable[[], None], *, own_process: bool = False, how_to_go_on: Ca
 
 
 def leave(code: int) -> NoReturn:
-    """Ends the process; where a signal asked for that, without waiting for threads that are still computing."""
+    """Ends the process; where the command failed, without waiting for what it left behind.
+
+    That may be a thread that is still compiling, or tasks of a save that a full disk cut off, which would print
+    tracebacks behind the error.
+    """
     end_at_once_on_signal()
-    if code > errors.EXIT_SIGNAL_BASE:
+    if code != errors.EXIT_OK:
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(OSError, ValueError, AttributeError):
                 stream.flush()

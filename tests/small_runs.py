@@ -1,4 +1,4 @@
-"""Small runs for the tests of what happens when things go wrong: rows, flags, a command in this process, comparisons."""
+"""Small runs for the tests of what goes wrong: rows, flags, a command in this process, comparisons."""
 
 import contextlib
 import io
@@ -115,4 +115,3 @@ def content_of(directory: Path) -> dict[str, bytes]:
     return {
         str(path.relative_to(directory)): path.read_bytes() for path in sorted(directory.rglob("*")) if path.is_file()
     }
-

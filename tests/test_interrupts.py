@@ -182,8 +182,7 @@ class TestOfACaller:
 
     def test_it_names_the_signal(self):
         with pytest.raises(InterruptedRun, match="interrupted by SIGTERM") as caught, signals.RaiseOnSignal():
-            os.kill(os.getpid(), signal.SIGTERM)
-            time.sleep(60)
+            signal.raise_signal(signal.SIGTERM)
         assert caught.value.signal_number == signal.SIGTERM
 
 

@@ -1,4 +1,4 @@
-"""A run that was ended goes on to the same end, bit for bit; with changed settings it goes on, or says why it cannot."""
+"""A run that was ended goes on to the same end, bit for bit; with changed settings it goes on, or says why not."""
 
 import json
 import os
@@ -197,7 +197,8 @@ import shutil
 import small_runs
 from small_runs import call
 rows, extra = Path(sys.argv[1]), sys.argv[2:]
-flags = [flag for flag in small_runs.SMALL if "batch-size" not in flag] + ["--batch-size=20", f"--data={{rows}}", *extra]
+flags = [flag for flag in small_runs.SMALL if "batch-size" not in flag]
+flags += ["--batch-size=20", f"--data={{rows}}", *extra]
 def check(done):
     assert done.code == 0, done.err
 with small_runs.kept_programs(Path("programs")), small_runs.one_epoch_a_call():
@@ -260,7 +261,7 @@ class TestKills:
     @pytest.mark.parametrize(
         ("change", "named"),
         [
-            (lambda run: edit(run / "metrics.jsonl", lambda text: text + text.splitlines()[-1] + "\n"), "metrics.jsonl"),
+            (lambda run: edit(run / "metrics.jsonl", lambda text: text + text.rpartition("\n{")[2]), "metrics.jsonl"),
             (lambda run: edit(run / "metrics.jsonl", lambda text: text.replace("1", "2", 1)), "metrics.jsonl"),
             (lambda run: edit(run / "summary.json", lambda text: text.replace('"mae"', '"mad"', 1)), "summary.json: "),
             (lambda run: shutil.rmtree(step_of(run, -1)), "checkpoint: step"),

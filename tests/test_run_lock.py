@@ -58,9 +58,8 @@ class TestLock:
         assert not (tmp_path / LOCK_NAME).exists()
 
     def test_the_second_of_one_process_is_refused_too(self, tmp_path):
-        with RunLock(tmp_path):
-            with pytest.raises(UserError, match=f"in use by process {os.getpid()}"):
-                RunLock(tmp_path).__enter__()
+        with RunLock(tmp_path), pytest.raises(UserError, match=f"in use by process {os.getpid()}"):
+            RunLock(tmp_path).__enter__()
         with RunLock(tmp_path):
             pass
 

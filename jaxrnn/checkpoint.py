@@ -5,26 +5,34 @@ restore silently wrong - a flipped bit, another type, another shape - are refuse
 files, and every array is compared with what is expected of it.
 """
 
+import errno
 import functools
-import hashlib
-import json
+import math
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
-from jaxrnn.errors import UserError
 from jaxrnn.quiet import root_logger_kept
+from jaxrnn.step_files import (
+    MANIFEST_NAME,
+    CheckpointError,
+    DamagedCheckpointError,
+    finished_steps,
+    is_whole,
+    step_numbers,
+    verify_files,
+    write_manifest,
+)
 
 FORMAT_VERSION = 1
-MANIFEST_NAME = "manifest.sha256.json"
-
-
-class CheckpointError(UserError):
-    """A checkpoint that is missing, damaged, or of another model."""
+# What a step takes on the disk beside its arrays: a dozen small files.
+BYTES_BESIDE_ARRAYS = 128 * 1024
+DISK_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EFBIG, errno.EIO)
 
 
 class Checkpointer:
@@ -36,19 +44,29 @@ class Checkpointer:
       directory: Where the steps are, one directory each.
       keep: How many of the latest steps to keep.
       read_only: True leaves the directory as it is.
+      warn: Called with what the user should know of steps that are not whole.
 
     Raises:
       CheckpointError: `read_only`, and there is no such directory; or it cannot be made.
     """
 
-    def __init__(self, directory: str | os.PathLike[str], *, keep: int = 2, read_only: bool = False):
+    def __init__(
+        self,
+        directory: str | os.PathLike[str],
+        *,
+        keep: int = 2,
+        read_only: bool = False,
+        warn: Callable[[str], None] = lambda text: None,
+    ):
         self.directory = Path(directory).absolute()
+        self._warn = warn
+        self._verified: set[int] = set()
         if read_only and not self.directory.is_dir():
             raise CheckpointError(f"{self.directory}: no checkpoints here")
         if not read_only:
             try:
                 self.directory.mkdir(parents=True, exist_ok=True)
-                _remove_unfinished_steps(self.directory)
+                self._remove_unfinished_steps()
             except OSError as error:
                 raise CheckpointError(f"{self.directory}: cannot be written: {error.strerror}") from error
         self._keep = keep
@@ -95,9 +113,43 @@ class Checkpointer:
     @root_logger_kept()
     def steps(self) -> list[int]:
         """Returns the steps that are whole, oldest first."""
-        if not any(path.joinpath(MANIFEST_NAME).is_file() for path in self.directory.iterdir()):
-            return []
-        return sorted(step for step in self._manager.all_steps() if (self._step_dir(step) / MANIFEST_NAME).is_file())
+        return [step for step in step_numbers(self.directory) if is_whole(self._step_dir(step))]
+
+    def is_finished(self, step: int) -> bool:
+        """Whether the writing of a step came to its end, though it may have been damaged since."""
+        return step in finished_steps(self.directory)
+
+    def newest_good(self, *, below: float = math.inf) -> int | None:
+        """Finds the newest step that is whole, and warns of newer ones whose files are not what was written.
+
+        Those are set aside, unless this is `read_only`: a run that goes on will come to their numbers again.
+
+        Args:
+          below: Only steps with a lower number.
+
+        Returns:
+          The step; None if there is none.
+
+        Raises:
+          CheckpointError: There are steps, and all of them are damaged.
+        """
+        damaged: dict[int, DamagedCheckpointError] = {}
+        newest = finished_steps(self.directory, below)
+        for step in newest:
+            try:
+                self._verify(step)
+            except DamagedCheckpointError as error:
+                if finished_steps(self.directory, below) != newest:  # a run that goes on meanwhile has removed it
+                    return self.newest_good(below=below)
+                damaged[step] = error
+                continue
+            for other, complaint in damaged.items():
+                aside = "" if self._read_only else f"; it is kept as {self._set_aside(other).name}"
+                self._warn(f"warning: {complaint}; going back to step {step}{aside}")
+            return step
+        for complaint in damaged.values():  # of the newest step
+            raise CheckpointError(f"{complaint}; {self.directory} holds no whole checkpoint to go back to")
+        return None
 
     @root_logger_kept()
     def save(self, step: int, tree: Any, metadata: dict[str, Any]) -> None:
@@ -113,6 +165,7 @@ class Checkpointer:
         """
         arrays = {name: _storable(leaf) for name, leaf in named_leaves(tree).items()}
         content = {"format_version": FORMAT_VERSION, **metadata}
+        self._require_space(step, sum(array.nbytes for array in arrays.values()))
         try:
             saved = self._manager.save(
                 step,
@@ -123,9 +176,13 @@ class Checkpointer:
             )
             self._manager.wait_until_finished()
             if saved:
-                _write_manifest(self._step_dir(step))
-        except OSError as error:
-            raise CheckpointError(f"{self._step_dir(step)}: cannot write the checkpoint: {error}") from error
+                write_manifest(self._step_dir(step))
+                self._verified.discard(step)
+        except Exception as error:
+            reason = _disk_complaint(error)
+            if reason is None:
+                raise
+            raise CheckpointError(f"{self._step_dir(step)}: cannot write the checkpoint: {reason}") from error
         if not saved:
             raise CheckpointError(f"{self._step_dir(step)}: step {step} exists already; it is never overwritten")
 
@@ -136,13 +193,13 @@ class Checkpointer:
         Raises:
           CheckpointError: It is damaged, or written by another version.
         """
-        verify_files(self._step_dir(step))
+        self._require_whole(step)
         restored = self._manager.restore(step, args=self._ocp.args.Composite(metadata=self._ocp.args.JsonRestore()))
         content = restored["metadata"]
         version = content.get("format_version")
         if version != FORMAT_VERSION:
             raise CheckpointError(
-                f"{self._step_dir(step)}: got checkpoint format {version}; this version reads {FORMAT_VERSION};"
+                f"{self._step_dir(step)}: got checkpoint format {version!r}; this version reads {FORMAT_VERSION};"
                 f" use the jaxrnn version that wrote it ({content.get('versions', {}).get('jaxrnn', 'unknown')})"
             )
         return content
@@ -163,24 +220,22 @@ class Checkpointer:
           CheckpointError: A file is damaged; an array is missing or has another shape or type; names it.
         """
         directory = self._step_dir(step)
-        verify_files(directory)
+        self._require_whole(step)
         wanted = named_leaves(template)
-        item = self._manager.item_metadata(step)["arrays"]
-        stored = dict(item.items())
+        stored = self.stored_arrays(step)
         for name, leaf in wanted.items():
             if name not in stored:
                 raise CheckpointError(f"{directory}: has no array {name}; it has {', '.join(sorted(stored))}")
             expected = _storable_struct(leaf)
             found = stored[name]
-            if tuple(found.shape) != expected.shape or np.dtype(found.dtype) != expected.dtype:
+            if found.shape != expected.shape or found.dtype != expected.dtype:
                 raise CheckpointError(
-                    f"{directory}: array {name}: got {np.dtype(found.dtype)} of shape {tuple(found.shape)};"
+                    f"{directory}: array {name}: got {found.dtype} of shape {found.shape};"
                     f" expected {expected.dtype} of shape {expected.shape}"
                 )
         device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
         structs = {
-            name: jax.ShapeDtypeStruct(tuple(found.shape), found.dtype, sharding=device)
-            for name, found in stored.items()
+            name: jax.ShapeDtypeStruct(found.shape, found.dtype, sharding=device) for name, found in stored.items()
         }
         restored = self._manager.restore(
             step, args=self._ocp.args.Composite(arrays=self._ocp.args.StandardRestore(structs))
@@ -188,8 +243,71 @@ class Checkpointer:
         leaves = [_as_stored_type(restored[name], leaf) for name, leaf in wanted.items()]
         return jax.tree.unflatten(jax.tree.structure(template), leaves)
 
+    @root_logger_kept()
+    def stored_arrays(self, step: int) -> dict[str, jax.ShapeDtypeStruct]:
+        """Returns the names of a step's arrays, with their shapes and types; keys are listed as their data."""
+        item = self._manager.item_metadata(step)["arrays"]
+        return {name: jax.ShapeDtypeStruct(tuple(found.shape), np.dtype(found.dtype)) for name, found in item.items()}
+
     def _step_dir(self, step: int) -> Path:
         return self.directory / str(step)
+
+    def _require_space(self, step: int, num_bytes: int) -> None:
+        # Orbax finds out as well, but says it in a hundred lines, from several threads.
+        free, needed = shutil.disk_usage(self.directory).free, num_bytes + BYTES_BESIDE_ARRAYS
+        if free < needed:
+            raise CheckpointError(
+                f"{self._step_dir(step)}: cannot write the checkpoint: {os.strerror(errno.ENOSPC)}: got"
+                f" {free / 2**20:.2f} MiB, expected {needed / 2**20:.2f}; make room, then go on with --resume"
+            )
+
+    def _verify(self, step: int) -> None:
+        if step not in self._verified:
+            verify_files(self._step_dir(step))
+            self._verified.add(step)
+
+    def _require_whole(self, step: int) -> None:
+        try:
+            self._verify(step)
+        except DamagedCheckpointError as error:
+            try:
+                older = self.newest_good(below=step)
+            except CheckpointError:
+                older = None
+            offer = "no older step is whole" if older is None else f"the next older step is {self._step_dir(older)}"
+            raise DamagedCheckpointError(f"{error}; {offer}") from error
+
+    def _set_aside(self, step: int) -> Path:
+        target = self.directory / f"damaged-{step}"
+        if target.exists():
+            shutil.rmtree(target)
+        return self._step_dir(step).rename(target)
+
+    def _remove_unfinished_steps(self) -> None:
+        # Killed before its manifest was written, a step is committed for Orbax: it would refuse to write that step
+        # anew, and count it among the latest ones that it keeps.
+        finished = finished_steps(self.directory)
+        for step in step_numbers(self.directory):
+            manifest = self._step_dir(step) / MANIFEST_NAME
+            if not manifest.is_file():
+                if step in finished:
+                    self._warn(
+                        f"warning: {manifest}: is missing: the process was killed just then, or somebody has removed"
+                        f" it; step {step} is of no use without it and is removed"
+                    )
+                shutil.rmtree(self._step_dir(step))
+
+
+def _disk_complaint(error: BaseException | None) -> str | None:
+    """Returns what the system refused, if an error goes back to that; Orbax has it as a mere text."""
+    while error is not None:
+        if isinstance(error, OSError):
+            return error.strerror or str(error)
+        found = next((text for text in map(os.strerror, DISK_ERRNOS) if text in str(error)), None)
+        if found is not None:
+            return found
+        error = error.__cause__ or error.__context__
+    return None
 
 
 def named_leaves(tree: Any) -> dict[str, Any]:
@@ -219,58 +337,6 @@ def _storable_struct(leaf: Any) -> Any:
 
 def _as_stored_type(array: Any, leaf: Any) -> Any:
     return jax.random.wrap_key_data(array) if _is_key(leaf) else array
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _files(directory: Path) -> list[Path]:
-    return sorted(path for path in directory.rglob("*") if path.is_file() and path.name != MANIFEST_NAME)
-
-
-def _write_manifest(directory: Path) -> None:
-    digests = {str(path.relative_to(directory)): _sha256(path) for path in _files(directory)}
-    unfinished = directory / f".{MANIFEST_NAME}.tmp"
-    with unfinished.open("w", encoding="utf-8") as file:
-        json.dump(digests, file, indent=1)
-        file.flush()
-        os.fsync(file.fileno())
-    unfinished.rename(directory / MANIFEST_NAME)
-
-
-def _remove_unfinished_steps(directory: Path) -> None:
-    # Killed before its manifest was written, a step is committed for Orbax: it would refuse to write that step anew,
-    # and count it among the latest ones that it keeps.
-    for path in directory.iterdir():
-        if path.name.isascii() and path.name.isdigit() and not (path / MANIFEST_NAME).is_file():
-            shutil.rmtree(path)
-
-
-def verify_files(directory: Path) -> None:
-    """Compares the files of a step with its manifest.
-
-    Raises:
-      CheckpointError: Names the first file that is missing or not what was written.
-    """
-    try:
-        digests = json.loads((directory / MANIFEST_NAME).read_text(encoding="utf-8"))
-        if not isinstance(digests, dict) or not digests:
-            raise ValueError("no digests")
-    except (OSError, ValueError) as error:
-        raise CheckpointError(
-            f"{directory / MANIFEST_NAME}: missing or damaged; the checkpoint is not whole"
-        ) from error
-    for name, digest in digests.items():
-        path = directory / name
-        if Path(name).is_absolute() or ".." in Path(name).parts:
-            raise CheckpointError(f"{directory / MANIFEST_NAME}: names a file outside of the step: {name}")
-        if not path.is_file():
-            raise CheckpointError(f"{path}: is missing; restore another step of {directory.parent}")
-        if _sha256(path) != digest:
-            raise CheckpointError(f"{path}: is not what was written (SHA-256 differs); restore another step of "
-                                  f"{directory.parent}")  # fmt: skip
 
 
 @root_logger_kept()

@@ -7,7 +7,7 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, NoReturn, TypeVar
 
 import tyro
 
@@ -16,8 +16,9 @@ from jaxrnn.config import CELLS, Config
 from jaxrnn.config_files import line_of, read_toml, recipe_directory, recipe_names
 from jaxrnn.errors import UserError
 from jaxrnn.quiet import root_logger_kept
-from jaxrnn.reporting import say
+from jaxrnn.reporting import printable, say
 from jaxrnn.settings import SettingError, checked, ranges_wait
+from jaxrnn.signals import EndOnSignal, RaiseOnSignal, end_at_once_on_signal
 
 Command = TypeVar("Command")
 
@@ -122,13 +123,45 @@ def load_config(cell: str | None = None, config: str | None = None, *, base: Pat
         return Loaded(Config().replace_flat(values), sources)
 
 
-def run(body: Callable[[], None]) -> int:
-    """Runs a command and returns its exit code: 0, 2 for the user's errors, 3 diverged, 130 or 143 interrupted."""
-    from jaxrnn.signals import RaiseOnSignal
+def run(body: Callable[[], None], *, own_process: bool = False, how_to_go_on: Callable[[], str] = lambda: "") -> int:
+    """Runs a command and returns its exit code: 0, 2 for the user's errors, 3 diverged, 130 or 143 interrupted.
+
+    Args:
+      body: The command.
+      own_process: Whether the process is there for the command alone and ends with it, by `leave`; then a signal may
+        end it wherever it is.
+      how_to_go_on: Returns what to add to the last words of an interrupted command.
+    """
+
+    def last_words(number: int) -> str:
+        return printable(f"interrupted by {signal.Signals(number).name}{how_to_go_on()}")
 
     try:
-        with RaiseOnSignal(), root_logger_kept():
-            body()
+        with EndOnSignal(last_words) if own_process else RaiseOnSignal(), root_logger_kept():
+            return _exit_code(body)
+    except errors.InterruptedRun as error:
+        say(f"{error}{how_to_go_on()}")
+        return errors.EXIT_SIGNAL_BASE + error.signal_number
+
+
+def leave(code: int) -> NoReturn:
+    """Ends the process; where the command failed, without waiting for what it left behind.
+
+    That may be a thread that is still compiling, or tasks of a save that a full disk cut off, which would print
+    tracebacks behind the error.
+    """
+    end_at_once_on_signal()
+    if code != errors.EXIT_OK:
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, ValueError, AttributeError):
+                stream.flush()
+        os._exit(code)
+    sys.exit(code)
+
+
+def _exit_code(body: Callable[[], None]) -> int:
+    try:
+        body()
         sys.stdout.flush()
     except errors.UserError as error:
         say(f"error: {error}")
@@ -136,9 +169,6 @@ def run(body: Callable[[], None]) -> int:
     except errors.DivergedError as error:
         say(f"diverged: {error}")
         return errors.EXIT_DIVERGED
-    except errors.InterruptedRun as error:
-        say(str(error))
-        return errors.EXIT_SIGNAL_BASE + error.signal_number
     except BrokenPipeError:
         # The reader of our output went away, as `head` does.
         _discard_output()

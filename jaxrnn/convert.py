@@ -9,7 +9,6 @@ torch installed, the others do not.
 """
 
 import dataclasses
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
@@ -40,9 +39,9 @@ class ConvertCommand:
     """Of an ensemble's checkpoint: which of its models, counted from 0."""
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None, *, own_process: bool = False) -> int:
     """Runs the command; returns its exit code."""
-    return command_line.run(lambda: _convert(argv))
+    return command_line.run(lambda: _convert(argv), own_process=own_process)
 
 
 def _convert(argv: Sequence[str] | None) -> None:
@@ -68,4 +67,4 @@ def _convert(argv: Sequence[str] | None) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    command_line.leave(main(own_process=True))

@@ -35,8 +35,12 @@ class DivergedError(RuntimeError):
         self.batch = batch
 
 
-class InterruptedRun(RuntimeError):
-    """A signal ended the command; it exits with 128 plus the signal's number."""
+class InterruptedRun(BaseException):
+    """A signal ended the command; it exits with 128 plus the signal's number.
+
+    As KeyboardInterrupt it is no `Exception`: it may come at any moment, in the middle of other people's code as well,
+    and none of that is to take it for an error of its own.
+    """
 
     def __init__(self, message: str, *, signal_number: int):
         super().__init__(message)

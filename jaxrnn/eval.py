@@ -8,7 +8,6 @@ Architecture and normalisation come from the checkpoint. Without --data it evalu
 """
 
 import dataclasses
-import sys
 from collections.abc import Sequence
 
 from jaxrnn import command_line
@@ -34,9 +33,9 @@ class EvalCommand:
     reader: ReaderConfig = dataclasses.field(default_factory=ReaderConfig)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None, *, own_process: bool = False) -> int:
     """Runs the command; returns its exit code."""
-    return command_line.run(lambda: _evaluate(argv))
+    return command_line.run(lambda: _evaluate(argv), own_process=own_process)
 
 
 def _evaluate(argv: Sequence[str] | None) -> None:
@@ -56,4 +55,4 @@ def _evaluate(argv: Sequence[str] | None) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    command_line.leave(main(own_process=True))

@@ -17,12 +17,13 @@ from jaxrnn.data.arranging import Batching, arrange, choose_batching, in_chunks
 from jaxrnn.data.normalizer import Normalizer
 from jaxrnn.data.ragged import Ragged
 from jaxrnn.data.split import Split, split_rows
-from jaxrnn.devices import choose_mesh, deal_members, members_sharding, replicate
-from jaxrnn.errors import DivergedError, InterruptedRun
+from jaxrnn.devices import choose_mesh, members_sharding, replicate
+from jaxrnn.errors import InterruptedRun
 from jaxrnn.inference import TrainedModel
 from jaxrnn.metrics import spread_over_members
 from jaxrnn.optimizers import build_optimizer, learning_rate_schedule
 from jaxrnn.reporting import Progress
+from jaxrnn.restoring import describe_divergence, restore_state
 from jaxrnn.run_directory import RunDirectory, versions
 from jaxrnn.scalar_log import ScalarLog
 from jaxrnn.signals import NoteSignal
@@ -199,44 +200,53 @@ class Fit:
           meanwhile: Called once, when the device is about to compute and leaves the host with nothing to do.
 
         Raises:
-          DivergedError: A loss or gradient was not finite; the state before that epoch is saved. Of an ensemble it is
-            that of the member; the others may be ahead, and the run cannot go on.
+          DivergedError: A loss or gradient was not finite; the state before that epoch is saved.
           InterruptedRun: A signal came; the state is saved.
         """
         total = self.config.training.epochs
         start = saved = self.epoch
-        saved_at = time.monotonic()
         num_epochs = 1
-        with NoteSignal() as signals, Progress(total, start=start) as progress:
-            if self._may_go_on():
+        begin = time.perf_counter()
+        with Progress(total, start=start) as progress:
+            if self._may_go_on():  # a signal ends this at once: there is nothing to save
                 run_epochs = self.compiled.result() if self.compiled else compile_epochs(self.trainer, self.data)
-                if signals.received is None:
-                    meanwhile()
-            begin = time.perf_counter()
-            while self._may_go_on() and signals.received is None:
-                before, called = self.epoch, time.perf_counter()
-                self.state, history = run_epochs(
-                    self.state, self.data.training, self.data.validation, np.int32(min(num_epochs, total - before))
-                )
-                epochs = _rows_of(history, before, np.asarray(self.state.epoch))
-                per_epoch = (time.perf_counter() - called) / max(len(epochs), 1)
-                num_epochs = int(np.clip(SECONDS_PER_CALL / per_epoch, 1, MAX_EPOCHS_PER_CALL))
-                self.run_dir.append_metrics(epochs)
-                if self.scalars is not None:
-                    self.scalars.add(epochs)
-                if epochs:
-                    progress.update(epochs[-1], final=not self._may_go_on())
-                due = time.monotonic() - saved_at >= self.config.training.checkpoint_seconds
-                if due and self.epoch > saved:  # not where the first epoch diverged after a long compilation
+                meanwhile()
+            with NoteSignal() as signals:
+                begin, saved_at = time.perf_counter(), time.monotonic()
+                while self._may_go_on() and signals.received is None:
+                    before, called = self.epoch, time.perf_counter()
+                    self.state, history = run_epochs(
+                        self.state, self.data.training, self.data.validation, np.int32(min(num_epochs, total - before))
+                    )
+                    epochs = _rows_of(history, before, np.asarray(self.state.epoch))
+                    signals.unsaved = self.epoch > saved
+                    per_epoch = (time.perf_counter() - called) / max(len(epochs), 1)
+                    num_epochs = int(np.clip(SECONDS_PER_CALL / per_epoch, 1, MAX_EPOCHS_PER_CALL))
+                    self.run_dir.append_metrics(epochs)
+                    if self.scalars is not None:
+                        self.scalars.add(epochs)
+                    if epochs:
+                        progress.update(epochs[-1], final=not self._may_go_on())
+                    due = time.monotonic() - saved_at >= self.config.training.checkpoint_seconds
+                    # Not where the first epoch diverged after a long compilation, nor an ensemble that diverged.
+                    if due and self.epoch > saved and not self._has(DIVERGED):
+                        self.save(checkpointer)
+                        saved, saved_at = self.epoch, time.monotonic()
+                        signals.unsaved = False
+                diverged = describe_divergence(self.trainer, self.state) if self._has(DIVERGED) else None
+                if diverged and self.trainer.is_ensemble:
+                    self._rewind(checkpointer, run_epochs)
+                if self.epoch > saved:
                     self.save(checkpointer)
-                    saved, saved_at = self.epoch, time.monotonic()
-            if self.epoch > saved:
-                self.save(checkpointer)
         self.seconds += time.perf_counter() - begin
-        if self._has(DIVERGED):
-            self._raise_diverged()
+        if diverged:
+            raise diverged
         if signals.received is not None and self._may_go_on():
             raise InterruptedRun(f"interrupted after epoch {self.epoch}", signal_number=signals.received)
+
+    def is_over(self) -> bool:
+        """Whether there is nothing left to train: the last epoch is done, or training has stopped early."""
+        return not self._may_go_on() and not self._has(DIVERGED)
 
     @property
     def epoch(self) -> int:
@@ -272,11 +282,11 @@ class Fit:
             "epoch": self.epoch,
             "best_epoch": np.asarray(self.state.best_epoch).tolist(),
         }
-        # Which epoch diverges is found out again on resuming, perhaps with other settings. Not of an ensemble: its
-        # other members may be ahead.
+        # Which epoch diverges is found out again on resuming, perhaps with other settings.
         state = self.state
-        if not self.trainer.is_ensemble and self._has(DIVERGED):
+        if self._has(DIVERGED):
             state = state._replace(status=np.int32(RUNNING), bad_batch=np.int32(0))
+        self.run_dir.sync_metrics()
         checkpointer.save(self.epoch, state._asdict(), metadata)
 
     def best_model(self) -> TrainedModel:
@@ -292,28 +302,17 @@ class Fit:
         )
         return TrainedModel(self.config, self.data.normalizer, params, other)
 
-    def _raise_diverged(self) -> None:
+    def _rewind(self, checkpointer: Checkpointer, run_epochs: Callable[..., Any]) -> None:
+        """Computes once more, from the latest checkpoint on, an ensemble before the epoch in which a member diverged.
+
+        The members do not wait for each other: within a call of the device the others have gone on.
+        """
         state = jax.device_get(self.state)
-        first = np.flatnonzero(np.atleast_1d(state.status) == DIVERGED)[0]
-        epoch, batch, seed = (int(np.atleast_1d(leaf)[first]) for leaf in (state.epoch, state.bad_batch, state.seed))
-        rate = self.config.optimizer.learning_rate
-        clip = "" if self.config.optimizer.clip_norm else " or --clip-norm=1"
-        whose = f" of the member with seed {seed}" if self.trainer.is_ensemble else ""
-        raise DivergedError(
-            f"the loss or its gradient{whose} became NaN or infinite in epoch {epoch + 1}, batch {batch}; the"
-            f" parameters after epoch {epoch} are kept; try --learning-rate={rate / 10:g}{clip}",
-            epoch=epoch + 1,
-            batch=batch,
-        )
-
-
-def restore_state(trainer: Trainer, checkpointer: Checkpointer) -> TrainState:
-    """Restores the latest state of a run, or draws the initial one where none was saved."""
-    steps = checkpointer.steps()
-    if not steps:
-        return deal_members(trainer.init(trainer.seeds()), trainer.mesh)
-    template = jax.eval_shape(lambda: trainer.init(trainer.seeds()))
-    return deal_members(TrainState(**checkpointer.restore(steps[-1], template._asdict())), trainer.mesh)
+        last_good = int(np.min(state.epoch[state.status == DIVERGED]))
+        self.state = restore_state(self.trainer, checkpointer)
+        for _ in range(self.epoch, last_good):
+            self.state, _ = run_epochs(self.state, self.data.training, self.data.validation, np.int32(1))
+        self.run_dir.keep_metrics_until(last_good)
 
 
 def _rows_of(history: History, before: int, after: np.ndarray) -> list[dict[str, Any]]:

@@ -20,8 +20,10 @@ from jaxrnn.data.ragged import Ragged
 from jaxrnn.judgement import Judgement, judge
 from jaxrnn.model_state import abstract_model, split_model, stack_shapes
 from jaxrnn.objective import predict_targets, score_targets
+from jaxrnn.reporting import say
 
 CHECKPOINTS_DIR = "checkpoints"
+LOAD_ATTEMPTS = 20
 
 # Rows of a chunk, and values of a chunk: what bounds memory. Chunks are padded to powers of two, so that any file
 # needs few compiled shapes.
@@ -79,19 +81,31 @@ class TrainedModel:
           path: A run directory (its best parameters), ``DIR/best``, ``DIR/latest``, or the directory of a step.
 
         Raises:
-          CheckpointError: There is no checkpoint, or it is damaged.
+          CheckpointError: There is no checkpoint, or it is damaged. Of a run the newest step that is whole is taken,
+            with a warning where newer ones are damaged.
         """
-        directory, step, which = locate(path)
-        with Checkpointer(directory, read_only=True) as checkpointer:
-            available = checkpointer.steps()
-            if not available or (step is not None and step not in available):
-                raise CheckpointError(f"{path}: holds no whole checkpoint; train with --run-dir={path} first")
-            step = available[-1] if step is None else step
-            metadata = checkpointer.read_metadata(step)
-            config = Config().replace_flat(metadata["config"])
-            _, params, other = split_model(abstract_model(config))
-            params, other = stack_shapes((params, other), config.training.ensemble)
-            restored = checkpointer.restore(step, {which: params, "other": other})
+        directory, named, which = locate(path)
+        for attempt in range(LOAD_ATTEMPTS):
+            with Checkpointer(directory, read_only=True, warn=say) as checkpointer:
+                step = checkpointer.newest_good() if named is None else named
+                if step is None or (named is not None and not checkpointer.is_finished(named)):
+                    raise CheckpointError(f"{path}: holds no whole checkpoint; train with --run-dir={path} first")
+                try:
+                    return cls._restore(checkpointer, step, which)
+                except Exception:
+                    # A run that goes on removes its older steps, perhaps while one is read here.
+                    is_gone = named is None and checkpointer.newest_good() != step
+                    if not is_gone or attempt == LOAD_ATTEMPTS - 1:
+                        raise
+        raise AssertionError("the last attempt returns or raises")
+
+    @classmethod
+    def _restore(cls, checkpointer: Checkpointer, step: int, which: str) -> "TrainedModel":
+        metadata = checkpointer.read_metadata(step)
+        config = Config().replace_flat(metadata["config"])
+        _, params, other = split_model(abstract_model(config))
+        params, other = stack_shapes((params, other), config.training.ensemble)
+        restored = checkpointer.restore(step, {which: params, "other": other})
         return cls(
             config,
             Normalizer(**metadata["normalizer"]),

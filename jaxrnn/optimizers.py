@@ -66,4 +66,20 @@ def build_optimizer(config: OptimizerConfig, *, epochs: int, steps_per_epoch: in
         parts.append(clip_grad_norm(config.clip_norm))
     if config.weight_decay and config.optimizer != "adamw":
         parts.append(optax.add_decayed_weights(config.weight_decay))
-    return optax.chain(*parts, rules[config.optimizer]())
+    return _after_stateless(parts, optax.chain(rules[config.optimizer]()))
+
+
+def _after_stateless(
+    parts: list[optax.GradientTransformation], rule: optax.GradientTransformation
+) -> optax.GradientTransformation:
+    """Chains transformations that keep no state before one that does, whose state alone is that of the whole.
+
+    So a run can go on with clipping or weight decay that it began without.
+    """
+
+    def update(updates: optax.Updates, state: optax.OptState, params: optax.Params | None = None) -> tuple:
+        for part in parts:
+            updates, _ = part.update(updates, optax.EmptyState(), params)
+        return rule.update(updates, state, params)
+
+    return optax.GradientTransformation(rule.init, update)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from jaxrnn.data.ragged import Ragged
+from jaxrnn.run_directory import write_atomically
 
 DPI = 110
 TRAINING_COLOR, VALIDATION_COLOR, ACCENT_COLOR = "#1f77b4", "#d95f02", "#444444"
@@ -31,6 +32,13 @@ def _figure(num_columns: int) -> tuple[Any, Any]:
     # By hand: matplotlib's layout engine takes as long as the drawing.
     figure.subplots_adjust(left=0.7 / width, right=1 - 0.15 / width, bottom=0.13, top=0.88, wspace=0.19)
     return figure, figure.subplots(1, num_columns)
+
+
+def _save(figure: Any, path: str | Path) -> None:
+    """Writes a PNG file, whole or not at all."""
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png")
+    write_atomically(Path(path), picture.getvalue())
 
 
 def plot_curves(epochs: list[dict[str, Any]], best_epoch: int, path: str | Path) -> None:
@@ -68,7 +76,7 @@ def plot_curves(epochs: list[dict[str, Any]], best_epoch: int, path: str | Path)
         loss_axes.set_yscale("log")
     loss_axes.set_title("loss, in normalised units", fontsize=10)
     loss_axes.legend(loc="upper right", fontsize=9)
-    figure.savefig(path)
+    _save(figure, path)
 
 
 def plot_predictions(actual: np.ndarray, predicted: np.ndarray, path: str | Path) -> None:
@@ -93,7 +101,7 @@ def plot_predictions(actual: np.ndarray, predicted: np.ndarray, path: str | Path
     for axes in (value_axes, error_axes):
         axes.grid(alpha=0.25)
     figure.suptitle(f"predictions of {len(actual):,} rows", fontsize=11)
-    figure.savefig(path)
+    _save(figure, path)
 
 
 def plot_error_by_length(rows: Ragged, actual: np.ndarray, predicted: np.ndarray, path: str | Path) -> None:
@@ -127,4 +135,4 @@ def plot_error_by_length(rows: Ragged, actual: np.ndarray, predicted: np.ndarray
     axes.set_ylim(bottom=0)
     axes.grid(alpha=0.25)
     axes.legend(fontsize=9)
-    figure.savefig(path)
+    _save(figure, path)

@@ -8,7 +8,6 @@ it could not show.
 """
 
 import dataclasses
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -30,9 +29,9 @@ class ReportCommand:
     """The page; an earlier report there is replaced, any other file is not."""
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None, *, own_process: bool = False) -> int:
     """Runs the command; returns its exit code."""
-    return command_line.run(lambda: _report(argv))
+    return command_line.run(lambda: _report(argv), own_process=own_process)
 
 
 def _report(argv: Sequence[str] | None) -> None:
@@ -44,4 +43,4 @@ def _report(argv: Sequence[str] | None) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    command_line.leave(main(own_process=True))

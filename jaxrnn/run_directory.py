@@ -1,18 +1,22 @@
 """The files of a run: config.toml, metrics.jsonl, environment.json, summary.json, curves.png, checkpoints/, .."""
 
+import contextlib
 import hashlib
 import importlib.metadata
 import json
 import math
 import os
 import platform
+import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from jaxrnn.config import Config
 from jaxrnn.config_files import to_toml
 from jaxrnn.errors import UserError
+from jaxrnn.run_lock import LOCK_NAME
 
 RUNS_DIR = Path("runs")
 _PACKAGES = ("jaxrnn", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "pyarrow")
@@ -26,7 +30,11 @@ class RunDirectory:
     """
 
     def __init__(self, path: str | Path):
-        self.path = Path(path)
+        self._name = ""  # of one below RUNS_DIR whose number is still to be settled
+        self._set_path(Path(path))
+
+    def _set_path(self, path: Path) -> None:
+        self.path = path
         self.config = self.path / "config.toml"
         self.metrics = self.path / "metrics.jsonl"
         self.environment = self.path / "environment.json"
@@ -52,23 +60,62 @@ class RunDirectory:
             _require_usable(run_dir)
             if resume and not chosen.config.is_file():
                 raise UserError(f"--resume: {run_dir} holds no run; leave --resume out to start one there")
-            if not resume and chosen.path.exists() and (not chosen.path.is_dir() or any(chosen.path.iterdir())):
+            if not resume and chosen.path.exists() and not chosen.is_empty():
                 raise UserError(
                     f"--run-dir: {run_dir} is there already and is never overwritten; go on with it by --resume,"
                     " or name another directory"
                 )
             return chosen
-        number, last = 1, None
-        while (candidate := RUNS_DIR / (name if number == 1 else f"{name}-{number}")).exists():
-            number, last = number + 1, candidate
-        if not resume:
-            return cls(candidate)
-        if last is None:
-            raise UserError(f"--resume: there is no run {candidate}; name it with --run-dir")
-        return cls(last)
+        if resume:
+            found = [run for run in map(cls, _numbered(name)) if run.config.is_file()]
+            if not found:
+                raise UserError(f"--resume: there is no run {RUNS_DIR / name}; name it with --run-dir")
+            return found[-1]
+        chosen = cls(_numbered(name)[-1])
+        chosen._name = name
+        return chosen
 
-    def create(self, config: Config) -> None:
-        """Makes the directory and writes config.toml.
+    def claim(self) -> None:
+        """Makes the directory of a new run; where the name was free to choose, one that no other process makes.
+
+        Raises:
+          UserError: It cannot be made.
+        """
+        try:
+            while True:
+                try:
+                    return self.path.mkdir(parents=True, exist_ok=not self._name)
+                except FileExistsError:
+                    if not self._name:
+                        raise
+                    self._set_path(_numbered(self._name)[-1])
+        except OSError as error:
+            raise UserError(f"--run-dir: cannot write to {self.path}: {error.strerror}") from error
+
+    def require_empty(self) -> None:
+        """Complains if another process has begun a run here, since `choose`."""
+        if not self.is_empty():
+            raise UserError(f"--run-dir: another process has begun a run in {self.path}; name another directory")
+
+    def is_empty(self) -> bool:
+        """Whether it is a directory that holds at most what a process leaves that is killed before it has begun."""
+        return self.path.is_dir() and all(_is_leftover(path) for path in self.path.iterdir())
+
+    def remove_leftovers(self) -> None:
+        """Removes files that a killed process had not finished; for the holder of the lock."""
+        for path in self.path.iterdir():
+            if _is_leftover(path) and path.name != LOCK_NAME:
+                path.unlink()
+
+    def is_reported(self, epoch: int) -> bool:
+        """Whether the run was evaluated after `epoch`, its last one, and everything written."""
+        try:
+            return json.loads(self.summary.read_text(encoding="utf-8"))["epochs_run"] == epoch and self.curves.is_file()
+        except (OSError, ValueError, KeyError, TypeError):
+            return False
+
+    def create(self, config: Config, environment: dict[str, Any] | None = None) -> None:
+        """Makes the directory and writes config.toml, with which it is a run, and environment.json.
 
         Raises:
           UserError: It cannot be written.
@@ -78,6 +125,8 @@ class RunDirectory:
             write_atomically(self.config, to_toml(config))
         except OSError as error:
             raise UserError(f"--run-dir: cannot write to {self.path}: {error.strerror}") from error
+        if environment is not None:
+            self.write_json(self.environment, environment)
 
     def write_json(self, path: Path, content: dict[str, Any]) -> None:
         """Writes one of the run's JSON files."""
@@ -109,8 +158,14 @@ class RunDirectory:
 
     def append_metrics(self, epochs: list[dict[str, Any]]) -> None:
         """Adds a line an epoch."""
-        with self.metrics.open("a", encoding="utf-8") as file:
+        with _naming(self.metrics), self.metrics.open("a", encoding="utf-8") as file:
             file.writelines(to_json(epoch) + "\n" for epoch in epochs)
+
+    def sync_metrics(self) -> None:
+        """Waits until the lines are on the disk; no checkpoint is to outlive those of its epochs."""
+        if self.metrics.exists():
+            with _naming(self.metrics), self.metrics.open("rb") as file:
+                os.fsync(file.fileno())
 
 
 def _require_usable(path: str) -> None:
@@ -136,14 +191,59 @@ def to_json(content: Any, **options: Any) -> str:
     return json.dumps(plain(content), allow_nan=False, **options)
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Writes a text file so that a reader sees the old content or the new, never a part."""
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Writes a file so that a reader sees the old content or the new, never a part, whatever happens.
+
+    Raises:
+      OSError: It cannot be written; names it, and leaves the old one.
+    """
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with unfinished.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    unfinished.replace(path)
+    with _naming(path):
+        try:
+            with unfinished.open("wb") as file:
+                file.write(content.encode() if isinstance(content, str) else content)
+                file.flush()
+                os.fsync(file.fileno())
+            unfinished.replace(path)
+        except OSError:
+            with contextlib.suppress(OSError):
+                unfinished.unlink()
+            raise
+        sync_directory(path.parent)
+
+
+def sync_directory(path: Path) -> None:
+    """Waits until a directory's entries are on the disk, so that what was renamed stays so when the power fails."""
+    if not hasattr(os, "O_DIRECTORY"):  # Windows
+        return
+    file = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(file)
+    finally:
+        os.close(file)
+
+
+@contextlib.contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Puts the file's name into an OSError: what fails when buffers are written out has none."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None:
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+def _is_leftover(path: Path) -> bool:
+    return path.name == LOCK_NAME or re.fullmatch(r"\..+\.\d+\.tmp", path.name) is not None
+
+
+def _numbered(name: str) -> list[Path]:
+    """Returns ``runs/NAME``, ``runs/NAME-2``, ... as far as they are there, and the next one, which is not."""
+    found = [RUNS_DIR / name]
+    while found[-1].exists():
+        found.append(RUNS_DIR / f"{name}-{len(found) + 1}")
+    return found
 
 
 def hash_file(path: str | Path) -> str:

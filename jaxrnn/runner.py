@@ -4,6 +4,7 @@ import contextlib
 import json
 import shlex
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -27,11 +28,11 @@ from jaxrnn.inference import MAX_CHUNK_ROWS, TrainedModel
 from jaxrnn.judgement import leakage_warning
 from jaxrnn.reporting import say
 from jaxrnn.run_directory import RunDirectory, describe_environment, hash_file, versions
+from jaxrnn.run_lock import RunLock
 from jaxrnn.scalar_log import ScalarLog, require_tensorboard
 
-# A run may go on with these changed: nothing computed so far depends on them.
-MAY_CHANGE_ON_RESUME = {
-    "patience",
+# A run may go on with these changed: what it computes does not depend on them, but for the last bits.
+WITHOUT_EFFECT = {
     "checkpoint_seconds",
     "max_bytes",
     "max_row_length",
@@ -40,6 +41,8 @@ MAY_CHANGE_ON_RESUME = {
     "remat_steps",
     "tensorboard",
 }
+# With these changed it goes on another way than it began.
+FROM_HERE_ON = {"epochs", "patience", "learning_rate", "clip_norm", "weight_decay"}
 
 
 def train(config: Config, run_dir: RunDirectory, *, resume: bool, begin: float) -> None:
@@ -58,39 +61,55 @@ def train(config: Config, run_dir: RunDirectory, *, resume: bool, begin: float) 
     """
     if config.training.tensorboard:
         require_tensorboard()
-    if resume:
-        _check_unchanged(config, run_dir)
-    rows = load_rows(config.data.data, config.reader, min_length=2)
-    description = {
-        "path": str(Path(config.data.data).absolute()),
-        "sha256": hash_file(config.data.data),
-        "rows": len(rows),
-        "values": rows.num_values,
-    }
-    if resume:
-        _check_same_data(description, run_dir)
-    with CompilationCounter() as compilations:
+    with contextlib.ExitStack() as stack:
+        if resume:
+            stack.enter_context(RunLock(run_dir.path))
+            run_dir.remove_leftovers()
+            _check_changes(config, run_dir)
+        rows = load_rows(config.data.data, config.reader, min_length=2)
+        description = {
+            "path": str(Path(config.data.data).absolute()),
+            "sha256": hash_file(config.data.data),
+            "rows": len(rows),
+            "values": rows.num_values,
+        }
+        if resume:
+            _check_same_data(description, run_dir)
+        compilations = stack.enter_context(CompilationCounter())
         with naming(config.data.data):
             data = prepare_data(config, rows)
         trainer = build_trainer(config, data)
-        run_dir.create(config)
         environment = describe_environment([str(device) for device in jax.devices()], description)
-        run_dir.write_json(run_dir.environment, environment)
-        with Checkpointer(run_dir.checkpoints) as checkpointer, ThreadPoolExecutor(1) as executor:
-            is_new = not checkpointer.steps()  # a restored run may have nothing left to do
-            compiled = executor.submit(compile_epochs, trainer, data) if is_new else None
-            state = restore_state(trainer, checkpointer)
-            fit = Fit(trainer, data, state, run_dir, description, compiled)
-            run_dir.keep_metrics_until(fit.epoch)
-            shared_rows = count_shared_rows(rows, data.split)
-            print_banner(config, rows, data, state.params, shared_rows)
-            say(f"run directory: {escape(str(run_dir.path))}")
-            if resume:
-                say(f"going on after epoch {fit.epoch}")
-            parts = {"validation": rows.take(data.split.validation), "test": rows.take(data.split.test)}
-            untrained = fit.best_model()
-            with _open_scalars(config, run_dir) as fit.scalars:
-                fit.run(checkpointer, meanwhile=lambda: executor.submit(_prepare_report, untrained, parts))
+        if not resume:
+            run_dir.claim()
+            stack.enter_context(RunLock(run_dir.path))
+            run_dir.require_empty()
+            run_dir.remove_leftovers()
+            run_dir.create(config, environment)
+        checkpointer = stack.enter_context(Checkpointer(run_dir.checkpoints, warn=say))
+        executor = stack.enter_context(_background())
+        is_new = checkpointer.newest_good() is None  # a restored run may have nothing left to do
+        compiled = executor.submit(compile_epochs, trainer, data) if is_new else None
+        state = restore_state(trainer, checkpointer)
+        fit = Fit(trainer, data, state, run_dir, description, compiled)
+        if config.training.epochs < fit.epoch:
+            raise UserError(f"--epochs: got {config.training.epochs}; expected at least {fit.epoch}, so many are done")
+        if resume:
+            if fit.is_over() and run_dir.is_reported(fit.epoch):
+                say(f"this run is finished, after epoch {fit.epoch}: see {run_dir.summary}; nothing was changed")
+                return
+            run_dir.create(config, environment)
+        run_dir.keep_metrics_until(fit.epoch)
+        shared_rows = count_shared_rows(rows, data.split)
+        print_banner(config, rows, data, state.params, shared_rows)
+        say(f"run directory: {escape(str(run_dir.path))}")
+        if resume:
+            say(f"going on after epoch {fit.epoch}")
+        parts = {"validation": rows.take(data.split.validation), "test": rows.take(data.split.test)}
+        untrained = fit.best_model()
+        with _open_scalars(config, run_dir) as fit.scalars:
+            fit.run(checkpointer, meanwhile=lambda: executor.submit(_prepare_report, untrained, parts))
+        executor.shutdown()
         _report(fit, parts, shared_rows, run_dir, compilations, begin=begin)
 
 
@@ -98,6 +117,18 @@ def _open_scalars(config: Config, run_dir: RunDirectory) -> contextlib.AbstractC
     if not config.training.tensorboard:
         return contextlib.nullcontext()
     return ScalarLog(run_dir.tensorboard, run_dir.read_metrics())
+
+
+@contextlib.contextmanager
+def _background() -> Iterator[ThreadPoolExecutor]:
+    """Holds a thread to compile in; who leaves by an exception does not wait for it."""
+    executor = ThreadPoolExecutor(1)
+    try:
+        yield executor
+    except BaseException:
+        executor.shutdown(wait=False, cancel_futures=True)
+        raise
+    executor.shutdown()
 
 
 def _prepare_report(model: TrainedModel, parts: dict[str, Ragged]) -> None:
@@ -109,25 +140,29 @@ def _prepare_report(model: TrainedModel, parts: dict[str, Ragged]) -> None:
             model.evaluate(part)
 
 
-def _check_unchanged(config: Config, run_dir: RunDirectory) -> None:
+def _check_changes(config: Config, run_dir: RunDirectory) -> None:
     saved = Config().replace_flat(read_toml(run_dir.config)).to_flat()
-    changed = {
-        key: (saved[key], value)
-        for key, value in config.to_flat().items()
-        if value != saved[key] and key not in MAY_CHANGE_ON_RESUME
-    }
-    if changed:
-        lines = [f"  {key}: the run has {old!r}, got {new!r}" for key, (old, new) in changed.items()]
+    changed = {key: value for key, value in config.to_flat().items() if value != saved[key]}
+    refused = changed.keys() - WITHOUT_EFFECT - FROM_HERE_ON
+    lines = [
+        f"  {key}: the run has {saved[key]!r}, got {value!r}" + ("" if key in refused else "; this may change")
+        for key, value in changed.items()
+    ]
+    if refused:
+        free = ", ".join(f"--{key.replace('_', '-')}" for key in sorted(WITHOUT_EFFECT | FROM_HERE_ON))
         raise UserError(
             "--resume: a run cannot go on with another configuration:\n"
             + "\n".join(lines)
-            + "\nleave these flags out, or start a new run without --resume"
+            + f"\nleave these flags out, or start a new run without --resume; what may change: {free}"
         )
+    for key, value in changed.items():
+        say(f"{key}: {saved[key]!r} until now, {value!r} from here on")
 
 
 def _check_same_data(description: dict[str, Any], run_dir: RunDirectory) -> None:
     try:
-        before = json.loads(run_dir.environment.read_text(encoding="utf-8"))["data"]
+        environment = json.loads(run_dir.environment.read_text(encoding="utf-8"))
+        before = environment["data"]
     except FileNotFoundError:  # interrupted before anything was computed
         return
     if before["sha256"] != description["sha256"]:
@@ -136,6 +171,11 @@ def _check_same_data(description: dict[str, Any], run_dir: RunDirectory) -> None
             f" {description['sha256'][:12]}..); expected that of {before['path']}, {before['rows']} rows with"
             f" {before['sha256'][:12]}..; give the file by --data, or start a new run without --resume"
         )
+    now = versions()
+    others = {name: old for name, old in environment["versions"].items() if now.get(name) != old}
+    if others:
+        listed = ", ".join(f"{name} {old} then, {now.get(name)} now" for name, old in others.items())
+        say(f"warning: the run began with other versions: {listed}: its numbers may differ in the last bits")
 
 
 def print_banner(config: Config, rows: Ragged, data: PreparedData, params: Any, shared_rows: tuple[int, int]) -> None:

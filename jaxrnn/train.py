@@ -10,6 +10,11 @@
 Writes a run directory with the configuration, the figures of every epoch, checkpoints, curves.png and summary.json.
 """
 
+from jaxrnn import signals
+
+if __name__ == "__main__":
+    signals.end_at_once_on_signal()  # while the rest is imported
+
 import dataclasses
 import shlex
 import sys
@@ -23,7 +28,6 @@ import tyro
 from jaxrnn import command_line, flags
 from jaxrnn.config import Config
 from jaxrnn.config_files import to_toml
-from jaxrnn.errors import InterruptedRun
 from jaxrnn.run_directory import RunDirectory
 from jaxrnn.settings import require
 
@@ -55,13 +59,20 @@ class TrainCommand:
         require(self.run_dir != "", "run_dir", self.run_dir, "the name of a directory")
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None, *, own_process: bool = False) -> int:
     """Runs the command; returns its exit code."""
     begin = time.perf_counter()
-    return command_line.run(lambda: _train(argv, begin))
+    chosen: list[RunDirectory] = []  # once there is one
+
+    def how_to_go_on() -> str:
+        if not chosen or not chosen[0].config.is_file():  # nothing was written yet
+            return ""
+        return f"; go on with:\n  {PROGRAM} --resume --run-dir={shlex.quote(str(chosen[0].path))}"
+
+    return command_line.run(lambda: _train(argv, begin, chosen), own_process=own_process, how_to_go_on=how_to_go_on)
 
 
-def _train(argv: Sequence[str] | None, begin: float) -> None:
+def _train(argv: Sequence[str] | None, begin: float, chosen: list[RunDirectory]) -> None:
     given = command_line.arguments(argv)
     if not flags.asks_for_help(given):
         flags.check_flags(TrainCommand, given)
@@ -89,20 +100,13 @@ def _train(argv: Sequence[str] | None, begin: float) -> None:
 
         dry_run.rehearse(command.settings)
         return
+    chosen.append(run_dir)
     from jaxrnn import compilation, runner
 
     if command.compilation_cache:
         compilation.keep_compilations()
-    try:
-        runner.train(command.settings, run_dir, resume=resume, begin=begin)
-    except InterruptedRun as error:
-        if not run_dir.config.is_file():  # nothing was written yet
-            raise
-        raise InterruptedRun(
-            f"{error}; go on with:\n  {PROGRAM} --resume --run-dir={shlex.quote(str(run_dir.path))}",
-            signal_number=error.signal_number,
-        ) from error
+    runner.train(command.settings, run_dir, resume=resume, begin=begin)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    command_line.leave(main(own_process=True))

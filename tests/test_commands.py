@@ -222,7 +222,7 @@ class TestTrain:
         assert_same_run(Path("runs/smoke"), Path("runs/smoke-2"))
         assert metrics_of(Path("runs/smoke"))[0]["epoch"] == 1
         # --resume without a name goes on with the latest of them.
-        assert "runs/smoke-2" in call("train", "--resume", "--config=smoke", *flags[1:]).out
+        assert "runs/smoke-2" in call("train", "--resume", "--config=smoke", *flags[1:]).err
 
     def test_data_error_leaves_nothing_written(self, call, tmp_path, monkeypatch):
         monkeypatch.chdir(tmp_path)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -151,18 +152,30 @@ def test_the_mean_prediction_is_measured_and_each_member_by_itself(tmp_path):
     assert members[0].member(0) is members[0]
 
 
-def test_a_member_that_diverges_ends_the_run_and_is_named(tmp_path):
-    trainer, data, state = start(ensemble=MEMBERS, epochs=30)
-    params = jax.tree.map(lambda leaf: leaf.at[1].set(jnp.nan), state.params)
-    fit = fitting.Fit(trainer, data, state._replace(params=params), RunDirectory(tmp_path), {})
-    with Checkpointer(tmp_path / "checkpoints") as checkpointer:
-        with pytest.raises(DivergedError, match=r"of the member with seed 6 became NaN .* in epoch 1, batch 1"):
+def test_a_member_that_diverges_ends_the_run_and_all_go_back_to_before_it(tmp_path):
+    # A rate that rises until the members diverge, one after the other.
+    changes = {"optimizer": "sgd", "nonlinearity": "relu", "learning_rate": 1000.0, "warmup_epochs": 2000}
+    trainer, data, state = start(ensemble=MEMBERS, epochs=4000, **changes)
+    run_dir = RunDirectory(tmp_path)
+    with Checkpointer(run_dir.checkpoints) as checkpointer:
+        fit = fitting.Fit(trainer, data, state, run_dir, {})
+        with pytest.raises(DivergedError) as caught:
             fit.run(checkpointer)
-        assert fit.state.epoch.tolist() == [1, 0, 1]
-        again = fitting.Fit(trainer, data, fitting.restore_state(trainer, checkpointer), RunDirectory(tmp_path), {})
-        with pytest.raises(DivergedError, match="of the member with seed 6"):
+        good = caught.value.epoch - 1
+        assert good > 0, "this test needs a run that diverges some epochs in"
+        assert fit.state.epoch.tolist() == [good] * MEMBERS
+        assert checkpointer.steps()[-1] == good
+        assert [line["epoch"] for line in run_dir.read_metrics()] == list(range(1, good + 1))
+        # Bit for bit the state of a run that goes no further.
+        expected = trainer.init(trainer.seeds())
+        for _ in range(good):
+            expected, _ = run(trainer, data, expected, 1)
+        restored = fitting.restore_state(trainer, checkpointer)
+        for ours, theirs in zip(jax.tree.leaves(restored), jax.tree.leaves(expected), strict=True):
+            np.testing.assert_array_equal(raw(ours), raw(theirs))
+        again = fitting.Fit(trainer, data, restored, run_dir, {})
+        with pytest.raises(DivergedError, match=f"^{re.escape(str(caught.value))}$"):
             again.run(checkpointer)
-        assert again.state.epoch.tolist() == [1, 0, 1], "nothing goes on"
 
 
 def command(module: str, *arguments: str, cwd: Path) -> subprocess.CompletedProcess:

@@ -23,6 +23,7 @@ pages.result_sections
 pages.predictions pages.charts pages.shell
 evaluation pages.axes pages.markup pages.records
 fitting plots
+restoring
 inference
 training
 optimizers batch_order
@@ -39,7 +40,11 @@ loops
 forms
 judgement command_line data.loading data.ball
 flags
-compilation checkpoint run_directory reporting signals metrics bootstrap scalar_log
+compilation checkpoint
+step_files
+run_directory
+run_lock
+reporting signals metrics bootstrap scalar_log
 data.arranging
 data.batching data.packing data.normalizer data.split data.reader
 data.columnar_reader data.text_reader

@@ -1,0 +1,43 @@
+"""Where a run goes on from, and what is said of one that diverged."""
+
+import jax
+import numpy as np
+
+from jaxrnn.checkpoint import Checkpointer
+from jaxrnn.devices import deal_members
+from jaxrnn.errors import DivergedError
+from jaxrnn.train_state import DIVERGED, RUNNING, STOPPED_EARLY, TrainState
+from jaxrnn.training import Trainer
+
+
+def restore_state(trainer: Trainer, checkpointer: Checkpointer) -> TrainState:
+    """Restores the latest state of a run that is whole, or draws the initial one where none was saved."""
+    step = checkpointer.newest_good()
+    if step is None:
+        return deal_members(trainer.init(trainer.seeds()), trainer.mesh)
+    checkpointer.read_metadata(step)  # refuses another format
+    template = jax.eval_shape(lambda: trainer.init(trainer.seeds()))
+    state = TrainState(**checkpointer.restore(step, template._asdict()))
+    patience = trainer.config.training.patience
+    is_patient = not patience or np.all(np.asarray(state.epoch - state.best_epoch) <= patience)
+    if not trainer.is_ensemble and int(state.status) == STOPPED_EARLY and is_patient:  # more than it was
+        state = state._replace(status=np.int32(RUNNING))
+    return deal_members(state, trainer.mesh)
+
+
+def describe_divergence(trainer: Trainer, state: TrainState) -> DivergedError:
+    """Returns the error of a run that diverged: where, and what to do. Of an ensemble the first member counts."""
+    state = jax.device_get(state)
+    status, epochs = np.atleast_1d(state.status), np.atleast_1d(state.epoch)
+    first = np.argmin(np.where(status == DIVERGED, epochs, np.iinfo(np.int32).max))
+    epoch, batch, seed = (int(np.atleast_1d(leaf)[first]) for leaf in (state.epoch, state.bad_batch, state.seed))
+    rate = trainer.config.optimizer.learning_rate
+    clip = "" if trainer.config.optimizer.clip_norm else " or --clip-norm=1"
+    whose = f" of the member with seed {seed}" if trainer.is_ensemble else ""
+    return DivergedError(
+        f"the loss or its gradient{whose} became NaN or infinite in epoch {epoch + 1}, batch {batch}; the"
+        f" parameters after epoch {epoch} are kept; try --learning-rate={rate / 10:g}{clip}, with"
+        " --resume to go on from there",
+        epoch=epoch + 1,
+        batch=batch,
+    )

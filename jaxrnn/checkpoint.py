@@ -26,6 +26,7 @@ from jaxrnn.step_files import (
     is_whole,
     step_numbers,
     verify_files,
+    wait_for_manifest,
     write_manifest,
 )
 
@@ -137,9 +138,11 @@ class Checkpointer:
         newest = finished_steps(self.directory, below)
         for step in newest:
             try:
+                if self._read_only:  # by a run that goes on meanwhile
+                    wait_for_manifest(self._step_dir(step))
                 self._verify(step)
             except DamagedCheckpointError as error:
-                if finished_steps(self.directory, below) != newest:  # a run that goes on meanwhile has removed it
+                if finished_steps(self.directory, below) != newest:  # that run has removed it
                     return self.newest_good(below=below)
                 damaged[step] = error
                 continue

@@ -150,7 +150,7 @@ def leave(code: int) -> NoReturn:
     That may be a thread that is still compiling, or tasks of a save that a full disk cut off, which would print
     tracebacks behind the error.
     """
-    end_at_once_on_signal()
+    end_at_once_on_signal(code)  # what the command had to do is done
     if code != errors.EXIT_OK:
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(OSError, ValueError, AttributeError):

@@ -3,7 +3,7 @@
 import jax
 import numpy as np
 
-from jaxrnn.checkpoint import Checkpointer
+from jaxrnn.checkpoint import Checkpointer, CheckpointError, named_leaves
 from jaxrnn.devices import deal_members
 from jaxrnn.errors import DivergedError
 from jaxrnn.train_state import DIVERGED, RUNNING, STOPPED_EARLY, TrainState
@@ -17,7 +17,14 @@ def restore_state(trainer: Trainer, checkpointer: Checkpointer) -> TrainState:
         return deal_members(trainer.init(trainer.seeds()), trainer.mesh)
     checkpointer.read_metadata(step)  # refuses another format
     template = jax.eval_shape(lambda: trainer.init(trainer.seeds()))
-    state = TrainState(**checkpointer.restore(step, template._asdict()))
+    wanted = template._asdict()
+    state = TrainState(**checkpointer.restore(step, wanted))
+    surplus = checkpointer.stored_arrays(step).keys() - named_leaves(wanted).keys()
+    if surplus:
+        raise CheckpointError(
+            f"{checkpointer.directory / str(step)}: got arrays that a run of this configuration has not:"
+            f" {', '.join(sorted(surplus))}; expected config.toml as the run wrote it"
+        )
     patience = trainer.config.training.patience
     is_patient = not patience or np.all(np.asarray(state.epoch - state.best_epoch) <= patience)
     if not trainer.is_ensemble and int(state.status) == STOPPED_EARLY and is_patient:  # more than it was

@@ -148,10 +148,14 @@ class EndOnSignal(_Handlers):
         os._exit(EXIT_SIGNAL_BASE + number)
 
 
-def end_at_once_on_signal() -> None:
-    """Lets a signal end this process without a traceback, before it has a command and when it has none any more."""
+def end_at_once_on_signal(code: int | None = None) -> None:
+    """Lets a signal end this process without a traceback, before it has a command and when it has none any more.
+
+    Args:
+      code: The exit code; None for that of the signal.
+    """
     for number in HANDLED:
-        signal.signal(number, lambda number, frame: os._exit(EXIT_SIGNAL_BASE + number))
+        signal.signal(number, lambda number, frame: os._exit(EXIT_SIGNAL_BASE + number if code is None else code))
 
 
 def _terminal_settings() -> Any:

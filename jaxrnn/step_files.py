@@ -4,6 +4,7 @@ import hashlib
 import json
 import math
 import os
+import time
 from pathlib import Path
 
 from jaxrnn.errors import UserError
@@ -11,6 +12,7 @@ from jaxrnn.run_directory import sync_directory
 
 MANIFEST_NAME = "manifest.sha256.json"
 COMMIT_NAME = "commit_success.txt"  # Orbax's own last file
+MANIFEST_SECONDS = 0.5  # after that one; milliseconds unless the machine is very busy
 
 
 class CheckpointError(UserError):
@@ -58,6 +60,13 @@ def write_manifest(directory: Path) -> None:
         os.fsync(file.fileno())
     unfinished.rename(directory / MANIFEST_NAME)
     sync_directory(directory)
+
+
+def wait_for_manifest(step_dir: Path) -> None:
+    """Waits a moment for a step that may just be written: its manifest follows Orbax's last file."""
+    deadline = time.monotonic() + MANIFEST_SECONDS
+    while step_dir.is_dir() and not (step_dir / MANIFEST_NAME).exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
 
 
 def _digest_of(digests: dict[str, str]) -> str:

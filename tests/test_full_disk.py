@@ -72,7 +72,7 @@ def arrays_and_config(run_dir: Path) -> tuple[dict[str, bytes], bytes]:
     return content_of(step_of(run_dir, -1)), (run_dir / "config.toml").read_bytes()
 
 
-@pytest.mark.parametrize("kib_left", [0, 4, 16, 32, 48, 80])
+@pytest.mark.parametrize("kib_left", [0, 4, 16, 32, 48])
 @pytest.mark.parametrize("is_seen_before", [True, False])
 def test_a_full_disk_ends_the_run_and_costs_nothing(disk, runs, monkeypatch, kib_left, is_seen_before):
     short, long = runs

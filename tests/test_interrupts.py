@@ -218,3 +218,15 @@ def test_training_that_starts(tmp_path, seconds):
     assert "Traceback" not in err
     if (tmp_path / "run" / "config.toml").exists():
         assert f"python -m jaxrnn.train --resume --run-dir={tmp_path / 'run'}" in err
+
+
+@pytest.mark.parametrize("number", signals.HANDLED)
+def test_a_signal_behind_the_end_changes_no_exit_code(number):
+    code = (
+        "import atexit, os, signal\n"
+        "from jaxrnn import command_line\n"
+        f"atexit.register(lambda: (os.kill(os.getpid(), {int(number)}), os._exit(9)))\n"
+        "command_line.leave(command_line.run(lambda: print('done'), own_process=True))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "done\n", "")

@@ -144,7 +144,7 @@ class TestAfterDivergence:
     def diverged(self, tmp_path_factory, rows):
         """A run whose rate rises until it diverges, some epochs in."""
         run_dir = tmp_path_factory.mktemp("diverged") / "run"
-        flags = ["--optimizer=sgd", "--nonlinearity=relu", "--learning-rate=1000", "--warmup-epochs=300"]
+        flags = ["--optimizer=sgd", "--nonlinearity=relu", "--learning-rate=30", "--warmup-epochs=300"]
         done = train_small(run_dir, rows, *flags, epochs=400)
         assert done.code == 3, done.err
         return run_dir, done

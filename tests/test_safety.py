@@ -250,6 +250,7 @@ class TestNamesStayInside:
             checkpointer.save(1, {"a": np.ones(3, np.float32)}, {})
             manifest = tmp_path / "steps" / "1" / "manifest.sha256.json"
             digests = json.loads(manifest.read_text())
+            del digests[manifest.name]  # its own sum, which the files of earlier versions have not
             manifest.write_text(json.dumps({name: "0" * 64, **digests}))
             with pytest.raises(CheckpointError, match="names a file outside of the step"):
                 checkpointer.read_metadata(1)

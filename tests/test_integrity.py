@@ -18,7 +18,7 @@ from small_runs import (
     write_rows,
 )
 
-from jaxrnn import checkpoint, step_files
+from jaxrnn import checkpoint
 from jaxrnn.checkpoint import MANIFEST_NAME, Checkpointer, CheckpointError
 from jaxrnn.inference import TrainedModel
 from jaxrnn.step_files import COMMIT_NAME

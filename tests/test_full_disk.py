@@ -161,9 +161,7 @@ def test_a_disk_without_room_is_seen_before_anything_is_written(tmp_path, monkey
     arrays = {"weights": np.zeros(2**18, np.float32)}
     with Checkpointer(tmp_path) as checkpointer:
         monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(2**30, 2**30, 2**20))
-        with pytest.raises(
-            CheckpointError, match=r"got 1\.00 MiB, expected 1\.1.; make room, then go on"
-        ):
+        with pytest.raises(CheckpointError, match=r"got 1\.00 MiB, expected 1\.1.; make room, then go on"):
             checkpointer.save(1, arrays, {})
         assert not list(tmp_path.iterdir())
         monkeypatch.undo()

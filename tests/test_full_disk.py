@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from small_runs import EPOCHS, assert_same_run, call, content_of, kept_programs, step_of, train_small, write_rows
 
@@ -154,3 +155,15 @@ def test_a_checkpoint_that_cannot_be_written_is_no_bug_and_a_bug_is_one(tmp_path
         with pytest.raises(ValueError, match="two leaves") as caught:
             checkpointer.save(1, {}, {})
         assert not isinstance(caught.value, CheckpointError)
+
+
+def test_a_disk_without_room_is_seen_before_anything_is_written(tmp_path, monkeypatch):
+    arrays = {"weights": np.zeros(2**18, np.float32)}
+    with Checkpointer(tmp_path) as checkpointer:
+        monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(2**30, 2**30, 2**20))
+        with pytest.raises(CheckpointError, match=r"got 1\.00 MiB, expected 1\.1.; make room, then go on"):
+            checkpointer.save(1, arrays, {})
+        assert not list(tmp_path.iterdir())
+        monkeypatch.undo()
+        checkpointer.save(1, arrays, {})
+        assert checkpointer.steps() == [1]

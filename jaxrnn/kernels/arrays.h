@@ -1,0 +1,62 @@
+// The arrays of a recurrence, as both calls get them, and the rows that one task takes.
+#ifndef JAXRNN_ARRAYS_H_
+#define JAXRNN_ARRAYS_H_
+
+#include <cstdint>
+#include <vector>
+
+#include "matmul.h"
+#include "vector.h"
+
+namespace jaxrnn {
+
+struct Sizes {
+  int64_t models, steps, batch, input, hidden;
+  int padded() const { return RoundUp(int(hidden), kLanes); }
+};
+
+// One model's arrays, time-major; null where there is none. Shapes are those of `jaxrnn.recurrence`.
+struct Arrays {
+  const float* inputs;
+  const bool *valid, *reset;
+  const float *weight_ih, *weight_hh, *bias_ih, *bias_hh, *h_first, *c_first;
+};
+struct Kept {
+  float *outputs, *cells, *gates;  // cells and gates are padded, and null where nothing is kept
+};
+struct Last {
+  float *h, *c;
+};
+struct Cotangents {
+  const float *outputs, *h, *c;
+};
+struct Gradients {
+  float *inputs, *weight_ih, *weight_hh, *bias_ih, *bias_hh, *h_first, *c_first;  // inputs may be null
+};
+
+inline const float* At(const float* base, int64_t index, int64_t size) { return base ? base + index * size : nullptr; }
+inline float* At(float* base, int64_t index, int64_t size) { return base ? base + index * size : nullptr; }
+
+// The rows of one task. Where every row's valid steps are its first ones, and none resets, the longest row comes first
+// and `lengths` says how many steps each has: then the rows of a step are the first few, and nothing is looked up.
+// Otherwise `lengths` is empty.
+struct Share {
+  std::vector<int> rows, lengths;
+
+  // How many rows a step has, from those of the step next to it.
+  int CountAt(int64_t step, int count) const {
+    while (count > 0 && lengths[count - 1] <= step) --count;
+    while (count < int(lengths.size()) && lengths[count] > step) ++count;
+    return count;
+  }
+};
+
+inline void Zero(float* to, int64_t size) {
+  int64_t i = 0;
+  for (; i + kLanes <= size; i += kLanes) Store(to + i, Vec{});
+  for (; i < size; ++i) to[i] = 0.0f;
+}
+
+}  // namespace jaxrnn
+
+#endif  // JAXRNN_ARRAYS_H_

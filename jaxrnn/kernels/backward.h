@@ -1,0 +1,211 @@
+// The run backward, and the sum of what its tasks found.
+#ifndef JAXRNN_BACKWARD_H_
+#define JAXRNN_BACKWARD_H_
+
+#include <algorithm>
+#include <vector>
+
+#include "recurrence.h"
+
+namespace jaxrnn {
+
+// (step, row) pairs whose gradients are gathered before they are multiplied into those of the weights.
+constexpr int kChunkRows = 192;
+
+template <Cell cell>
+typename Recurrence<cell>::BackwardWeights Recurrence<cell>::PackBackward(const Arrays& arrays,
+                                                                          bool want_inputs) const {
+  BackwardWeights weights;
+  auto pack = [&](const Section& section, const int (&gates)[kMaxGroups], const float* matrix, int columns) {
+    Packed packed((section.end - section.begin) * padded, columns);
+    packed.Clear();
+    for (int g = section.begin; g < section.end; ++g) {
+      for (int unit = 0; unit < sizes.hidden; ++unit) {
+        packed.SetRow((g - section.begin) * padded + unit,
+                      matrix + (size_t(gates[g]) * sizes.hidden + unit) * columns);
+      }
+    }
+    return packed;
+  };
+  weights.hidden = pack(OfHidden(), kGroups.hidden_gate, arrays.weight_hh, sizes.hidden);
+  if (want_inputs) weights.inputs = pack(OfInputs(), kGroups.input_gate, arrays.weight_ih, sizes.input);
+  return weights;
+}
+
+template <Cell cell>
+void Recurrence<cell>::Backward(const Arrays& arrays, const BackwardWeights& weights, const Share& share, Kept kept,
+                                Cotangents cotangents, Gradients gradients, Sums& sums) const {
+  const std::vector<int>& rows = share.rows;
+  const bool is_simple = !share.lengths.empty();
+  const int num_rows = rows.size();
+  const int64_t batch = sizes.batch, hidden = sizes.hidden, input = sizes.input;
+  const Section of_inputs = OfInputs(), of_hidden = OfHidden();
+  const int input_columns = ColumnsOf(of_inputs), hidden_columns = ColumnsOf(of_hidden);
+  const int capacity = std::max(kChunkRows, num_rows);
+  if (HasJointSums()) {
+    sums.joint = OuterSum(capacity, input, hidden, gate_columns);
+  } else {
+    sums.inputs = OuterSum(capacity, input, 0, input_columns);
+    sums.hidden = OuterSum(capacity, hidden, 0, hidden_columns);
+  }
+
+  // Of every step of every row, the step before it that counts: -1 where that is the initial state.
+  std::vector<int32_t> before(is_simple ? 0 : size_t(sizes.steps) * num_rows);
+  for (int i = 0; i < num_rows && !is_simple; ++i) {
+    int32_t previous = -1;
+    for (int64_t turn = 0; turn < sizes.steps; ++turn) {
+      const int64_t step = StepAt(turn), pair = step * batch + rows[i];
+      if (arrays.valid && !arrays.valid[pair]) continue;
+      before[turn * num_rows + i] = arrays.reset && arrays.reset[pair] ? -1 : previous;
+      previous = step;
+    }
+  }
+
+  Floats d_h(size_t(num_rows) * padded), d_c(size_t(num_rows) * padded), first_c(size_t(num_rows) * padded);
+  Floats d_gates(size_t(capacity) * gate_columns);
+  std::vector<const float*> x_rows(capacity), h_rows(capacity), gate_pointers(capacity), part(capacity);
+  std::vector<float*> dx_rows(capacity), d_h_rows(num_rows);
+  const Vec zeros[kPanelVectors] = {};
+  CopyPadded(d_h.get(), cotangents.h, rows);
+  if (Eq::kHasCellState) {
+    CopyPadded(d_c.get(), cotangents.c, rows);
+    CopyPadded(first_c.get(), arrays.c_first, rows);
+  }
+
+  int gathered = 0;
+  auto flush = [&] {
+    const float* right = d_gates.get();
+    if (HasJointSums()) {
+      sums.joint.Add(x_rows.data(), h_rows.data(), right, gate_columns, gathered);
+    } else {
+      sums.inputs.Add(x_rows.data(), nullptr, right + of_inputs.begin * padded, gate_columns, gathered);
+      sums.hidden.Add(h_rows.data(), nullptr, right + of_hidden.begin * padded, gate_columns, gathered);
+    }
+    if (gradients.inputs) {
+      for (int i = 0; i < gathered; ++i) part[i] = gate_pointers[i] + of_inputs.begin * padded;
+      const Packed& packed = weights.inputs;
+      for (int p = 0; p < packed.num_panels(); ++p) {
+        const int column = p * kPanelColumns;
+        MultiplyPanel(dx_rows.data(), gathered, column, packed.columns() - column,
+                      reinterpret_cast<const float*>(zeros), {part.data(), input_columns},
+                      {part.data(), 0}, packed.panel(p), packed.vectors(p));
+      }
+    }
+    gathered = 0;
+  };
+
+  // Plain pointers in local variables: a vector's would be read again after each of the stores below.
+  const float **const x_at = x_rows.data(), **const h_at = h_rows.data(), **const gates_at = gate_pointers.data(),
+              **const part_at = part.data();
+  float **const dx_at = dx_rows.data(), **const d_h_at = d_h_rows.data();
+  float *const d_gates_begin = d_gates.get(), *const d_h_begin = d_h.get(), *const d_c_begin = d_c.get();
+  const float* const first_c_begin = first_c.get();
+  const int hidden_offset = of_hidden.begin * padded;
+  // Computes the gradients of one row's gates; `place` is among those gathered, `number` among those of its step.
+  auto take = [=](int place, int number, int i, int64_t row_number, int64_t step, int64_t previous) {
+    const int64_t pair = step * batch + row_number, pair_before = previous * batch + row_number;
+    const float* h_before = previous < 0 ? arrays.h_first + row_number * hidden : kept.outputs + pair_before * hidden;
+    const float* c_before = !Eq::kHasCellState ? nullptr
+                            : previous < 0     ? first_c_begin + size_t(i) * padded
+                                               : kept.cells + pair_before * padded;
+    float* row_gates = d_gates_begin + size_t(place) * gate_columns;
+    const BackwardRow row = {At(kept.gates, pair, gate_columns),
+                             h_before,
+                             kept.outputs + pair * hidden,
+                             c_before,
+                             At(kept.cells, pair, padded),
+                             row_gates,
+                             d_h_begin + size_t(i) * padded,
+                             d_c_begin + size_t(i) * padded};
+    const float* d_output = At(cotangents.outputs, pair, hidden);
+    for (int unit = 0; unit < hidden; unit += kLanes) {
+      Vec d_after = Load(row.d_h + unit);
+      if (d_output) d_after += LoadSome(d_output + unit, hidden - unit);
+      Eq::Backward(row, unit, hidden - unit, padded, d_after);
+    }
+    x_at[place] = arrays.inputs + pair * input;
+    h_at[place] = h_before;
+    gates_at[place] = row_gates;
+    if (gradients.inputs) dx_at[place] = gradients.inputs + pair * input;
+    part_at[place] = row_gates + hidden_offset;
+    d_h_at[number] = row.d_h;
+  };
+  if (gradients.inputs) ZeroTails(share, gradients.inputs, input);
+  for (int64_t turn = sizes.steps - 1, count = 0; turn >= 0; --turn) {
+    const int64_t step = StepAt(turn);
+    if (is_simple) count = share.CountAt(step, count);
+    if (gathered + (is_simple ? count : num_rows) > capacity) flush();
+    const int begin = gathered;
+    for (int i = 0; i < count; ++i) {  // none unless is_simple
+      const bool is_first = reverse ? step + 1 == share.lengths[i] : step == 0;
+      take(begin + i, i, i, rows[i], step, is_first ? -1 : reverse ? step + 1 : step - 1);
+    }
+    gathered += count;
+    for (int i = 0; i < num_rows && !is_simple; ++i) {
+      const int64_t pair = step * batch + rows[i];
+      if (!arrays.valid || arrays.valid[pair]) {
+        take(gathered, gathered - begin, i, rows[i], step, before[turn * num_rows + i]);
+        ++gathered;
+      } else if (gradients.inputs) {
+        Zero(gradients.inputs + pair * input, input);
+      }
+    }
+    const Packed& packed = weights.hidden;
+    for (int p = 0; p < packed.num_panels(); ++p) {
+      const int column = p * kPanelColumns;
+      MultiplyPanel(d_h_rows.data(), gathered - begin, column, RoundUp(packed.columns() - column, kLanes), nullptr,
+                    {part.data() + begin, hidden_columns}, {part.data() + begin, 0}, packed.panel(p),
+                    packed.vectors(p));
+    }
+    if (arrays.reset) {
+      for (int i = 0; i < num_rows; ++i) {
+        const int64_t pair = step * batch + rows[i];
+        if (!arrays.reset[pair] || (arrays.valid && !arrays.valid[pair])) continue;
+        MoveToFirst(gradients.h_first + rows[i] * hidden, d_h.get() + size_t(i) * padded);
+        if (Eq::kHasCellState) MoveToFirst(gradients.c_first + rows[i] * hidden, d_c.get() + size_t(i) * padded);
+      }
+    }
+  }
+  if (gathered) flush();
+  for (int i = 0; i < num_rows; ++i) {
+    MoveToFirst(gradients.h_first + rows[i] * hidden, d_h.get() + size_t(i) * padded);
+    if (Eq::kHasCellState) MoveToFirst(gradients.c_first + rows[i] * hidden, d_c.get() + size_t(i) * padded);
+  }
+}
+
+template <Cell cell>
+void Recurrence<cell>::Reduce(const std::vector<Sums>& tasks, Gradients gradients) const {
+  const int hidden = sizes.hidden;
+  // One matrix: the sums of `part` with values `first` to `first + depth` of the operands, and with 1.
+  auto reduce = [&](const Section& section, const int (&gates)[kMaxGroups], OuterSum Sums::*part, int first,
+                    int depth, float* matrix, float* bias) {
+    for (int g = section.begin; g < section.end; ++g) {
+      float* rows = matrix + size_t(gates[g]) * hidden * depth;
+      const int column = (g - section.begin) * padded;
+      for (size_t task = 0; task < tasks.size(); ++task) {
+        const OuterSum& sums = tasks[task].*part;
+        for (int k = 0; k < depth; ++k) {
+          const float* from = sums.row(first + k) + column;
+          for (int unit = 0; unit < hidden; ++unit) {
+            float& to = rows[size_t(unit) * depth + k];
+            to = task ? to + from[unit] : from[unit];
+          }
+        }
+        const float* from = sums.row(sums.depth() - 1) + column;
+        for (int unit = 0; unit < hidden && bias; ++unit) {
+          float& to = bias[gates[g] * hidden + unit];
+          to = task ? to + from[unit] : from[unit];
+        }
+      }
+    }
+  };
+  const bool joint = HasJointSums();
+  reduce(OfInputs(), kGroups.input_gate, joint ? &Sums::joint : &Sums::inputs, 0, sizes.input, gradients.weight_ih,
+         gradients.bias_ih);
+  reduce(OfHidden(), kGroups.hidden_gate, joint ? &Sums::joint : &Sums::hidden, joint ? sizes.input : 0, hidden,
+         gradients.weight_hh, gradients.bias_hh);
+}
+
+}  // namespace jaxrnn
+
+#endif  // JAXRNN_BACKWARD_H_

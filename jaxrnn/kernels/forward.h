@@ -1,0 +1,153 @@
+// The run forward.
+#ifndef JAXRNN_FORWARD_H_
+#define JAXRNN_FORWARD_H_
+
+#include <algorithm>
+#include <utility>
+#include <vector>
+
+#include "recurrence.h"
+
+namespace jaxrnn {
+
+template <Cell cell>
+typename Recurrence<cell>::ForwardWeights Recurrence<cell>::PackForward(const Arrays& arrays) const {
+  ForwardWeights weights;
+  const int input = sizes.input, hidden = sizes.hidden;
+  for (const Section& section : weights.sections) {
+    if (ReadsWeightsDirectly()) break;
+    const int depth = (section.reads_inputs ? input : 0) + (section.reads_hidden ? hidden : 0);
+    Packed packed(depth, (section.end - section.begin) * padded);
+    packed.Clear();
+    for (int g = section.begin; g < section.end; ++g) {
+      const int column = (g - section.begin) * padded;
+      if (section.reads_inputs) {
+        packed.SetColumns(0, input, column, hidden,
+                          arrays.weight_ih + size_t(kGroups.input_gate[g]) * hidden * input, input);
+      }
+      if (section.reads_hidden) {
+        packed.SetColumns(section.reads_inputs ? input : 0, hidden, column, hidden,
+                          arrays.weight_hh + size_t(kGroups.hidden_gate[g]) * hidden * hidden, hidden);
+      }
+    }
+    weights.packed.push_back(std::move(packed));
+  }
+  weights.bias = Floats(gate_columns + kPanelColumns);
+  std::fill_n(weights.bias.get(), gate_columns + kPanelColumns, 0.0f);
+  for (int g = 0; g < kGroups.count && arrays.bias_ih; ++g) {
+    for (int unit = 0; unit < hidden; ++unit) {
+      float& bias = weights.bias.get()[g * padded + unit];
+      if (kGroups.input_gate[g] >= 0) bias += arrays.bias_ih[kGroups.input_gate[g] * hidden + unit];
+      if (kGroups.hidden_gate[g] >= 0) bias += arrays.bias_hh[kGroups.hidden_gate[g] * hidden + unit];
+    }
+  }
+  return weights;
+}
+
+template <Cell cell>
+void Recurrence<cell>::MultiplyDirectly(const Arrays& arrays, const ForwardWeights& weights, const float* x,
+                                        const float* h, float* gates) const {
+  const int hidden = sizes.hidden, input = sizes.input;
+  std::copy_n(weights.bias.get(), gate_columns, gates);
+  for (int g = 0; g < kGroups.count; ++g) {
+    const int from_x = kGroups.input_gate[g], from_h = kGroups.hidden_gate[g];
+    float* to = gates + g * padded;
+    if (from_x >= 0) MultiplyRow(to, arrays.weight_ih + size_t(from_x) * hidden * input, hidden, x, input);
+    if (from_h >= 0) MultiplyRow(to, arrays.weight_hh + size_t(from_h) * hidden * hidden, hidden, h, hidden);
+  }
+}
+
+template <Cell cell>
+void Recurrence<cell>::Forward(const Arrays& arrays, const ForwardWeights& weights, const Share& share, Kept kept,
+                               Last last) const {
+  const std::vector<int>& rows = share.rows;
+  const int num_rows = rows.size();
+  const int64_t batch = sizes.batch, hidden = sizes.hidden;
+  std::vector<const float*> h(num_rows), c(num_rows), x_rows(num_rows), h_rows(num_rows);
+  std::vector<float*> gate_rows(num_rows);
+  std::vector<ForwardRow> active(num_rows);
+  Floats gates(kept.gates ? 0 : size_t(num_rows) * gate_columns);
+  Floats first_c(Eq::kHasCellState ? size_t(num_rows) * padded : 0);
+  Floats running_c(Eq::kHasCellState && !kept.cells ? size_t(num_rows) * padded : 0);
+  if (Eq::kHasCellState) CopyPadded(first_c.get(), arrays.c_first, rows);
+  for (int i = 0; i < num_rows; ++i) {
+    h[i] = arrays.h_first + rows[i] * hidden;
+    c[i] = At(first_c.get(), i, padded);
+  }
+  // Plain pointers in local variables: a vector's would be read again after each of the stores below.
+  const float **const x_at = x_rows.data(), **const h_at = h_rows.data(), **const h_now = h.data(),
+              **const c_now = c.data();
+  float** const gates_at = gate_rows.data();
+  ForwardRow* const active_at = active.data();
+  float *const outputs = kept.outputs, *const kept_gates = kept.gates, *const own_gates = gates.get(),
+               *const cells = kept.cells ? kept.cells : running_c.get();
+  const bool keeps_cells = kept.cells;
+  const int64_t input = sizes.input;
+  const float* const inputs = arrays.inputs;
+  auto take = [=](int place, int i, int64_t pair) {
+    float* output = outputs + pair * hidden;
+    float* row_gates = kept_gates ? kept_gates + pair * gate_columns : own_gates + size_t(place) * gate_columns;
+    x_at[place] = inputs + pair * input;
+    h_at[place] = h_now[i];
+    gates_at[place] = row_gates;
+    ForwardRow& row = active_at[place];
+    row.gates = row_gates;
+    row.h = output;
+    row.h_before = h_now[i];
+    h_now[i] = output;
+    if (Eq::kHasCellState) {
+      row.c_before = c_now[i];
+      row.c = cells + (keeps_cells ? pair : i) * padded;
+      c_now[i] = row.c;
+    }
+  };
+  ZeroTails(share, kept.outputs, hidden);
+  for (int64_t turn = 0, count = 0; turn < sizes.steps; ++turn) {
+    const int64_t step = StepAt(turn);
+    if (!share.lengths.empty()) {
+      count = share.CountAt(step, count);
+      for (int i = 0; i < count; ++i) take(i, i, step * batch + rows[i]);
+    } else {
+      count = 0;
+      for (int i = 0; i < num_rows; ++i) {
+        const int64_t pair = step * batch + rows[i];
+        if (arrays.valid && !arrays.valid[pair]) {
+          Zero(kept.outputs + pair * hidden, hidden);
+          continue;
+        }
+        if (arrays.reset && arrays.reset[pair]) {
+          h[i] = arrays.h_first + rows[i] * hidden;
+          c[i] = At(first_c.get(), i, padded);
+        }
+        take(count++, i, pair);
+      }
+    }
+    for (int i = 0; i < count && ReadsWeightsDirectly(); ++i) {
+      MultiplyDirectly(arrays, weights, x_rows[i], h_rows[i], gate_rows[i]);
+    }
+    for (size_t s = 0; s < weights.packed.size(); ++s) {
+      const Section& section = weights.sections[s];
+      const Packed& packed = weights.packed[s];
+      const int first_column = section.begin * padded;
+      for (int p = 0; p < packed.num_panels(); ++p) {
+        const int column = p * kPanelColumns;
+        MultiplyPanel(gate_rows.data(), count, first_column + column, packed.columns() - column,
+                      weights.bias.get() + first_column + column,
+                      {x_rows.data(), section.reads_inputs ? int(sizes.input) : 0},
+                      {h_rows.data(), section.reads_hidden ? int(hidden) : 0}, packed.panel(p), packed.vectors(p));
+      }
+    }
+    for (int i = 0; i < count; ++i) Eq::Activate(gate_rows[i], padded);
+    for (int i = 0; i < count; ++i) {
+      for (int unit = 0; unit < hidden; unit += kLanes) Eq::Forward(active[i], unit, hidden - unit, padded);
+    }
+  }
+  for (int i = 0; i < num_rows; ++i) {
+    std::copy_n(h[i], hidden, last.h + rows[i] * hidden);
+    if (Eq::kHasCellState) std::copy_n(c[i], hidden, last.c + rows[i] * hidden);
+  }
+}
+
+}  // namespace jaxrnn
+
+#endif  // JAXRNN_FORWARD_H_

@@ -1,0 +1,113 @@
+// Who computes what: rows and models dealt out to the threads of XLA's pool.
+#ifndef JAXRNN_THREADS_H_
+#define JAXRNN_THREADS_H_
+
+#include <algorithm>
+#include <atomic>
+#include <condition_variable>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <utility>
+#include <vector>
+
+#include "arrays.h"
+#include "xla/ffi/api/ffi.h"
+
+namespace jaxrnn {
+
+namespace ffi = xla::ffi;
+
+// Multiply-adds below which a call stays on one thread: waking another takes some microseconds.
+constexpr int64_t kWorkOfAThread = 1 << 16;
+
+// Runs task(0) .. task(count - 1), here and on the pool's threads; returns when all have ended. Waits only for tasks
+// that a thread has begun, so it cannot wait for a thread that waits for it.
+inline void RunTasks(ffi::ThreadPool& pool, int count, const std::function<void(int)>& task) {
+  if (count == 1) return task(0);
+  struct Shared {
+    std::atomic<int> next{0}, done{0};
+    std::mutex mutex;
+    std::condition_variable all_done;
+  };
+  auto shared = std::make_shared<Shared>();
+  auto work = [shared, count, &task] {
+    for (int number; (number = shared->next.fetch_add(1)) < count;) {
+      task(number);
+      if (shared->done.fetch_add(1) + 1 == count) {
+        std::lock_guard<std::mutex> lock(shared->mutex);
+        shared->all_done.notify_one();
+      }
+    }
+  };
+  const int64_t helpers = std::min<int64_t>(pool.num_threads(), count) - 1;
+  for (int64_t i = 0; i < helpers; ++i) pool.Schedule(decltype(work)(work));
+  work();
+  for (int spin = 0; spin < 20000 && shared->done.load() < count; ++spin) __asm__ volatile("" ::: "memory");
+  std::unique_lock<std::mutex> lock(shared->mutex);
+  shared->all_done.wait(lock, [&] { return shared->done.load() == count; });
+}
+
+// Deals the rows of a batch out to tasks: the longest ones first, back and forth, so that all get about as many steps.
+inline std::vector<Share> DealRows(const Sizes& sizes, const bool* valid, const bool* reset, int num_tasks) {
+  const int64_t batch = sizes.batch;
+  std::vector<int> lengths(batch, valid ? 0 : int(sizes.steps));
+  bool is_simple = !reset;
+  for (int64_t t = 0; t < sizes.steps && valid; ++t) {
+    const bool *now = valid + t * batch, *before = t ? now - batch : now;
+    unsigned char gaps = 0;
+    for (int64_t b = 0; b < batch; ++b) gaps |= now[b] & !before[b];
+    for (int64_t b = 0; b < batch; ++b) lengths[b] += now[b];
+    is_simple &= !gaps;
+  }
+  std::vector<int> order(batch), place(sizes.steps + 2);  // sorted by counting, which keeps the order of equals
+  for (int64_t b = 0; b < batch; ++b) ++place[sizes.steps - lengths[b] + 1];
+  for (int64_t t = 0; t <= sizes.steps; ++t) place[t + 1] += place[t];
+  for (int64_t b = 0; b < batch; ++b) order[place[sizes.steps - lengths[b]]++] = b;
+  std::vector<Share> shares(num_tasks);
+  if (num_tasks == 1) {
+    if (is_simple) {
+      shares[0].lengths.resize(batch);
+      for (int64_t i = 0; i < batch; ++i) shares[0].lengths[i] = lengths[order[i]];
+    }
+    shares[0].rows = std::move(order);
+    return shares;
+  }
+  for (int64_t i = 0; i < batch; ++i) {
+    const int64_t round = i / num_tasks, task = i % num_tasks;
+    Share& share = shares[round % 2 ? num_tasks - 1 - task : task];
+    share.rows.push_back(order[i]);
+    if (is_simple) share.lengths.push_back(lengths[order[i]]);
+  }
+  return shares;
+}
+
+// How the work is dealt out to threads: whole models, or the rows of each model.
+struct Deal {
+  int tasks_per_model = 1;
+  bool models_apart = false;
+};
+
+inline Deal ChooseDeal(const Sizes& sizes, int gates, int64_t threads) {
+  const int64_t work = sizes.models * sizes.steps * sizes.batch * gates * sizes.hidden * (sizes.input + sizes.hidden);
+  if (threads < 2 || work < 2 * kWorkOfAThread) return {};
+  if (sizes.models >= threads) return {1, true};
+  return {int(std::max<int64_t>(1, std::min({threads, work / sizes.models / kWorkOfAThread, sizes.batch}))), false};
+}
+
+// Calls run(model, spread) for every model; `spread` calls what it is given for every task of the model.
+template <typename Run>
+void RunModels(ffi::ThreadPool& pool, int64_t models, const Deal& deal, const Run& run) {
+  using Task = std::function<void(int)>;
+  if (deal.models_apart) {
+    RunTasks(pool, int(models), [&](int model) { run(model, [](const Task& task) { task(0); }); });
+    return;
+  }
+  for (int64_t model = 0; model < models; ++model) {
+    run(model, [&](const Task& task) { RunTasks(pool, deal.tasks_per_model, task); });
+  }
+}
+
+}  // namespace jaxrnn
+
+#endif  // JAXRNN_THREADS_H_

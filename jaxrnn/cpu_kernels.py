@@ -9,6 +9,7 @@ everything else, and every other platform, is served by the loop. The library is
 import ctypes
 import functools
 import platform
+import re
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,22 +26,37 @@ _CELL_NUMBERS = {"rnn_tanh": 0, "rnn_relu": 1, "lstm": 2, "gru": 3}
 # Groups of gates that the backward call wants kept: a plain RNN's gradient needs its outputs only.
 _KEPT_GROUPS = {"rnn_tanh": 0, "rnn_relu": 0, "lstm": 4, "gru": 4}
 _LANES = 8  # rows of what is kept are filled up to whole vectors
-LIBRARY = Path(__file__).parent / "kernels" / "librecurrence.so"
+LIBRARIES = Path(__file__).parent / "kernels"
 
 
 @functools.cache
 def is_built() -> bool:
     """Whether the compiled library is there and loads: it was built, and the processor has what it was built for."""
-    if not LIBRARY.is_file() or not _has_vectors():
+    path = _find_library()
+    if path is None or not _has_vectors():
         return False
     try:
-        library = ctypes.CDLL(str(LIBRARY))
+        library = ctypes.CDLL(str(path))
         for name in ("Forward", "Backward"):
             handler = jax.ffi.pycapsule(getattr(library, f"Jaxrnn{name}"))
             jax.ffi.register_ffi_target(f"jaxrnn_{name.lower()}", handler, platform="cpu")
-    except Exception:  # built for another interface of XLA's, or another system: the loop serves
+    except Exception:  # built for another system: the loop serves
         return False
     return True
+
+
+def _find_library() -> Path | None:
+    """Finds the newest library that XLA here can call; one for a later version of its interface would end the process.
+
+    They are named after that version (hatch_build.py), and XLA's own stands in its header.
+    """
+    header = Path(jax.ffi.include_dir(), "xla", "ffi", "api", "c_api.h")
+    if not header.is_file():
+        return None
+    known = re.findall(r"#define XLA_FFI_API_MINOR (\d+)", header.read_text(encoding="utf-8"))
+    built = {int(path.stem.partition("-")[2]): path for path in LIBRARIES.glob("librecurrence-*.so")}
+    usable = [version for version in built if known and version <= int(known[0])]
+    return built[max(usable)] if usable else None
 
 
 def _has_vectors() -> bool:

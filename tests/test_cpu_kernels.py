@@ -2,7 +2,9 @@
 
 import functools
 import os
+import re
 import shutil
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -229,23 +231,32 @@ def test_without_the_library_the_loop_serves(monkeypatch):
 
 
 def test_a_library_that_does_not_load_is_as_none(monkeypatch, tmp_path):
-    damaged = tmp_path / "librecurrence.so"
-    damaged.write_bytes(b"not a library")
-    monkeypatch.setattr(cpu_kernels, "LIBRARY", damaged)
+    monkeypatch.setattr(cpu_kernels, "LIBRARIES", tmp_path)
     assert not cpu_kernels.is_built.__wrapped__()
-    monkeypatch.setattr(cpu_kernels, "LIBRARY", tmp_path / "missing.so")
+    (tmp_path / "librecurrence-1.so").write_bytes(b"not a library")
     assert not cpu_kernels.is_built.__wrapped__()
+
+
+def test_the_newest_library_is_taken_that_xla_can_call(monkeypatch, tmp_path):
+    monkeypatch.setattr(cpu_kernels, "LIBRARIES", tmp_path)
+    (tmp_path / "librecurrence-999.so").touch()  # for another Python that shares the checkout
+    assert cpu_kernels._find_library() is None
+    for version in (0, 1):
+        (tmp_path / f"librecurrence-{version}.so").touch()
+    assert cpu_kernels._find_library().name == "librecurrence-1.so"
 
 
 def test_the_package_installs_without_a_compiler(monkeypatch, tmp_path, capsys):
     pytest.importorskip("hatchling")
-    monkeypatch.syspath_prepend(str(cpu_kernels.LIBRARY.parents[2]))
+    monkeypatch.syspath_prepend(str(cpu_kernels.LIBRARIES.parents[1]))
     hatch_build = pytest.importorskip("hatch_build")
-    library = tmp_path / hatch_build.LIBRARY
+    header = Path(jax.ffi.include_dir(), "xla", "ffi", "api", "c_api.h").read_text(encoding="utf-8")
+    version = re.findall(r"#define XLA_FFI_API_MINOR (\d+)", header)[0]
+    library = tmp_path / hatch_build.LIBRARY.format(version=version)
     library.parent.mkdir(parents=True)
     for compiler, reason in (("false", "false"), ("no-such-compiler", "no C++ compiler")):
         library.write_bytes(b"of an older source")
         monkeypatch.setenv("CXX", compiler)
-        assert not hatch_build._compile(tmp_path)
+        assert hatch_build._compile(tmp_path) is None
         assert not library.exists()
         assert reason in capsys.readouterr().err

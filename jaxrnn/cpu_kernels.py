@@ -7,6 +7,7 @@ everything else, and every other platform, is served by the loop. The library is
 """
 
 import ctypes
+import dataclasses
 import functools
 import platform
 import re
@@ -84,7 +85,7 @@ def choose_kernel(
     arrays = jax.tree.leaves((steps.inputs, weights, state))
     served = (
         kernel is not None
-        and recurrence.collect is loops.hidden_of
+        and recurrence.collect in (loops.hidden_of, loops.nothing_of)
         and recurrence.dtype is None
         and not extras
         and weights.weight_hr is None
@@ -97,7 +98,7 @@ def choose_kernel(
 
 def run_forward(
     recurrence: Recurrence, steps: Timeline, weights: Weights, state: State, *, keep: bool
-) -> tuple[Array, State, Any]:
+) -> tuple[Any, State, Any]:
     """Does what `loops.run_forward` does, but for what is kept.
 
     Args:
@@ -108,7 +109,7 @@ def run_forward(
       keep: Whether a backward run will follow.
     """
     outputs, last, kept = _forward(recurrence, keep, steps.inputs, steps.valid, steps.reset, weights, state)
-    return outputs, last, (state, outputs, kept)
+    return recurrence.collect(outputs), last, (state, outputs, kept)
 
 
 def run_backward(
@@ -155,7 +156,7 @@ def _forward(
     padded = hidden + -hidden % _LANES
     has_cells = kernel == "lstm"
     results = (
-        _float32(num_steps, batch, hidden),
+        _float32(num_steps, batch, hidden) if _makes_outputs(recurrence, keep) else _float32(0),
         _float32(batch, hidden),
         _float32(batch, hidden) if has_cells else _float32(0),
         _float32(num_steps, batch, padded) if has_cells and keep else _float32(0),
@@ -174,8 +175,10 @@ def _forward_jvp(recurrence: Recurrence, keep: bool, primals: Any, tangents: Any
 
     def plain(inputs: Array, weights: Weights, state: State) -> Any:
         steps = Timeline(inputs, valid, reset)
-        return loops.run_forward(recurrence, steps, weights, state, (), state, keep=False)[:2]
+        outputs, last, _ = loops.run_forward(with_outputs, steps, weights, state, (), state, keep=False)
+        return outputs if _makes_outputs(recurrence, keep) else _or_nothing(None), last
 
+    with_outputs = dataclasses.replace(recurrence, collect=loops.hidden_of)
     results = _forward(recurrence, keep, *primals)
     _, (d_outputs, d_last) = jax.jvp(plain, (inputs, weights, state), (d_inputs, d_weights, d_state))
     return results, (d_outputs, d_last, loops.zeros_like(results[2]))
@@ -230,11 +233,16 @@ def _backward_jvp(recurrence: Recurrence, with_inputs: bool, primals: Any, tange
             return loops.run_forward(recurrence, steps, weights, state, (), state, keep=False)[:2]
 
         (outputs, _), pull = jax.vjp(run, inputs, weights, state)
-        d_inputs, d_weights, d_state = pull((jnp.zeros_like(outputs) if d_outputs is None else d_outputs, d_last))
+        zeros = jax.tree.map(jnp.zeros_like, outputs)
+        d_inputs, d_weights, d_state = pull((zeros if d_outputs is None else d_outputs, d_last))
         return d_state, d_inputs if with_inputs else None, d_weights
 
     d_moved = (tangents[0], *tangents[3:7])
     return _backward(recurrence, with_inputs, *primals), jax.jvp(plain, moved, d_moved)[1]
+
+
+def _makes_outputs(recurrence: Recurrence, keep: bool) -> bool:
+    return keep or recurrence.collect is loops.hidden_of  # the backward call reads them
 
 
 def _kernel_of(recurrence: Recurrence) -> str:

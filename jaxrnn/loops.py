@@ -65,6 +65,12 @@ def hidden_of(state: State) -> Array:
     return jax.tree.leaves(state)[0]
 
 
+def nothing_of(state: State) -> tuple[()]:
+    """Takes nothing from a state: for who reads the last one only."""
+    del state
+    return ()
+
+
 def with_hidden(state: State, hidden: Array) -> State:
     """Returns `state` with its hidden vector replaced."""
     leaves, structure = jax.tree.flatten(state)

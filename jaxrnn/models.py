@@ -49,12 +49,19 @@ class NextValueModel(nnx.Module):
         state = None
         if 0 < gradient_steps < values.shape[1]:
             before = jnp.maximum(lengths - gradient_steps, 0)
-            _, state = self.rnn(values[:, : values.shape[1] - gradient_steps, None], lengths=before)
-            state = lax.stop_gradient(state)
+            state = self._state_without_gradient(values[:, : values.shape[1] - gradient_steps], before)
             values = jnp.take_along_axis(values, before[:, None] + jnp.arange(gradient_steps), axis=1)
             lengths = lengths - before
-        _, state = self.rnn(values[:, :, None], state, lengths=lengths)
+        state = self.rnn.final_state(values[:, :, None], state, lengths=lengths)
         return self._head(loops.hidden_of(state)[-1])
+
+    def _state_without_gradient(self, values: Float[Array, "batch time"], lengths: Int[Array, " batch"]) -> Any:
+        # The parameters are held fixed, not only the state: else the run keeps what a gradient would need.
+        structure, params, other = nnx.split(self.rnn, nnx.Param, ...)
+        frozen = nnx.merge(structure, lax.stop_gradient(params), other)
+        state = frozen.final_state(values[:, :, None], lengths=lengths)
+        nnx.update(self.rnn, nnx.state(frozen, nnx.RngState))  # dropout goes on from the keys it has drawn
+        return state
 
     def predict_every(
         self, values: Float[Array, "batch time"], lengths: Int[Array, " batch"]
@@ -80,7 +87,7 @@ class NextValueModel(nnx.Module):
         self, values: Float[Array, "batch time"], lengths: Int[Array, " batch"], horizon: int
     ) -> Float[Array, "batch horizon"]:
         """Returns the next `horizon` values of every row, each predicted from those before it."""
-        _, state = self.rnn(values[:, :, None], lengths=lengths)
+        state = self.rnn.final_state(values[:, :, None], lengths=lengths)
         first = self._head(loops.hidden_of(state)[-1])
 
         def advance(carry: tuple[Array, object], _: None) -> tuple[tuple[Array, object], Array]:

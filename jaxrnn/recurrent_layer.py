@@ -179,6 +179,22 @@ class AbstractRecurrentLayer(nnx.Module):
         _, _, states = self._run(_whole_state, inputs, initial_state, lengths, mask, segment_ids, resets)
         return states
 
+    def final_state(
+        self,
+        inputs: Float[ArrayLike, "*batch time input"],
+        initial_state: State | None = None,
+        *,
+        lengths: Int[ArrayLike, "*batch"] | int | None = None,
+        mask: Bool[ArrayLike, "*batch time"] | None = None,
+        segment_ids: Int[ArrayLike, "*batch time"] | None = None,
+        resets: Bool[ArrayLike, "*batch time"] | None = None,
+    ) -> State:
+        """Returns the state that a call returns, without the outputs: the last layer's take no memory.
+
+        Args and errors are those of a call.
+        """
+        return self._run(loops.nothing_of, inputs, initial_state, lengths, mask, segment_ids, resets)[1]
+
     def _run(
         self,
         collect: Callable[[State], Any],
@@ -188,8 +204,8 @@ class AbstractRecurrentLayer(nnx.Module):
         mask: ArrayLike | None,
         segment_ids: ArrayLike | None,
         resets: ArrayLike | None,
-    ) -> tuple[Array, State, Any]:
-        """Returns the outputs, the final state, and what `collect` takes from every state."""
+    ) -> tuple[Any, State, Any]:
+        """Returns the outputs, empty if nothing is collected, the final state, and what `collect` takes from all."""
         checks.check_inputs(inputs, self.input_size, ("batch", "time"))
         rows, num_steps = inputs.shape[:-2], inputs.shape[-2]
         if isinstance(lengths, int) and not rows:
@@ -208,7 +224,7 @@ class AbstractRecurrentLayer(nnx.Module):
             return self._run_batch(collect, state, *arrays)
         state, arrays = jax.tree.map(lambda leaf: leaf[:, None], state), jax.tree.map(lambda x: x[None], arrays)
         outputs, *states = self._run_batch(collect, state, *arrays)
-        return outputs[0], *jax.tree.map(lambda leaf: leaf[:, 0], states)
+        return jax.tree.map(lambda leaf: leaf[0], outputs), *jax.tree.map(lambda leaf: leaf[:, 0], states)
 
     def _run_batch(
         self,
@@ -219,7 +235,7 @@ class AbstractRecurrentLayer(nnx.Module):
         mask: Array | None,
         segment_ids: Array | None,
         resets: Array | None,
-    ) -> tuple[Array, State, Any]:
+    ) -> tuple[Any, State, Any]:
         batch, num_steps, _ = inputs.shape
         valid = _valid_steps(num_steps, lengths, mask)
         steps = masks.steps_from_masks((batch, num_steps), valid=valid, segment_ids=segment_ids, resets=resets)
@@ -228,20 +244,25 @@ class AbstractRecurrentLayer(nnx.Module):
             features = jnp.where(steps.valid[:, :, None], features, 0)
         final_states, collected_states = [], []
         for layer in range(self.num_layers):
-            directions = []
+            is_last, directions = layer == self.num_layers - 1, []
+            take = loops.hidden_of if collect is loops.nothing_of and not is_last else collect
             for direction in range(self.num_directions):
                 index = layer * self.num_directions + direction
                 start = jax.tree.map(lambda leaf, i=index: leaf[i], state)
-                collected, final_state = self._run_direction(collect, features, start, steps, layer, direction)
-                directions.append(loops.hidden_of(collected))
+                collected, final_state = self._run_direction(take, features, start, steps, layer, direction)
+                directions.append(collected)
                 final_states.append(final_state)
-                collected_states.append(collected)
-            features = directions[0] if len(directions) == 1 else jnp.concatenate(directions, axis=-1)
-            if layer < self.num_layers - 1:
+            collected_states += directions
+            if take is not loops.nothing_of:
+                hidden = [loops.hidden_of(collected) for collected in directions]
+                features = hidden[0] if len(hidden) == 1 else jnp.concatenate(hidden, axis=-1)
+            if not is_last:
                 features = self.dropout(features)
-        outputs = jnp.swapaxes(features, 0, 1)
+        finals = jax.tree.map(lambda *leaves: jnp.stack(leaves), *final_states)
+        if collect is loops.nothing_of:
+            return (), finals, ()
         all_collected = jax.tree.map(lambda *leaves: jnp.swapaxes(jnp.stack(leaves), 1, 2), *collected_states)
-        return outputs, jax.tree.map(lambda *leaves: jnp.stack(leaves), *final_states), all_collected
+        return jnp.swapaxes(features, 0, 1), finals, all_collected
 
     def step(
         self, inputs: Float[ArrayLike, "*batch input"], state: State | None = None

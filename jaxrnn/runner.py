@@ -96,7 +96,8 @@ def train(config: Config, run_dir: RunDirectory, *, resume: bool, begin: float) 
             raise UserError(f"--epochs: got {config.training.epochs}; expected at least {fit.epoch}, so many are done")
         if resume:
             if fit.is_over() and run_dir.is_reported(fit.epoch):
-                say(f"this run is finished, after epoch {fit.epoch}: see {run_dir.summary}; nothing was changed")
+                with _open_scalars(config, run_dir):  # asked for late, they are written whole
+                    say(f"this run is finished, after epoch {fit.epoch}: see {run_dir.summary}; it is left as it is")
                 return
             run_dir.create(config, environment)
         run_dir.keep_metrics_until(fit.epoch)

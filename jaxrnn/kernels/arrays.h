@@ -22,7 +22,7 @@ struct Arrays {
   const float *weight_ih, *weight_hh, *bias_ih, *bias_hh, *h_first, *c_first;
 };
 struct Kept {
-  float *outputs, *cells, *gates;  // cells and gates are padded, and null where nothing is kept
+  float *outputs, *cells, *gates;  // cells and gates are padded; null is what nobody reads
 };
 struct Last {
   float *h, *c;

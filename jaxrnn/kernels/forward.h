@@ -69,6 +69,7 @@ void Recurrence<cell>::Forward(const Arrays& arrays, const ForwardWeights& weigh
   Floats gates(kept.gates ? 0 : size_t(num_rows) * gate_columns);
   Floats first_c(Eq::kHasCellState ? size_t(num_rows) * padded : 0);
   Floats running_c(Eq::kHasCellState && !kept.cells ? size_t(num_rows) * padded : 0);
+  Floats running_h(kept.outputs ? 0 : size_t(num_rows) * hidden);
   if (Eq::kHasCellState) CopyPadded(first_c.get(), arrays.c_first, rows);
   for (int i = 0; i < num_rows; ++i) {
     h[i] = arrays.h_first + rows[i] * hidden;
@@ -80,12 +81,12 @@ void Recurrence<cell>::Forward(const Arrays& arrays, const ForwardWeights& weigh
   float** const gates_at = gate_rows.data();
   ForwardRow* const active_at = active.data();
   float *const outputs = kept.outputs, *const kept_gates = kept.gates, *const own_gates = gates.get(),
-               *const cells = kept.cells ? kept.cells : running_c.get();
+               *const cells = kept.cells ? kept.cells : running_c.get(), *const own_h = running_h.get();
   const bool keeps_cells = kept.cells;
   const int64_t input = sizes.input;
   const float* const inputs = arrays.inputs;
   auto take = [=](int place, int i, int64_t pair) {
-    float* output = outputs + pair * hidden;
+    float* output = outputs ? outputs + pair * hidden : own_h + i * hidden;
     float* row_gates = kept_gates ? kept_gates + pair * gate_columns : own_gates + size_t(place) * gate_columns;
     x_at[place] = inputs + pair * input;
     h_at[place] = h_now[i];
@@ -101,7 +102,7 @@ void Recurrence<cell>::Forward(const Arrays& arrays, const ForwardWeights& weigh
       c_now[i] = row.c;
     }
   };
-  ZeroTails(share, kept.outputs, hidden);
+  if (outputs) ZeroTails(share, outputs, hidden);
   for (int64_t turn = 0, count = 0; turn < sizes.steps; ++turn) {
     const int64_t step = StepAt(turn);
     if (!share.lengths.empty()) {
@@ -112,7 +113,7 @@ void Recurrence<cell>::Forward(const Arrays& arrays, const ForwardWeights& weigh
       for (int i = 0; i < num_rows; ++i) {
         const int64_t pair = step * batch + rows[i];
         if (arrays.valid && !arrays.valid[pair]) {
-          Zero(kept.outputs + pair * hidden, hidden);
+          if (outputs) Zero(outputs + pair * hidden, hidden);
           continue;
         }
         if (arrays.reset && arrays.reset[pair]) {

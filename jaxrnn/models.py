@@ -57,8 +57,8 @@ class NextValueModel(nnx.Module):
 
     def _state_without_gradient(self, values: Float[Array, "batch time"], lengths: Int[Array, " batch"]) -> Any:
         # The parameters are held fixed, not only the state: else the run keeps what a gradient would need.
-        structure, params, other = nnx.split(self.rnn, nnx.Param, ...)
-        frozen = nnx.merge(structure, lax.stop_gradient(params), other)
+        structure, params, *other = nnx.split(self.rnn, nnx.Param, ...)
+        frozen = nnx.merge(structure, lax.stop_gradient(params), *other)
         state = frozen.final_state(values[:, :, None], lengths=lengths)
         nnx.update(self.rnn, nnx.state(frozen, nnx.RngState))  # dropout goes on from the keys it has drawn
         return state

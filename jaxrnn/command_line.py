@@ -179,7 +179,20 @@ def _exit_code(body: Callable[[], None]) -> int:
         _discard_output()
         say(f"error: {error.filename or 'standard output'}: {error.strerror}")
         return errors.EXIT_USER_ERROR
+    except (MemoryError, RuntimeError) as error:
+        if not _is_out_of_memory(error):
+            raise
+        reason = printable(str(error).partition("\n")[0]) or "Python could not allocate"
+        advice = "use a smaller --batch-size or --hidden-size, shorter rows, or --remat-steps"
+        say(f"error: out of memory: {reason}; {advice}")
+        return errors.EXIT_USER_ERROR
     return errors.EXIT_OK
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    # jax.errors.JaxRuntimeError, by its words: JAX may not have been imported.
+    said = str(error)
+    return isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in said or "Out of memory allocating" in said
 
 
 def _discard_output() -> None:

@@ -9,6 +9,7 @@ from jaxrnn.config import Config
 from jaxrnn.data.complaints import naming
 from jaxrnn.data.loading import load_rows
 from jaxrnn.data.split import count_shared_rows
+from jaxrnn.device_memory import planned_bytes, readable
 from jaxrnn.fitting import PreparedData, build_trainer, compile_epochs, prepare_data
 from jaxrnn.reporting import table
 from jaxrnn.runner import print_banner
@@ -68,17 +69,12 @@ def _real_steps(part: Any) -> int:
 
 def describe_memory(compiled: Any) -> str:
     """Says how much memory of a device the compiled epochs need, as XLA has planned it."""
-    planned = compiled.memory_analysis()
+    planned = planned_bytes(compiled)
     if planned is None:  # some backends do not tell
         return "memory: this backend's compiler does not tell what it has planned"
-    given, made = planned.argument_size_in_bytes, planned.output_size_in_bytes - planned.alias_size_in_bytes
-    temporary = planned.temp_size_in_bytes
+    given, temporary, made = planned
     return (
-        f"memory of a device, as XLA has planned the compiled epochs: {_size(given + made + temporary)}:"
-        f" {_size(given)} of data, parameters and optimiser state, {_size(temporary)} of temporaries,"
-        f" {_size(made)} of results; beside it the process holds Python, JAX and the rows"
+        f"memory of a device, as XLA has planned the compiled epochs: {readable(sum(planned))}:"
+        f" {readable(given)} of data, parameters and optimiser state, {readable(temporary)} of temporaries,"
+        f" {readable(made)} of results; beside it the process holds Python, JAX and the rows"
     )
-
-
-def _size(num_bytes: int) -> str:
-    return f"{num_bytes / 1e6:,.1f} MB" if num_bytes >= 1e6 else f"{num_bytes / 1e3:,.1f} kB"

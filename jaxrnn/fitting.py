@@ -17,17 +17,17 @@ from jaxrnn.data.arranging import Batching, arrange, choose_batching, in_chunks
 from jaxrnn.data.normalizer import Normalizer
 from jaxrnn.data.ragged import Ragged
 from jaxrnn.data.split import Split, split_rows
+from jaxrnn.device_memory import planned_bytes, require_memory, tree_bytes
 from jaxrnn.devices import choose_mesh, members_sharding, replicate
 from jaxrnn.errors import InterruptedRun
 from jaxrnn.inference import TrainedModel
-from jaxrnn.metrics import spread_over_members
 from jaxrnn.optimizers import build_optimizer, learning_rate_schedule
 from jaxrnn.reporting import Progress
 from jaxrnn.restoring import describe_divergence, restore_state
 from jaxrnn.run_directory import RunDirectory, versions
 from jaxrnn.scalar_log import ScalarLog
 from jaxrnn.signals import NoteSignal
-from jaxrnn.train_state import DIVERGED, MAX_EPOCHS_PER_CALL, RUNNING, History, TrainState
+from jaxrnn.train_state import DIVERGED, MAX_EPOCHS_PER_CALL, RUNNING, TrainState, history_lines
 from jaxrnn.training import Trainer
 from jaxrnn.truncation import count_windows
 
@@ -69,12 +69,19 @@ class PreparedData(NamedTuple):
 
 
 def compile_epochs(trainer: Trainer, data: PreparedData) -> Callable[..., Any]:
-    """Compiles `Trainer.run_epochs` from shapes alone, before there is a state."""
+    """Compiles `Trainer.run_epochs` from shapes alone, before there is a state.
+
+    Raises:
+      UserError: A device has less memory than XLA has planned.
+    """
     shapes = jax.eval_shape(lambda: trainer.init(trainer.seeds()))
     sharding = members_sharding(trainer.mesh)
     state = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), shapes)
     arguments = (trainer, state, data.training, data.validation, np.int32(1), data.num_rows)
-    return trainer.run_epochs.lower(*arguments).compile()
+    compiled = trainer.run_epochs.lower(*arguments).compile()
+    advice = "use a smaller --batch-size, shorter rows, or --remat-steps"
+    require_memory(sum(planned_bytes(compiled) or ()), "training, as XLA has planned it", advice)
+    return compiled
 
 
 def draw_split(config: Config, rows: Ragged) -> Split:
@@ -152,9 +159,13 @@ def _runs_compiled(config: Config) -> bool:
 
 
 def build_trainer(config: Config, data: PreparedData) -> Trainer:
-    """Builds what does not change in training."""
+    """Builds what does not change in training.
+
+    Raises:
+      UserError: A device cannot hold the model and what its training keeps.
+    """
     span = {"epochs": config.training.epochs, "steps_per_epoch": data.steps_per_epoch}
-    return Trainer(
+    trainer = Trainer(
         config,
         data.normalizer,
         data.batch_rows,
@@ -163,6 +174,14 @@ def build_trainer(config: Config, data: PreparedData) -> Trainer:
         data.mesh,
         data.steps_per_epoch,
     )
+    shapes = jax.eval_shape(lambda: trainer.init(trainer.seeds()))
+    require_memory(
+        tree_bytes(shapes) + tree_bytes(shapes.params),
+        f"hidden_size = {config.model.hidden_size}: parameters, the best ones, gradient and optimiser state",
+        "use a smaller --hidden-size, --num-layers or --ensemble",
+        num_devices=1 if data.mesh is None else data.mesh.devices.size,
+    )
+    return trainer
 
 
 @dataclasses.dataclass
@@ -218,7 +237,7 @@ class Fit:
                     self.state, history = run_epochs(
                         self.state, self.data.training, self.data.validation, np.int32(min(num_epochs, total - before))
                     )
-                    epochs = _rows_of(history, before, np.asarray(self.state.epoch))
+                    epochs = history_lines(history, before, np.asarray(self.state.epoch))
                     signals.unsaved = self.epoch > saved
                     per_epoch = (time.perf_counter() - called) / max(len(epochs), 1)
                     num_epochs = int(np.clip(SECONDS_PER_CALL / per_epoch, 1, MAX_EPOCHS_PER_CALL))
@@ -313,36 +332,3 @@ class Fit:
         for _ in range(self.epoch, last_good):
             self.state, _ = run_epochs(self.state, self.data.training, self.data.validation, np.int32(1))
         self.run_dir.keep_metrics_until(last_good)
-
-
-def _rows_of(history: History, before: int, after: np.ndarray) -> list[dict[str, Any]]:
-    """Turns a call's history into lines of metrics.jsonl.
-
-    Args:
-      history: Of the call.
-      before: Epochs that had been finished.
-      after: How many are now: () or (members,).
-
-    Returns:
-      A line an epoch. Of an ensemble the figures are means over the members that ran it; further entries hold their
-      standard deviations and how many ran.
-    """
-    host = jax.tree.map(np.asarray, history)
-    lines = []
-    for i in range(int(np.max(after)) - before):
-        line: dict[str, Any] = {"epoch": before + 1 + i}
-        parts = {"training": host.training, "validation": host.validation}
-        if host.learning_rate.ndim == 1:
-            line |= {part: {name: float(figure[i]) for name, figure in parts[part].items()} for part in parts}
-        else:
-            ran = after > before + i
-            spreads = {
-                part: spread_over_members({name: figure[i][ran] for name, figure in parts[part].items()})
-                for part in parts
-            }
-            line |= {part: spread["mean"] for part, spread in spreads.items()}
-            line |= {f"{part}_std": spread["std"] for part, spread in spreads.items()}
-            line["members"] = int(ran.sum())
-        line["learning_rate"] = float(host.learning_rate[i].max())
-        lines.append(line)
-    return lines

@@ -21,6 +21,7 @@ from jaxrnn.judgement import Judgement, judge
 from jaxrnn.model_state import abstract_model, split_model, stack_shapes
 from jaxrnn.objective import predict_targets, score_targets
 from jaxrnn.reporting import say
+from jaxrnn.step_metadata import read_settings
 
 CHECKPOINTS_DIR = "checkpoints"
 LOAD_ATTEMPTS = 20
@@ -102,13 +103,13 @@ class TrainedModel:
     @classmethod
     def _restore(cls, checkpointer: Checkpointer, step: int, which: str) -> "TrainedModel":
         metadata = checkpointer.read_metadata(step)
-        config = Config().replace_flat(metadata["config"])
+        config, normalizer = read_settings(metadata, f"{checkpointer.directory}/{step}")
         _, params, other = split_model(abstract_model(config))
         params, other = stack_shapes((params, other), config.training.ensemble)
         restored = checkpointer.restore(step, {which: params, "other": other})
         return cls(
             config,
-            Normalizer(**metadata["normalizer"]),
+            normalizer,
             restored[which],
             restored["other"],
             metadata,

@@ -263,11 +263,12 @@ def versions() -> dict[str, str]:
     return found
 
 
-def describe_environment(devices: list[str], data: dict[str, Any]) -> dict[str, Any]:
+def describe_environment(devices: list[str], recurrence: str, data: dict[str, Any]) -> dict[str, Any]:
     """Returns what environment.json holds.
 
     Args:
       devices: JAX's, in words.
+      recurrence: Which one runs, in words.
       data: Path, hash and size of the data file.
     """
     return {
@@ -275,6 +276,7 @@ def describe_environment(devices: list[str], data: dict[str, Any]) -> dict[str, 
         "platform": platform.platform(),
         "cpu_count": os.cpu_count(),
         "devices": devices,
+        "recurrence": recurrence,
         "data": data,
         "command": sys.argv,
     }

@@ -79,7 +79,7 @@ def train(config: Config, run_dir: RunDirectory, *, resume: bool, begin: float) 
         with naming(config.data.data):
             data = prepare_data(config, rows)
         trainer = build_trainer(config, data)
-        environment = describe_environment([str(device) for device in jax.devices()], description)
+        environment = describe_environment([str(device) for device in jax.devices()], recurrence_here(), description)
         if not resume:
             run_dir.claim()
             stack.enter_context(RunLock(run_dir.path))
@@ -177,6 +177,15 @@ def _check_same_data(description: dict[str, Any], run_dir: RunDirectory) -> None
     if others:
         listed = ", ".join(f"{name} {old} then, {now.get(name)} now" for name, old in others.items())
         say(f"warning: the run began with other versions: {listed}: its numbers may differ in the last bits")
+    before, here = environment.get("recurrence"), recurrence_here()
+    if before not in (None, here):
+        say(f"warning: the run began with {before} and goes on with {here}: its numbers may differ in the last bits")
+
+
+def recurrence_here() -> str:
+    """Says which form of the recurrence this installation and device run."""
+    is_compiled = jax.default_backend() == "cpu" and cpu_kernels.is_built()
+    return "the compiled recurrence" if is_compiled else "JAX's loop"
 
 
 def print_banner(config: Config, rows: Ragged, data: PreparedData, params: Any, shared_rows: tuple[int, int]) -> None:

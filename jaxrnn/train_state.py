@@ -2,9 +2,12 @@
 
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxrnn._typing import Array
+from jaxrnn.metrics import spread_over_members
 
 MAX_EPOCHS_PER_CALL = 256
 
@@ -60,3 +63,36 @@ class History(NamedTuple):
 def where_leading(condition: Array, chosen: Array, other: Array) -> Array:
     """Chooses by the leading axes: the condition is () or (members,)."""
     return jnp.where(condition.reshape(*condition.shape, *[1] * (chosen.ndim - condition.ndim)), chosen, other)
+
+
+def history_lines(history: History, before: int, after: np.ndarray) -> list[dict[str, Any]]:
+    """Turns a call's history into lines of metrics.jsonl.
+
+    Args:
+      history: Of the call.
+      before: Epochs that had been finished.
+      after: How many are now: () or (members,).
+
+    Returns:
+      A line an epoch. Of an ensemble the figures are means over the members that ran it; further entries hold their
+      standard deviations and how many ran.
+    """
+    host = jax.tree.map(np.asarray, history)
+    lines = []
+    for i in range(int(np.max(after)) - before):
+        line: dict[str, Any] = {"epoch": before + 1 + i}
+        parts = {"training": host.training, "validation": host.validation}
+        if host.learning_rate.ndim == 1:
+            line |= {part: {name: float(figure[i]) for name, figure in parts[part].items()} for part in parts}
+        else:
+            ran = after > before + i
+            spreads = {
+                part: spread_over_members({name: figure[i][ran] for name, figure in parts[part].items()})
+                for part in parts
+            }
+            line |= {part: spread["mean"] for part, spread in spreads.items()}
+            line |= {f"{part}_std": spread["std"] for part, spread in spreads.items()}
+            line["members"] = int(ran.sum())
+        line["learning_rate"] = float(host.learning_rate[i].max())
+        lines.append(line)
+    return lines

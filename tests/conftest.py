@@ -100,3 +100,20 @@ def trained_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert done.returncode == 0, done.stderr
     (run_dir.parent / "stderr.txt").write_text(done.stderr, encoding="utf-8")
     return run_dir
+
+
+@pytest.fixture(scope="session")
+def small_rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The file of `small_runs.write_rows`."""
+    import small_runs  # it imports jaxrnn: not before the hook above
+
+    return small_runs.write_rows(tmp_path_factory.mktemp("rows") / "rows.csv")
+
+
+@pytest.fixture(scope="module")
+def programs_kept(tmp_path_factory: pytest.TempPathFactory):
+    """Keeps the compiled programs of a file's runs."""
+    import small_runs
+
+    with small_runs.kept_programs(tmp_path_factory.mktemp("programs")):
+        yield

@@ -9,32 +9,22 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from small_runs import EPOCHS, assert_same_run, call, content_of, kept_programs, step_of, train_small, write_rows
+from small_runs import EPOCHS, assert_same_run, call, content_of, step_of, train_small
 
 from jaxrnn.checkpoint import Checkpointer, CheckpointError
 from jaxrnn.inference import TrainedModel
 
+pytestmark = pytest.mark.usefixtures("programs_kept")  # its runs compile the same few
 DISK_KIB = 1024
 MORE_EPOCHS = EPOCHS + 6
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _programs(tmp_path_factory):
-    with kept_programs(tmp_path_factory.mktemp("programs")):
-        yield
-
-
 @pytest.fixture(scope="module")
-def rows(tmp_path_factory) -> Path:
-    return write_rows(tmp_path_factory.mktemp("rows") / "rows.csv")
-
-
-@pytest.fixture(scope="module")
-def runs(tmp_path_factory, rows) -> tuple[Path, Path]:
+def runs(tmp_path_factory, small_rows) -> tuple[Path, Path]:
     """A run of EPOCHS and one of MORE_EPOCHS, neither of them broken."""
     directory = tmp_path_factory.mktemp("runs")
     for name, epochs in (("short", EPOCHS), ("long", MORE_EPOCHS)):
-        assert train_small(directory / name, rows, epochs=epochs).code == 0
+        assert train_small(directory / name, small_rows, epochs=epochs).code == 0
     return directory / "short", directory / "long"
 
 
@@ -102,32 +92,32 @@ def test_a_full_disk_ends_the_run_and_costs_nothing(disk, runs, monkeypatch, kib
     assert not [path for path in run_dir.rglob("*") if "tmp" in path.name]
 
 
-def test_a_new_run_on_a_full_disk(disk, rows):
+def test_a_new_run_on_a_full_disk(disk, small_rows):
     fill(disk, 0)
-    done = call("train", "--config=smoke", f"--data={rows}", f"--run-dir={disk / 'run'}")
+    done = call("train", "--config=smoke", f"--data={small_rows}", f"--run-dir={disk / 'run'}")
     assert done.code == 2
     assert "No space left on device" in done.err
     assert str(disk / "run") in done.err
 
 
-def test_a_read_only_disk(disk, runs, rows):
+def test_a_read_only_disk(disk, runs, small_rows):
     run_dir = Path(shutil.copytree(runs[0], disk / "run"))
     before = content_of(disk)
-    expected = call("predict", f"--checkpoint={runs[0]}", rows).out
+    expected = call("predict", f"--checkpoint={runs[0]}", small_rows).out
     assert mount("-o", "remount,ro", str(disk))
     for arguments in (("--resume", f"--run-dir={run_dir}", "--epochs=99"), (f"--run-dir={disk / 'new'}",)):
-        done = call("train", "--config=smoke", f"--data={rows}", *arguments)
+        done = call("train", "--config=smoke", f"--data={small_rows}", *arguments)
         assert done.code == 2
         assert "Read-only file system" in done.err
         assert str(disk) in done.err
-    done = call("predict", f"--checkpoint={run_dir}", rows)
+    done = call("predict", f"--checkpoint={run_dir}", small_rows)
     assert (done.code, done.out) == (0, expected)
     assert call("eval", f"--checkpoint={run_dir}").code == 0
     assert content_of(disk) == before
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write everywhere")
-def test_a_directory_that_is_not_ours(runs, rows, tmp_path):
+def test_a_directory_that_is_not_ours(runs, small_rows, tmp_path):
     run_dir = Path(shutil.copytree(runs[0], tmp_path / "run"))
     run_dir.chmod(0o500)
     try:

@@ -24,7 +24,7 @@ pages.predictions pages.charts pages.shell
 evaluation pages.axes pages.markup pages.records
 fitting plots
 restoring
-inference
+inference device_memory
 training
 optimizers batch_order
 objective
@@ -38,7 +38,7 @@ checks recurrence
 cpu_kernels masks
 loops
 forms
-judgement command_line data.loading data.ball
+judgement command_line data.loading data.ball step_metadata
 flags
 compilation checkpoint
 step_files

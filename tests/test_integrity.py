@@ -6,43 +6,23 @@ import threading
 from pathlib import Path
 
 import pytest
-from small_runs import (
-    EPOCHS,
-    arrays_of,
-    assert_same_run,
-    call,
-    content_of,
-    kept_programs,
-    step_of,
-    train_small,
-    write_rows,
-)
+from small_runs import EPOCHS, arrays_of, assert_same_run, call, content_of, step_of, train_small
 
 from jaxrnn import checkpoint
 from jaxrnn.checkpoint import MANIFEST_NAME, Checkpointer, CheckpointError
 from jaxrnn.inference import TrainedModel
 from jaxrnn.step_files import COMMIT_NAME
 
+pytestmark = pytest.mark.usefixtures("programs_kept")  # its runs compile the same few
 # Orbax stores smaller arrays inline, with its metadata: a run whose arrays are all smaller proves nothing.
 BYTES_STORED_INLINE = 1024
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _programs(tmp_path_factory):
-    with kept_programs(tmp_path_factory.mktemp("programs")):
-        yield
-
-
 @pytest.fixture(scope="module")
-def rows(tmp_path_factory) -> Path:
-    return write_rows(tmp_path_factory.mktemp("rows") / "rows.csv")
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory, rows) -> Path:
+def finished(tmp_path_factory, small_rows) -> Path:
     """A run with two steps, the older one of its last epoch but one."""
     run_dir = tmp_path_factory.mktemp("finished") / "run"
-    done = train_small(run_dir, rows, "--hidden-size=24")
+    done = train_small(run_dir, small_rows, "--hidden-size=24")
     assert done.code == 0, done.err
     assert [step_of(run_dir, position).name for position in (0, 1)] == [str(EPOCHS - 1), str(EPOCHS)]
     return run_dir
@@ -129,13 +109,13 @@ class TestEveryFile:
 
 
 class TestCommands:
-    def test_eval_and_predict_go_back_with_a_warning(self, run_copy, rows):
+    def test_eval_and_predict_go_back_with_a_warning(self, run_copy, small_rows):
         older = step_of(run_copy, 0)
-        expected = call("predict", f"--checkpoint={older}", rows)
+        expected = call("predict", f"--checkpoint={older}", small_rows)
         assert expected.code == 0
         victim = largest_file(step_of(run_copy, -1) / "arrays")
         flip_bit(victim)
-        done = call("predict", f"--checkpoint={run_copy}", rows)
+        done = call("predict", f"--checkpoint={run_copy}", small_rows)
         assert (done.code, done.out) == (0, expected.out)
         assert f"{victim}: is not what was written" in done.err
         done = call("eval", f"--checkpoint={run_copy}", "--json")
@@ -143,10 +123,10 @@ class TestCommands:
         assert json.loads(done.out)["rows"] > 0
         assert f"{victim}: is not what was written" in done.err
 
-    def test_a_named_step_is_refused(self, run_copy, rows):
+    def test_a_named_step_is_refused(self, run_copy, small_rows):
         victim = largest_file(step_of(run_copy, -1) / "arrays")
         delete(victim)
-        for name, more in (("eval", []), ("predict", [rows])):
+        for name, more in (("eval", []), ("predict", [small_rows])):
             done = call(name, f"--checkpoint={step_of(run_copy, -1)}", *more)
             assert (done.code, done.out) == (2, "")
             assert f"{victim}: is missing" in done.err
@@ -175,7 +155,7 @@ class TestCommands:
         assert f"going on after epoch {EPOCHS - 1}" in done.err
         assert_same_run(run_copy, finished)
 
-    def test_where_no_step_is_whole_all_is_refused_and_nothing_touched(self, run_copy, rows):
+    def test_where_no_step_is_whole_all_is_refused_and_nothing_touched(self, run_copy, small_rows):
         without_epochs_after(run_copy, EPOCHS)
         victims = [largest_file(step_of(run_copy, position) / "arrays") for position in (0, 1)]
         for victim in victims:
@@ -184,7 +164,7 @@ class TestCommands:
         for command in (
             ("train", "--resume", f"--run-dir={run_copy}"),
             ("eval", f"--checkpoint={run_copy}"),
-            ("predict", f"--checkpoint={run_copy}", rows),
+            ("predict", f"--checkpoint={run_copy}", small_rows),
         ):
             done = call(*command)
             assert done.code == 2
@@ -229,14 +209,14 @@ class TestOtherRuns:
             checkpointer.save(step + 1, arrays, metadata)
 
     @pytest.mark.parametrize("version", [0, 2, "1", None])
-    def test_another_format_is_refused_with_what_to_do(self, run_copy, rows, monkeypatch, version):
+    def test_another_format_is_refused_with_what_to_do(self, run_copy, small_rows, monkeypatch, version):
         self.rewrite_metadata(run_copy, monkeypatch, version)
         without_epochs_after(run_copy, EPOCHS + 1)
         before = content_of(run_copy)
         for command in (
             ("train", "--resume", f"--run-dir={run_copy}", f"--epochs={EPOCHS + 2}"),
             ("eval", f"--checkpoint={run_copy}"),
-            ("predict", f"--checkpoint={run_copy}", rows),
+            ("predict", f"--checkpoint={run_copy}", small_rows),
         ):
             done = call(*command)
             assert done.code == 2

@@ -11,41 +11,21 @@ from pathlib import Path
 
 import pytest
 from conftest import REPOSITORY, run_command
-from small_runs import (
-    EPOCHS,
-    arrays_of,
-    assert_same_run,
-    call,
-    content_of,
-    kept_programs,
-    step_of,
-    train_small,
-    write_rows,
-)
+from small_runs import EPOCHS, arrays_of, assert_same_run, call, content_of, step_of, train_small
 
 from jaxrnn.config import Config
 
 sys.path.insert(0, str(REPOSITORY))
 from benchmarks import kill_run
 
+pytestmark = pytest.mark.usefixtures("programs_kept")  # its runs compile the same few
 MORE_EPOCHS = EPOCHS + 6
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _programs(tmp_path_factory):
-    with kept_programs(tmp_path_factory.mktemp("programs")):
-        yield
-
-
 @pytest.fixture(scope="module")
-def rows(tmp_path_factory) -> Path:
-    return write_rows(tmp_path_factory.mktemp("rows") / "rows.csv")
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory, rows) -> Path:
+def finished(tmp_path_factory, small_rows) -> Path:
     run_dir = tmp_path_factory.mktemp("finished") / "run"
-    assert train_small(run_dir, rows).code == 0
+    assert train_small(run_dir, small_rows).code == 0
     return run_dir
 
 
@@ -86,12 +66,12 @@ class TestChangedSettings:
         assert f"{key} = " in config_of(run_copy)
         assert call("train", "--resume", f"--run-dir={run_copy}").code == 0, "the new setting is the run's"
 
-    def test_more_epochs_end_as_a_run_of_so_many(self, run_copy, rows, tmp_path):
-        assert train_small(tmp_path / "long", rows, epochs=MORE_EPOCHS).code == 0
+    def test_more_epochs_end_as_a_run_of_so_many(self, run_copy, small_rows, tmp_path):
+        assert train_small(tmp_path / "long", small_rows, epochs=MORE_EPOCHS).code == 0
         assert call("train", "--resume", f"--run-dir={run_copy}", f"--epochs={MORE_EPOCHS}").code == 0
         assert_same_run(run_copy, tmp_path / "long")
 
-    def test_a_changed_rate_takes_effect(self, run_copy, finished, rows, tmp_path):
+    def test_a_changed_rate_takes_effect(self, run_copy, finished, small_rows, tmp_path):
         flags = ["--resume", f"--epochs={MORE_EPOCHS}"]
         same = Path(shutil.copytree(finished, tmp_path / "same"))
         assert call("train", *flags, f"--run-dir={same}").code == 0
@@ -128,6 +108,18 @@ class TestChangedSettings:
         assert done.code == 0
         assert f"this run is finished, after epoch {EPOCHS}" in done.err
         assert content_of(run_copy) == before
+
+    def test_another_form_of_the_recurrence_is_warned_of(self, run_copy):
+        path = run_copy / "environment.json"
+        environment = json.loads(path.read_text())
+        here = environment["recurrence"]
+        done = call("train", "--resume", f"--run-dir={run_copy}", f"--epochs={EPOCHS + 1}")
+        assert done.code == 0
+        assert "warning" not in done.err
+        path.write_text(json.dumps(environment | {"recurrence": "another"}))
+        done = call("train", "--resume", f"--run-dir={run_copy}", f"--epochs={EPOCHS + 2}")
+        assert done.code == 0
+        assert f"warning: the run began with another and goes on with {here}: its numbers may differ" in done.err
 
     def test_other_versions_are_warned_of(self, run_copy):
         path = run_copy / "environment.json"
@@ -172,9 +164,9 @@ class TestAfterDivergence:
         assert_same_run(copy, straight)
 
     @pytest.mark.slow
-    def test_with_clipped_gradients_it_goes_on(self, rows, tmp_path):
+    def test_with_clipped_gradients_it_goes_on(self, small_rows, tmp_path):
         run_dir = tmp_path / "run"
-        assert train_small(run_dir, rows, "--optimizer=sgd").code == 0
+        assert train_small(run_dir, small_rows, "--optimizer=sgd").code == 0
         flags = ["--resume", f"--run-dir={run_dir}", f"--epochs={MORE_EPOCHS}"]
         assert call("train", *flags, "--learning-rate=1e30").code == 3
         done = call("train", *flags, "--clip-norm=1e-32")  # a step of 0.01
@@ -219,11 +211,11 @@ with small_runs.kept_programs(Path("programs")), small_runs.one_epoch_a_call():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("extra", [(), ("--ensemble=4",)], ids=["batches", "ensemble"])
-def test_a_checkpoint_of_some_devices_goes_on_with_others(rows, tmp_path, extra):
+def test_a_checkpoint_of_some_devices_goes_on_with_others(small_rows, tmp_path, extra):
     environment = os.environ | {"PYTHONPATH": str(REPOSITORY), "JAX_PLATFORMS": "cpu"}
     environment.pop("XLA_FLAGS", None)
     done = subprocess.run(
-        [sys.executable, "-c", ON_DEVICES.format(tests=REPOSITORY / "tests"), str(rows), *extra],
+        [sys.executable, "-c", ON_DEVICES.format(tests=REPOSITORY / "tests"), str(small_rows), *extra],
         cwd=tmp_path, env=environment, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -238,8 +230,8 @@ def test_a_checkpoint_of_some_devices_goes_on_with_others(rows, tmp_path, extra)
 
 
 @pytest.mark.slow
-def test_two_processes_with_the_same_seed_give_the_same_bits(rows, tmp_path):
-    flags = ["--config=smoke", "--cell=lstm", "--dropout=0.2", "--num-layers=2", "--epochs=15", f"--data={rows}"]
+def test_two_processes_with_the_same_seed_give_the_same_bits(small_rows, tmp_path):
+    flags = ["--config=smoke", "--cell=lstm", "--dropout=0.2", "--num-layers=2", "--epochs=15", f"--data={small_rows}"]
     for name in ("a", "b"):
         done = run_command("jaxrnn.train", *flags, f"--run-dir={tmp_path / name}", cwd=tmp_path)
         assert done.returncode == 0, done.stderr
@@ -277,8 +269,8 @@ class TestKills:
         assert any(named in problem for problem in kill_run.differences(run_copy, finished))
 
     @pytest.mark.slow
-    def test_the_comparison_sees_every_array(self, finished, rows, tmp_path):
-        assert train_small(tmp_path / "other", rows, "--learning-rate=0.011").code == 0
+    def test_the_comparison_sees_every_array(self, finished, small_rows, tmp_path):
+        assert train_small(tmp_path / "other", small_rows, "--learning-rate=0.011").code == 0
         text = "\n".join(kill_run.differences(tmp_path / "other", finished))
         for part in ("params/", "best_params/", "opt_state/"):
             assert f"checkpoint: {part}" in text

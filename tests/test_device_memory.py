@@ -1,0 +1,73 @@
+"""What a device cannot hold is refused before it is made; what was seen too late is an error of one line."""
+
+import jax
+import numpy as np
+import pytest
+from small_runs import call
+
+from jaxrnn import command_line, device_memory
+from jaxrnn.errors import UserError
+
+
+@pytest.mark.parametrize(
+    ("flag", "limit"),
+    [("--hidden-size=1000000", None), ("--hidden-size=2147483647", None), ("--num-layers=3", 5_000)],
+)  # fmt: skip
+def test_models_beyond_the_memory_are_refused_before_anything_is_made(flag, limit, small_rows, tmp_path, monkeypatch):
+    if limit is not None:
+        monkeypatch.setattr(device_memory, "device_bytes", lambda: limit)
+    for more in ([], ["--dry-run"]):
+        done = call("train", "--config=smoke", f"--data={small_rows}", f"--run-dir={tmp_path / 'run'}", flag, *more)
+        assert done.code == 2
+        assert done.err.startswith("error: hidden_size = ")
+        assert "optimiser state: got " in done.err
+        assert "; expected at most " in done.err
+        assert not (tmp_path / "run").exists()
+
+
+def test_the_plan_of_the_compiled_epochs_is_held_against_the_memory(small_rows, tmp_path, monkeypatch):
+    flags = ["--config=smoke", f"--data={small_rows}", "--hidden-size=4"]
+    monkeypatch.setattr(device_memory, "device_bytes", lambda: 2_000)  # the model fits, its epochs do not
+    done = call("train", *flags, f"--run-dir={tmp_path / 'run'}")
+    assert done.code == 2
+    assert "error: training, as XLA has planned it: got " in done.err
+    assert "use a smaller --batch-size" in done.err
+    monkeypatch.setattr(device_memory, "device_bytes", lambda: None)
+    assert call("train", *flags, f"--run-dir={tmp_path / 'other'}", "--epochs=1").code == 0
+
+
+def test_a_cpu_has_the_memory_of_the_machine_or_of_its_container(tmp_path, monkeypatch):
+    if jax.default_backend() != "cpu":
+        pytest.skip("a CPU's")
+    monkeypatch.setattr(device_memory, "_CONTAINER_LIMITS", ())
+    machine = device_memory.device_bytes()
+    assert 2**28 < machine < 2**50
+    for content, expected in (("max\n", machine), (f"{2**62}\n", machine), ("1048576\n", 1048576)):
+        limit = tmp_path / "limit"
+        limit.write_text(content)
+        monkeypatch.setattr(device_memory, "_CONTAINER_LIMITS", (tmp_path / "missing", limit))
+        assert device_memory.device_bytes() == expected
+    shapes = {"a": jax.ShapeDtypeStruct((3, 5), np.float32), "b": jax.ShapeDtypeStruct((), np.int16)}
+    assert device_memory.tree_bytes(shapes) == 62
+    with pytest.raises(UserError, match=r"it: got 2.1 MB; expected at most 1.0 MB, the memory of this machine; do"):
+        device_memory.require_memory(2_100_000, "it", "do")
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("RESOURCE_EXHAUSTED: x"),
+                                   RuntimeError("INTERNAL: Out of memory allocating 7 bytes.\nmore")])  # fmt: skip
+def test_running_out_of_memory_is_no_bug(error, capsys):
+    def body():
+        raise error
+
+    assert command_line.run(body) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: out of memory: ")
+    assert said.count("\n") == 1
+
+
+def test_another_error_of_the_runtime_is_one():
+    def body():
+        raise RuntimeError("INTERNAL: something else")
+
+    with pytest.raises(RuntimeError, match="something else"):
+        command_line.run(body)

@@ -53,7 +53,7 @@ def start(**changes):
 def run(trainer, data, state, num_epochs):
     before = int(np.max(state.epoch))
     state, history = trainer.run_epochs(state, data.training, data.validation, num_epochs, data.num_rows)
-    return state, fitting._rows_of(history, before, np.asarray(state.epoch))
+    return state, train_state.history_lines(history, before, np.asarray(state.epoch))
 
 
 def raw(leaf):

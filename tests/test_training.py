@@ -22,6 +22,7 @@ from jaxrnn.errors import DivergedError
 from jaxrnn.models import build_model
 from jaxrnn.objective import predict_targets, score_targets
 from jaxrnn.run_directory import RunDirectory
+from jaxrnn.train_state import history_lines
 
 BASE = {
     "cell": "rnn",
@@ -66,7 +67,7 @@ def run(config: Config, num_epochs: int | None = None, per_call: int = 1000):
         before = int(state.epoch)
         limit = min(per_call, total - before, training.MAX_EPOCHS_PER_CALL)
         state, history = trainer.run_epochs(state, data.training, data.validation, limit, data.num_rows)
-        epochs += fitting._rows_of(history, before, np.asarray(state.epoch))
+        epochs += history_lines(history, before, np.asarray(state.epoch))
     return state, epochs
 
 
@@ -186,7 +187,7 @@ def test_a_run_goes_on_bitwise_from_a_saved_state(tmp_path: Path):
         state = fitting.restore_state(trainer, checkpointer)
     state, rest = trainer.run_epochs(state, data.training, data.validation, 4, data.num_rows)
     assert_same_state(state, unbroken)
-    assert fitting._rows_of(first, 0, np.array(2)) + fitting._rows_of(rest, 2, np.array(6)) == unbroken_epochs
+    assert history_lines(first, 0, np.array(2)) + history_lines(rest, 2, np.array(6)) == unbroken_epochs
 
 
 def test_the_last_short_batch_counts_by_its_rows():

@@ -17,7 +17,7 @@ from jaxrnn.checkpoint import MANIFEST_NAME, Checkpointer
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 MAX_KILLS = 6  # of one run
-PATIENCE_SECONDS = 120.0  # for a process to end, on a machine that is busy
+PATIENCE_SECONDS = 600.0  # for a process to end, on a machine that is busy
 POLL_SECONDS = 0.0005
 SMALL = ["--config=smoke", "--hidden-size=4", "--batch-size=40", "--checkpoint-seconds=0", "--compilation-cache"]
 RECIPES = {

@@ -9,7 +9,8 @@ from jaxrnn.config import Config
 from jaxrnn.data.complaints import naming
 from jaxrnn.data.loading import load_rows
 from jaxrnn.data.split import count_shared_rows
-from jaxrnn.device_memory import planned_bytes, readable
+from jaxrnn.device_memory import planned_bytes, readable, tree_bytes
+from jaxrnn.devices import num_cores
 from jaxrnn.fitting import PreparedData, build_trainer, compile_epochs, prepare_data
 from jaxrnn.reporting import table
 from jaxrnn.runner import print_banner
@@ -36,7 +37,7 @@ def rehearse(config: Config) -> None:
         f"updates: {data.steps_per_epoch:,} an epoch, {data.steps_per_epoch * epochs:,} in {epochs:,} epochs"
         + (f"; fewer where training stops early, patience {config.training.patience}" * (config.training.patience > 0))
     )
-    print(describe_memory(compile_epochs(trainer, data)))
+    print(describe_memory(compile_epochs(trainer, data), params))
     print("nothing was trained and nothing written")
 
 
@@ -67,14 +68,17 @@ def _real_steps(part: Any) -> int:
     return int(np.maximum(np.asarray(part.lengths) - 1, 0).sum())
 
 
-def describe_memory(compiled: Any) -> str:
-    """Says how much memory of a device the compiled epochs need, as XLA has planned it."""
+def describe_memory(compiled: Any, params: Any) -> str:
+    """Says how much memory of a device the epochs need, as XLA has planned it, and what it does not know of."""
     planned = planned_bytes(compiled)
     if planned is None:  # some backends do not tell
         return "memory: this backend's compiler does not tell what it has planned"
     given, temporary, made = planned
+    # The compiled recurrence packs a layer's weights for both directions, and adds up a gradient of them a core.
+    packed = (2 + num_cores()) * tree_bytes(params)
+    own = f", the compiled recurrence up to {readable(packed)}" if "jaxrnn_forward" in compiled.as_text() else ""
     return (
         f"memory of a device, as XLA has planned the compiled epochs: {readable(sum(planned))}:"
         f" {readable(given)} of data, parameters and optimiser state, {readable(temporary)} of temporaries,"
-        f" {readable(made)} of results; beside it the process holds Python, JAX and the rows"
+        f" {readable(made)} of results; beside it the process holds Python, JAX and the rows{own}"
     )

@@ -10,14 +10,14 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from jaxrnn import cpu_kernels
+from jaxrnn import cpu_kernels, hosts
 from jaxrnn.checkpoint import Checkpointer
 from jaxrnn.config import Config
 from jaxrnn.data.arranging import Batching, arrange, choose_batching, in_chunks
 from jaxrnn.data.normalizer import Normalizer
 from jaxrnn.data.ragged import Ragged
 from jaxrnn.data.split import Split, split_rows
-from jaxrnn.devices import choose_mesh, members_sharding, replicate
+from jaxrnn.devices import choose_mesh, replicate, to_host
 from jaxrnn.errors import InterruptedRun
 from jaxrnn.inference import TrainedModel
 from jaxrnn.metrics import spread_over_members
@@ -27,6 +27,7 @@ from jaxrnn.restoring import describe_divergence, restore_state
 from jaxrnn.run_directory import RunDirectory, versions
 from jaxrnn.scalar_log import ScalarLog
 from jaxrnn.signals import NoteSignal
+from jaxrnn.state_sharding import with_shardings
 from jaxrnn.train_state import DIVERGED, MAX_EPOCHS_PER_CALL, RUNNING, History, TrainState
 from jaxrnn.training import Trainer
 from jaxrnn.truncation import count_windows
@@ -71,8 +72,7 @@ class PreparedData(NamedTuple):
 def compile_epochs(trainer: Trainer, data: PreparedData) -> Callable[..., Any]:
     """Compiles `Trainer.run_epochs` from shapes alone, before there is a state."""
     shapes = jax.eval_shape(lambda: trainer.init(trainer.seeds()))
-    sharding = members_sharding(trainer.mesh)
-    state = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), shapes)
+    state = with_shardings(shapes, trainer.mesh)
     arguments = (trainer, state, data.training, data.validation, np.int32(1), data.num_rows)
     return trainer.run_epochs.lower(*arguments).compile()
 
@@ -121,11 +121,12 @@ def prepare_data(config: Config, rows: Ragged) -> PreparedData:
     )
     model = config.model
     mesh = choose_mesh(
-        settings.devices,
+        settings.num_devices,
         batch_gates=training.batch_rows * max(training.lengths) * GATES_OF_CELL[model.cell] * model.hidden_size,
         batch_rows=training.batch_rows,
         members=settings.ensemble,
         threaded=_runs_compiled(config),
+        sizes=settings.mesh_sizes,
     )
     return PreparedData(
         split,
@@ -213,26 +214,30 @@ class Fit:
                 meanwhile()
             with NoteSignal() as signals:
                 begin, saved_at = time.perf_counter(), time.monotonic()
+                # One of several processes does not end alone: the others would wait for it.
+                signals.unsaved = hosts.is_distributed()
                 while self._may_go_on() and signals.received is None:
                     before, called = self.epoch, time.perf_counter()
                     self.state, history = run_epochs(
                         self.state, self.data.training, self.data.validation, np.int32(min(num_epochs, total - before))
                     )
                     epochs = _rows_of(history, before, np.asarray(self.state.epoch))
-                    signals.unsaved = self.epoch > saved
+                    signals.unsaved = signals.unsaved or self.epoch > saved
                     per_epoch = (time.perf_counter() - called) / max(len(epochs), 1)
                     num_epochs = int(np.clip(SECONDS_PER_CALL / per_epoch, 1, MAX_EPOCHS_PER_CALL))
+                    due = time.monotonic() - saved_at >= self.config.training.checkpoint_seconds
+                    # All processes go on alike.
+                    signals.received, num_epochs, due = hosts.agree(signals.received, num_epochs, is_due=due)
                     self.run_dir.append_metrics(epochs)
                     if self.scalars is not None:
                         self.scalars.add(epochs)
                     if epochs:
                         progress.update(epochs[-1], final=not self._may_go_on())
-                    due = time.monotonic() - saved_at >= self.config.training.checkpoint_seconds
                     # Not where the first epoch diverged after a long compilation, nor an ensemble that diverged.
                     if due and self.epoch > saved and not self._has(DIVERGED):
                         self.save(checkpointer)
                         saved, saved_at = self.epoch, time.monotonic()
-                        signals.unsaved = False
+                        signals.unsaved = hosts.is_distributed()
                 diverged = describe_divergence(self.trainer, self.state) if self._has(DIVERGED) else None
                 if diverged and self.trainer.is_ensemble:
                     self._rewind(checkpointer, run_epochs)
@@ -240,9 +245,10 @@ class Fit:
                     self.save(checkpointer)
         self.seconds += time.perf_counter() - begin
         if diverged:
-            raise diverged
+            raise hosts.agreed(diverged)
         if signals.received is not None and self._may_go_on():
-            raise InterruptedRun(f"interrupted after epoch {self.epoch}", signal_number=signals.received)
+            text = f"interrupted after epoch {self.epoch}"
+            raise hosts.agreed(InterruptedRun(text, signal_number=signals.received))
 
     def is_over(self) -> bool:
         """Whether there is nothing left to train: the last epoch is done, or training has stopped early."""
@@ -292,9 +298,9 @@ class Fit:
     def best_model(self) -> TrainedModel:
         """Returns the model with the best parameters."""
         state = self.state
-        other = jax.device_get(state.other)
+        other = to_host(state.other)
         if not self.trainer.is_ensemble:
-            params = jax.device_get(state.best_params if int(state.best_epoch) else state.params)
+            params = to_host(state.best_params if int(state.best_epoch) else state.params)
             return TrainedModel(self.config, self.data.normalizer, params, other)
         has_best, best, last = jax.device_get((state.best_epoch > 0, state.best_params, state.params))
         params = jax.tree.map(

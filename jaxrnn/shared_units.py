@@ -36,7 +36,7 @@ def deal_rows(weights: Weights, num_gates: int, mesh: Mesh) -> Weights:
         dealt = rows.reshape(num_gates, devices, -1, *rows.shape[1:]).swapaxes(0, 1).reshape(rows.shape)
         return jax.lax.with_sharding_constraint(dealt, sharding)
 
-    with_rows = {name: deal(getattr(weights, name)) for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")}
+    with_rows: Any = {name: deal(getattr(weights, name)) for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")}
     return weights._replace(**with_rows)
 
 

@@ -28,6 +28,7 @@ from jaxrnn.devices import DATA_AXIS, MEMBER_AXIS, gather_rows, model_size
 from jaxrnn.model_state import abstract_model, new_model, split_model
 from jaxrnn.models import NextValueModel
 from jaxrnn.objective import Batch, loss_and_sums, window_loss_and_sums
+from jaxrnn.shared_rows import can_call_on_shares
 from jaxrnn.state_sharding import constrain_state
 from jaxrnn.train_state import (
     DIVERGED,
@@ -58,8 +59,8 @@ class Trainer:
     def graphdef(self) -> Any:
         """The model's structure, without arrays."""
         config = self.config
-        if self._data_mesh is not None:  # a compiled call cannot be cut into the devices' shares
-            config = config.replace_flat({"backend": "scan"})
+        if self._data_mesh is not None and not can_call_on_shares(config, self._data_mesh):
+            config = config.replace_flat({"backend": "scan"})  # XLA cannot cut a compiled call into shares
         model = abstract_model(config)
         if model_size(self._data_mesh) > 1:
             model.rnn.mesh = self._data_mesh

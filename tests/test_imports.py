@@ -28,6 +28,7 @@ inference
 training
 optimizers batch_order
 objective state_sharding
+shared_rows
 devices truncation train_state
 model_state
 interop.torch interop.weight_files models

@@ -23,6 +23,7 @@ from jaxrnn.step_files import (
     MANIFEST_NAME,
     CheckpointError,
     DamagedCheckpointError,
+    disk_complaint,
     finished_steps,
     is_whole,
     step_numbers,
@@ -34,7 +35,6 @@ from jaxrnn.step_files import (
 FORMAT_VERSION = 1
 # What a step takes on the disk beside its arrays: a dozen small files.
 BYTES_BESIDE_ARRAYS = 128 * 1024
-DISK_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EFBIG, errno.EIO)
 
 
 class Checkpointer:
@@ -192,7 +192,7 @@ class Checkpointer:
                 hosts.from_main(lambda: write_manifest(self._step_dir(step)))
                 self._verified.discard(step)
         except Exception as error:
-            reason = _disk_complaint(error)
+            reason = disk_complaint(error)
             if reason is None:
                 raise
             raise CheckpointError(f"{self._step_dir(step)}: cannot write the checkpoint: {reason}") from error
@@ -247,9 +247,8 @@ class Checkpointer:
                     f" expected {expected.dtype} of shape {expected.shape}"
                 )
         default = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-        places = {name: getattr(leaf, "sharding", None) or default for name, leaf in wanted.items()}
         structs = {
-            name: jax.ShapeDtypeStruct(found.shape, found.dtype, sharding=places.get(name, default))
+            name: found.update(sharding=getattr(wanted.get(name), "sharding", None) or default)
             for name, found in stored.items()
         }
         restored = self._manager.restore(
@@ -311,18 +310,6 @@ class Checkpointer:
                         f" it; step {step} is of no use without it and is removed"
                     )
                 shutil.rmtree(self._step_dir(step))
-
-
-def _disk_complaint(error: BaseException | None) -> str | None:
-    """Returns what the system refused, if an error goes back to that; Orbax has it as a mere text."""
-    while error is not None:
-        if isinstance(error, OSError):
-            return error.strerror or str(error)
-        found = next((text for text in map(os.strerror, DISK_ERRNOS) if text in str(error)), None)
-        if found is not None:
-            return found
-        error = error.__cause__ or error.__context__
-    return None
 
 
 def named_leaves(tree: Any) -> dict[str, Any]:

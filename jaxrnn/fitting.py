@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from jaxrnn import cpu_kernels, hosts
+from jaxrnn import hosts
 from jaxrnn.checkpoint import Checkpointer
 from jaxrnn.config import Config
 from jaxrnn.data.arranging import Batching, arrange, choose_batching, in_chunks
@@ -21,6 +21,7 @@ from jaxrnn.devices import choose_mesh, replicate, to_host
 from jaxrnn.errors import InterruptedRun
 from jaxrnn.inference import TrainedModel
 from jaxrnn.metrics import spread_over_members
+from jaxrnn.model_state import runs_compiled
 from jaxrnn.optimizers import build_optimizer, learning_rate_schedule
 from jaxrnn.reporting import Progress
 from jaxrnn.restoring import describe_divergence, restore_state
@@ -125,7 +126,7 @@ def prepare_data(config: Config, rows: Ragged) -> PreparedData:
         batch_gates=training.batch_rows * max(training.lengths) * GATES_OF_CELL[model.cell] * model.hidden_size,
         batch_rows=training.batch_rows,
         members=settings.ensemble,
-        threaded=_runs_compiled(config),
+        threaded=runs_compiled(config),
         sizes=settings.mesh_sizes,
     )
     return PreparedData(
@@ -143,13 +144,6 @@ def prepare_data(config: Config, rows: Ragged) -> PreparedData:
             for rows, length in zip(training.num_rows, training.lengths, strict=True)
         ),
     )
-
-
-def _runs_compiled(config: Config) -> bool:
-    """Whether the model's recurrences run compiled ahead, if that is on a CPU."""
-    settings = config.training
-    plain = not config.model.proj_size and settings.compute_dtype == "float32" and settings.backend == "auto"
-    return plain and not settings.remat_steps and cpu_kernels.is_built()
 
 
 def build_trainer(config: Config, data: PreparedData) -> Trainer:

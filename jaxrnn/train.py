@@ -74,7 +74,7 @@ class TrainCommand:
         require(is_address, "coordinator_address", address, "HOST:PORT")
         require(number is None or number >= 1, "num_processes", number, "1 or more")
         is_one = process is None or 0 <= process < (number or 2**31)
-        require(is_one, "process_id", process, f"0 to {'num_processes' if number is None else number} - 1")
+        require(is_one, "process_id", process, f"0 to {number or 'the number of processes'} - 1")
         ensemble = self.settings.training.ensemble
         require(not self.distributed or ensemble == 1, "ensemble", ensemble, "1 with --distributed")
         require(not self.distributed or not self.dry_run, "dry_run", self.dry_run, "no --distributed beside it")

@@ -33,8 +33,7 @@ from jaxrnn.step_files import (
 )
 
 FORMAT_VERSION = 1
-# What a step takes on the disk beside its arrays: a dozen small files.
-BYTES_BESIDE_ARRAYS = 128 * 1024
+BYTES_BESIDE_ARRAYS = 128 * 1024  # a dozen small files
 
 
 class Checkpointer:
@@ -246,9 +245,9 @@ class Checkpointer:
                     f"{directory}: array {name}: got {found.dtype} of shape {found.shape};"
                     f" expected {expected.dtype} of shape {expected.shape}"
                 )
-        default = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+        place = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
         structs = {
-            name: found.update(sharding=getattr(wanted.get(name), "sharding", None) or default)
+            name: found.update(sharding=getattr(wanted.get(name), "sharding", None) or place)
             for name, found in stored.items()
         }
         restored = self._manager.restore(

@@ -237,6 +237,8 @@ class Fit:
                     self._rewind(checkpointer, run_epochs)
                 if self.epoch > saved:
                     self.save(checkpointer)
+                if signals.received is not None and self._may_go_on():
+                    hosts.leave()  # now, while the signal does not end this process before the others
         self.seconds += time.perf_counter() - begin
         if diverged:
             raise hosts.agreed(diverged)

@@ -182,6 +182,12 @@ def agreed(error: Any, *, same: bool = False) -> Any:
     return error
 
 
+def leave() -> None:
+    """Waits for the other processes, which leave too, and lets go of them; from here on each is by itself."""
+    if is_distributed():
+        jax.distributed.shutdown()
+
+
 @contextlib.contextmanager
 def session() -> Iterator[None]:
     """Ends the processes together: after the last word, or an exception that all of them raise.
@@ -197,13 +203,13 @@ def session() -> Iterator[None]:
         barrier("the end")
     except (UserError, DivergedError, InterruptedRun, OSError) as error:
         if getattr(error, "is_agreed", False) or isinstance(error, ToldElsewhereError):
-            jax.distributed.shutdown()
+            leave()
         raise
     except (jax.errors.JaxRuntimeError, ValueError) as error:
         if any(sign in str(error).lower() for sign in LOST_SIGNS):
             raise LostProcessError(f"process {jax.process_index()} lost another one: {_first_line(error)}") from error
         raise
-    jax.distributed.shutdown()
+    leave()
 
 
 def _broadcast(text: str) -> str:

@@ -210,7 +210,8 @@ class Fit:
                 begin, saved_at = time.perf_counter(), time.monotonic()
                 # One of several processes does not end alone: the others would wait for it.
                 signals.unsaved = hosts.is_distributed()
-                while self._may_go_on() and signals.received is None:
+                interrupted = None
+                while self._may_go_on() and interrupted is None:
                     before, called = self.epoch, time.perf_counter()
                     self.state, history = run_epochs(
                         self.state, self.data.training, self.data.validation, np.int32(min(num_epochs, total - before))
@@ -220,15 +221,15 @@ class Fit:
                     per_epoch = (time.perf_counter() - called) / max(len(epochs), 1)
                     num_epochs = int(np.clip(SECONDS_PER_CALL / per_epoch, 1, MAX_EPOCHS_PER_CALL))
                     due = time.monotonic() - saved_at >= self.config.training.checkpoint_seconds
-                    # All processes go on alike.
-                    signals.received, num_epochs, due = hosts.agree(signals.received, num_epochs, is_due=due)
+                    agreed = hosts.agree(signals.received, num_epochs, is_due=due)
+                    interrupted, num_epochs = agreed.signal, agreed.num_epochs
                     self.run_dir.append_metrics(epochs)
                     if self.scalars is not None:
                         self.scalars.add(epochs)
                     if epochs:
                         progress.update(epochs[-1], final=not self._may_go_on())
                     # Not where the first epoch diverged after a long compilation, nor an ensemble that diverged.
-                    if due and self.epoch > saved and not self._has(DIVERGED):
+                    if agreed.is_due and self.epoch > saved and not self._has(DIVERGED):
                         self.save(checkpointer)
                         saved, saved_at = self.epoch, time.monotonic()
                         signals.unsaved = hosts.is_distributed()
@@ -237,14 +238,14 @@ class Fit:
                     self._rewind(checkpointer, run_epochs)
                 if self.epoch > saved:
                     self.save(checkpointer)
-                if signals.received is not None and self._may_go_on():
+                if interrupted is not None and self._may_go_on():
                     hosts.leave()  # now, while the signal does not end this process before the others
         self.seconds += time.perf_counter() - begin
         if diverged:
             raise hosts.agreed(diverged)
-        if signals.received is not None and self._may_go_on():
+        if interrupted is not None and self._may_go_on():
             text = f"interrupted after epoch {self.epoch}"
-            raise hosts.agreed(InterruptedRun(text, signal_number=signals.received))
+            raise hosts.agreed(InterruptedRun(text, signal_number=interrupted))
 
     def is_over(self) -> bool:
         """Whether there is nothing left to train: the last epoch is done, or training has stopped early."""

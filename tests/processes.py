@@ -11,11 +11,13 @@ from typing import NamedTuple
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 PATIENCE_SECONDS = 300
-# One epoch a call of the device, so that there is a moment between any two epochs.
+# One epoch a call of the device, and a moment between any two epochs.
 PROGRAM = """
-import sys
-from jaxrnn import command_line, fitting, train
+import os, sys, time
+from jaxrnn import command_line, fitting, hosts, train
 fitting.SECONDS_PER_CALL = 0.0
+agree = hosts.agree
+hosts.agree = lambda *given, **named: (time.sleep(float(os.environ["PAUSE"])), agree(*given, **named))[1]
 command_line.leave(train.main(sys.argv[1:], own_process=True))
 """
 
@@ -35,7 +37,12 @@ def free_port() -> int:
 
 
 def start(
-    number: int, cwd: Path, *flags: str, devices: int = 1, of_process: dict[int, list[str]] | None = None
+    number: int,
+    cwd: Path,
+    *flags: str,
+    devices: int = 1,
+    of_process: dict[int, list[str]] | None = None,
+    pause: float = 0.0,
 ) -> list[subprocess.Popen]:
     """Starts processes that train together.
 
@@ -45,10 +52,12 @@ def start(
       flags: Of all of them.
       devices: Of each.
       of_process: More flags of single ones, by their numbers.
+      pause: Seconds between two epochs.
     """
     environment = os.environ | {
         "PYTHONPATH": str(REPOSITORY),
         "JAX_PLATFORMS": "cpu",
+        "PAUSE": str(pause),
         "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
         "JAX_COMPILATION_CACHE_DIR": str(cwd / "programs"),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",

@@ -96,7 +96,7 @@ def go_on(unbroken: Path, run_dir: Path, number: int) -> None:
 @pytest.mark.parametrize("told", [0, 1])
 def test_a_signal_to_one_process_ends_all_after_the_same_epoch(unbroken, tmp_path, number, told):
     run_dir = tmp_path / "run"
-    processes = start(2, unbroken, *flags_of(unbroken, run_dir, 8))
+    processes = start(2, unbroken, *flags_of(unbroken, run_dir, 8), pause=0.5)
     wait_for_epoch(run_dir, 2)
     processes[told].send_signal(number)
     ended = wait(processes)
@@ -112,7 +112,7 @@ def test_a_signal_to_one_process_ends_all_after_the_same_epoch(unbroken, tmp_pat
 @pytest.mark.parametrize(("killed", "number"), [(1, 2), (0, 2), (1, 1), (0, 4)])
 def test_a_killed_process_takes_the_others_along_and_the_run_goes_on(unbroken, tmp_path, killed, number):
     run_dir = tmp_path / "run"
-    processes = start(2, unbroken, *flags_of(unbroken, run_dir, 8))
+    processes = start(2, unbroken, *flags_of(unbroken, run_dir, 8), pause=0.5)
     wait_for_epoch(run_dir, 3)
     processes[killed].kill()
     begin = time.monotonic()
@@ -128,7 +128,7 @@ def test_a_killed_process_takes_the_others_along_and_the_run_goes_on(unbroken, t
 
 @pytest.mark.slow
 def test_a_process_that_hangs_is_not_waited_for_without_end(unbroken, tmp_path):
-    processes = start(2, unbroken, *flags_of(unbroken, tmp_path / "run", 1000))
+    processes = start(2, unbroken, *flags_of(unbroken, tmp_path / "run", 1000), pause=0.1)
     wait_for_epoch(tmp_path / "run", 2)
     processes[1].send_signal(signal.SIGSTOP)
     begin = time.monotonic()

@@ -220,19 +220,20 @@ class Fit:
                     signals.unsaved = signals.unsaved or self.epoch > saved
                     per_epoch = (time.perf_counter() - called) / max(len(epochs), 1)
                     num_epochs = int(np.clip(SECONDS_PER_CALL / per_epoch, 1, MAX_EPOCHS_PER_CALL))
-                    due = time.monotonic() - saved_at >= self.config.training.checkpoint_seconds
-                    agreed = hosts.agree(signals.received, num_epochs, is_due=due)
-                    interrupted, num_epochs = agreed.signal, agreed.num_epochs
                     self.run_dir.append_metrics(epochs)
                     if self.scalars is not None:
                         self.scalars.add(epochs)
                     if epochs:
                         progress.update(epochs[-1], final=not self._may_go_on())
+                    due = time.monotonic() - saved_at >= self.config.training.checkpoint_seconds
+                    agreed = hosts.agree(signals.received, num_epochs, is_due=due)
+                    num_epochs = agreed.num_epochs
                     # Not where the first epoch diverged after a long compilation, nor an ensemble that diverged.
                     if agreed.is_due and self.epoch > saved and not self._has(DIVERGED):
                         self.save(checkpointer)
                         saved, saved_at = self.epoch, time.monotonic()
                         signals.unsaved = hosts.is_distributed()
+                    interrupted = agreed.signal if hosts.is_distributed() else signals.received
                 diverged = describe_divergence(self.trainer, self.state) if self._has(DIVERGED) else None
                 if diverged and self.trainer.is_ensemble:
                     self._rewind(checkpointer, run_epochs)
@@ -244,8 +245,7 @@ class Fit:
         if diverged:
             raise hosts.agreed(diverged)
         if interrupted is not None and self._may_go_on():
-            text = f"interrupted after epoch {self.epoch}"
-            raise hosts.agreed(InterruptedRun(text, signal_number=interrupted))
+            raise hosts.agreed(InterruptedRun(f"interrupted after epoch {self.epoch}", signal_number=interrupted))
 
     def is_over(self) -> bool:
         """Whether there is nothing left to train: the last epoch is done, or training has stopped early."""

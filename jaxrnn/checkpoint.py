@@ -17,11 +17,13 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxrnn import hosts
 from jaxrnn.quiet import root_logger_kept
 from jaxrnn.step_files import (
     MANIFEST_NAME,
     CheckpointError,
     DamagedCheckpointError,
+    disk_complaint,
     finished_steps,
     is_whole,
     step_numbers,
@@ -31,9 +33,7 @@ from jaxrnn.step_files import (
 )
 
 FORMAT_VERSION = 1
-# What a step takes on the disk beside its arrays: a dozen small files.
-BYTES_BESIDE_ARRAYS = 128 * 1024
-DISK_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EFBIG, errno.EIO)
+BYTES_BESIDE_ARRAYS = 128 * 1024  # a dozen small files
 
 
 class Checkpointer:
@@ -65,13 +65,16 @@ class Checkpointer:
         if read_only and not self.directory.is_dir():
             raise CheckpointError(f"{self.directory}: no checkpoints here")
         if not read_only:
-            try:
-                self.directory.mkdir(parents=True, exist_ok=True)
-                self._remove_unfinished_steps()
-            except OSError as error:
-                raise CheckpointError(f"{self.directory}: cannot be written: {error.strerror}") from error
+            hosts.from_main(self._make_directory)
         self._keep = keep
         self._read_only = read_only
+
+    def _make_directory(self) -> None:
+        try:
+            self.directory.mkdir(parents=True, exist_ok=True)
+            self._remove_unfinished_steps()
+        except OSError as error:
+            raise CheckpointError(f"{self.directory}: cannot be written: {error.strerror}") from error
 
     @functools.cached_property
     def _ocp(self) -> Any:
@@ -134,6 +137,12 @@ class Checkpointer:
         Raises:
           CheckpointError: There are steps, and all of them are damaged.
         """
+        newest = hosts.from_main(lambda: self._newest_good(below))
+        if newest is not None:
+            self._verified.add(newest)
+        return newest
+
+    def _newest_good(self, below: float) -> int | None:
         damaged: dict[int, DamagedCheckpointError] = {}
         newest = finished_steps(self.directory, below)
         for step in newest:
@@ -143,7 +152,7 @@ class Checkpointer:
                 self._verify(step)
             except DamagedCheckpointError as error:
                 if finished_steps(self.directory, below) != newest:  # that run has removed it
-                    return self.newest_good(below=below)
+                    return self._newest_good(below)
                 damaged[step] = error
                 continue
             for other, complaint in damaged.items():
@@ -168,7 +177,7 @@ class Checkpointer:
         """
         arrays = {name: _storable(leaf) for name, leaf in named_leaves(tree).items()}
         content = {"format_version": FORMAT_VERSION, **metadata}
-        self._require_space(step, sum(array.nbytes for array in arrays.values()))
+        hosts.from_main(lambda: self._require_space(step, sum(array.nbytes for array in arrays.values())))
         try:
             saved = self._manager.save(
                 step,
@@ -179,10 +188,10 @@ class Checkpointer:
             )
             self._manager.wait_until_finished()
             if saved:
-                write_manifest(self._step_dir(step))
+                hosts.from_main(lambda: write_manifest(self._step_dir(step)))
                 self._verified.discard(step)
         except Exception as error:
-            reason = _disk_complaint(error)
+            reason = disk_complaint(error)
             if reason is None:
                 raise
             raise CheckpointError(f"{self._step_dir(step)}: cannot write the checkpoint: {reason}") from error
@@ -217,7 +226,7 @@ class Checkpointer:
             what was saved.
 
         Returns:
-          The tree, on the default device.
+          The tree, where the template's shapes say; without a word of that on the default device.
 
         Raises:
           CheckpointError: A file is damaged; an array is missing or has another shape or type; names it.
@@ -236,9 +245,10 @@ class Checkpointer:
                     f"{directory}: array {name}: got {found.dtype} of shape {found.shape};"
                     f" expected {expected.dtype} of shape {expected.shape}"
                 )
-        device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+        place = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
         structs = {
-            name: jax.ShapeDtypeStruct(found.shape, found.dtype, sharding=device) for name, found in stored.items()
+            name: found.update(sharding=getattr(wanted.get(name), "sharding", None) or place)
+            for name, found in stored.items()
         }
         restored = self._manager.restore(
             step, args=self._ocp.args.Composite(arrays=self._ocp.args.StandardRestore(structs))
@@ -274,7 +284,7 @@ class Checkpointer:
             self._verify(step)
         except DamagedCheckpointError as error:
             try:
-                older = self.newest_good(below=step)
+                older = self._newest_good(step)
             except CheckpointError:
                 older = None
             offer = "no older step is whole" if older is None else f"the next older step is {self._step_dir(older)}"
@@ -301,18 +311,6 @@ class Checkpointer:
                 shutil.rmtree(self._step_dir(step))
 
 
-def _disk_complaint(error: BaseException | None) -> str | None:
-    """Returns what the system refused, if an error goes back to that; Orbax has it as a mere text."""
-    while error is not None:
-        if isinstance(error, OSError):
-            return error.strerror or str(error)
-        found = next((text for text in map(os.strerror, DISK_ERRNOS) if text in str(error)), None)
-        if found is not None:
-            return found
-        error = error.__cause__ or error.__context__
-    return None
-
-
 def named_leaves(tree: Any) -> dict[str, Any]:
     """Returns the leaves of a tree by their paths, such as ``params/rnn/weight_ih_l0``."""
     flat, _ = jax.tree_util.tree_flatten_with_path(tree)
@@ -331,7 +329,9 @@ def _is_key(leaf: Any) -> bool:
 
 
 def _storable(leaf: Any) -> Any:
-    return np.asarray(jax.random.key_data(leaf) if _is_key(leaf) else leaf)
+    array = jax.random.key_data(leaf) if _is_key(leaf) else leaf
+    is_shared = isinstance(array, jax.Array) and not array.is_fully_replicated
+    return array if is_shared else np.asarray(array)  # each process writes its own share
 
 
 def _storable_struct(leaf: Any) -> Any:

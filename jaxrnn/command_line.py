@@ -163,9 +163,14 @@ def _exit_code(body: Callable[[], None]) -> int:
     try:
         body()
         sys.stdout.flush()
-    except errors.UserError as error:
-        say(f"error: {error}")
+    except errors.ToldElsewhereError:
         return errors.EXIT_USER_ERROR
+    except errors.UserError as error:
+        say(f"error: {error}", always=True)
+        return errors.EXIT_USER_ERROR
+    except errors.LostProcessError as error:
+        say(f"error: {error}; start all processes again with --resume", always=True)
+        return errors.EXIT_LOST_PROCESS
     except errors.DivergedError as error:
         say(f"diverged: {error}")
         return errors.EXIT_DIVERGED
@@ -177,7 +182,7 @@ def _exit_code(body: Callable[[], None]) -> int:
         if error.errno not in _USERS_ERRNOS:
             raise
         _discard_output()
-        say(f"error: {error.filename or 'standard output'}: {error.strerror}")
+        say(f"error: {error.filename or 'standard output'}: {error.strerror}", always=True)
         return errors.EXIT_USER_ERROR
     except (MemoryError, RuntimeError) as error:
         if not _is_out_of_memory(error):

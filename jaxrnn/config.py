@@ -7,8 +7,9 @@ Precedence: the defaults here < the recipe of the cell < ``--config`` < flags.
 
 import dataclasses
 import difflib
+import re
 import typing
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from jaxrnn.errors import UserError
 from jaxrnn.settings import check_value, require
@@ -21,6 +22,27 @@ FIGURE_NAMES: tuple[str, ...] = typing.get_args(Metric)
 MAX_COUNT = 2**31 - 1  # what int32 holds, in which the device counts
 MAX_LAYERS = 10_000  # each is compiled by itself
 MAX_SIZE = 2**63 - 1  # what int64 holds
+
+
+class MeshSizes(NamedTuple):
+    """The axes of a mesh of devices: `data` share the rows of a batch, `model` the layers' weights."""
+
+    data: int = 1
+    model: int = 1
+
+    @classmethod
+    def parse(cls, text: str) -> "MeshSizes | None":
+        """Reads ``data:4,model:2``; of an axis left out the size is 1. Returns None where it is not of this form."""
+        axes = [part.split(":") for part in text.replace(" ", "").split(",")]
+        is_plain = all(
+            len(axis) == 2 and axis[0] in cls._fields and re.fullmatch("[1-9][0-9]{0,8}", axis[1]) for axis in axes
+        )
+        if not is_plain or len({axis[0] for axis in axes}) < len(axes):
+            return None
+        return cls(**{name: int(size) for name, size in axes})
+
+    def __str__(self) -> str:
+        return f"data:{self.data},model:{self.model}"
 
 
 def _is_utf8(text: str) -> bool:
@@ -182,6 +204,8 @@ class TrainingConfig:
     """Of the recurrent layers: auto runs the recurrence compiled ahead for CPUs where it can; scan is JAX's loop."""
     devices: int = 0
     """Devices that share a batch, or the members of an ensemble; 0: all of them, where a step is large enough."""
+    mesh: str = ""
+    """Devices in two axes, as data:4,model:2: data share a batch, model the layers' weights; none if empty."""
     patience: int = 0
     """Stop once the best epoch is more than this many epochs ago; 0 for never."""
     monitor: Metric = "loss"
@@ -202,6 +226,11 @@ class TrainingConfig:
                            ("remat_steps", 0), ("tbptt", 0), ("devices", 0), ("ensemble", 1)):  # fmt: skip
             value = getattr(self, key)
             require(least <= value <= MAX_COUNT, key, value, f"{least} to {MAX_COUNT}")
+        sizes = MeshSizes.parse(self.mesh) if self.mesh else None
+        require(not self.mesh or sizes is not None, "mesh", self.mesh, "data:N,model:M, both 1 or more")
+        expected = f"devices = {self.devices} in all, or no number of devices"
+        require(self.devices in (0, self.num_devices), "mesh", self.mesh, expected)
+        require(sizes is None or self.ensemble == 1, "mesh", self.mesh, f"none with ensemble = {self.ensemble}")
         expected = f"auto, bucket or pad with tbptt = {self.tbptt}: packed rows hold no state from window to window"
         require(not self.tbptt or self.batching != "pack", "batching", self.batching, expected)
         seconds = self.checkpoint_seconds
@@ -211,6 +240,17 @@ class TrainingConfig:
         require(0 <= self.seed < 2**32, "seed", self.seed, "0 to 4294967295")
         last = self.seed + self.ensemble - 1
         require(last < 2**32, "ensemble", self.ensemble, f"a last seed of at most 4294967295, not {last}")
+
+    @property
+    def num_devices(self) -> int:
+        """How many devices `mesh` or `devices` ask for; 0 for as many as there are."""
+        sizes = self.mesh_sizes
+        return sizes.data * sizes.model if sizes else self.devices
+
+    @property
+    def mesh_sizes(self) -> MeshSizes | None:
+        """What `mesh` says; None where it says nothing."""
+        return MeshSizes.parse(self.mesh)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -230,6 +270,11 @@ class Config:
             self.optimizer.warmup_epochs,
             f"less than epochs = {self.training.epochs}",
         )
+
+        sizes = self.training.mesh_sizes
+        for key in ("hidden_size", "proj_size"):
+            size, expected = getattr(self.model, key), f"a model axis that divides {key} = {getattr(self.model, key)}"
+            require(sizes is None or size % sizes.model == 0, "mesh", self.training.mesh, expected)
 
     @property
     def split_seed(self) -> int:

@@ -7,6 +7,7 @@ EXIT_OK = 0
 EXIT_BUG = 1
 EXIT_USER_ERROR = 2
 EXIT_DIVERGED = 3
+EXIT_LOST_PROCESS = 4
 EXIT_SIGNAL_BASE = 128
 
 
@@ -19,6 +20,14 @@ class DataError(UserError):
 
     The message has one form: ``FILE:LINE:COLUMN: found; expected; what to do``.
     """
+
+
+class ToldElsewhereError(UserError):
+    """Another of several processes has said what is wrong; this one ends with it, with the same exit code."""
+
+
+class LostProcessError(RuntimeError):
+    """Another of several processes has gone; the others exit with 4."""
 
 
 class DivergedError(RuntimeError):

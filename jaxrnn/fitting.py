@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from jaxrnn import cpu_kernels
+from jaxrnn import hosts
 from jaxrnn.checkpoint import Checkpointer
 from jaxrnn.config import Config
 from jaxrnn.data.arranging import Batching, arrange, choose_batching, in_chunks
@@ -18,15 +18,17 @@ from jaxrnn.data.normalizer import Normalizer
 from jaxrnn.data.ragged import Ragged
 from jaxrnn.data.split import Split, split_rows
 from jaxrnn.device_memory import planned_bytes, require_memory, tree_bytes
-from jaxrnn.devices import choose_mesh, members_sharding, replicate
+from jaxrnn.devices import choose_mesh, replicate, to_host
 from jaxrnn.errors import InterruptedRun
 from jaxrnn.inference import TrainedModel
+from jaxrnn.model_state import runs_compiled
 from jaxrnn.optimizers import build_optimizer, learning_rate_schedule
 from jaxrnn.reporting import Progress
 from jaxrnn.restoring import describe_divergence, restore_state
 from jaxrnn.run_directory import RunDirectory, versions
 from jaxrnn.scalar_log import ScalarLog
 from jaxrnn.signals import NoteSignal
+from jaxrnn.state_sharding import with_shardings
 from jaxrnn.train_state import DIVERGED, MAX_EPOCHS_PER_CALL, RUNNING, TrainState, history_lines
 from jaxrnn.training import Trainer
 from jaxrnn.truncation import count_windows
@@ -75,8 +77,7 @@ def compile_epochs(trainer: Trainer, data: PreparedData) -> Callable[..., Any]:
       UserError: A device has less memory than XLA has planned.
     """
     shapes = jax.eval_shape(lambda: trainer.init(trainer.seeds()))
-    sharding = members_sharding(trainer.mesh)
-    state = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), shapes)
+    state = with_shardings(shapes, trainer.mesh)
     arguments = (trainer, state, data.training, data.validation, np.int32(1), data.num_rows)
     compiled = trainer.run_epochs.lower(*arguments).compile()
     advice = "use a smaller --batch-size, shorter rows, or --remat-steps"
@@ -128,11 +129,12 @@ def prepare_data(config: Config, rows: Ragged) -> PreparedData:
     )
     model = config.model
     mesh = choose_mesh(
-        settings.devices,
+        settings.num_devices,
         batch_gates=training.batch_rows * max(training.lengths) * GATES_OF_CELL[model.cell] * model.hidden_size,
         batch_rows=training.batch_rows,
         members=settings.ensemble,
-        threaded=_runs_compiled(config),
+        threaded=runs_compiled(config),
+        sizes=settings.mesh_sizes,
     )
     return PreparedData(
         split,
@@ -149,13 +151,6 @@ def prepare_data(config: Config, rows: Ragged) -> PreparedData:
             for rows, length in zip(training.num_rows, training.lengths, strict=True)
         ),
     )
-
-
-def _runs_compiled(config: Config) -> bool:
-    """Whether the model's recurrences run compiled ahead, if that is on a CPU."""
-    settings = config.training
-    plain = not config.model.proj_size and settings.compute_dtype == "float32" and settings.backend == "auto"
-    return plain and not settings.remat_steps and cpu_kernels.is_built()
 
 
 def build_trainer(config: Config, data: PreparedData) -> Trainer:
@@ -228,17 +223,21 @@ class Fit:
         begin = time.perf_counter()
         with Progress(total, start=start) as progress:
             if self._may_go_on():  # a signal ends this at once: there is nothing to save
-                run_epochs = self.compiled.result() if self.compiled else compile_epochs(self.trainer, self.data)
+                with hosts.all_or_none():
+                    run_epochs = self.compiled.result() if self.compiled else compile_epochs(self.trainer, self.data)
                 meanwhile()
             with NoteSignal() as signals:
                 begin, saved_at = time.perf_counter(), time.monotonic()
-                while self._may_go_on() and signals.received is None:
+                # One of several processes does not end alone: the others would wait for it.
+                signals.unsaved = hosts.is_distributed()
+                interrupted = None
+                while self._may_go_on() and interrupted is None:
                     before, called = self.epoch, time.perf_counter()
                     self.state, history = run_epochs(
                         self.state, self.data.training, self.data.validation, np.int32(min(num_epochs, total - before))
                     )
                     epochs = history_lines(history, before, np.asarray(self.state.epoch))
-                    signals.unsaved = self.epoch > saved
+                    signals.unsaved = signals.unsaved or self.epoch > saved
                     per_epoch = (time.perf_counter() - called) / max(len(epochs), 1)
                     num_epochs = int(np.clip(SECONDS_PER_CALL / per_epoch, 1, MAX_EPOCHS_PER_CALL))
                     self.run_dir.append_metrics(epochs)
@@ -247,21 +246,26 @@ class Fit:
                     if epochs:
                         progress.update(epochs[-1], final=not self._may_go_on())
                     due = time.monotonic() - saved_at >= self.config.training.checkpoint_seconds
+                    agreed = hosts.agree(signals.received, num_epochs, is_due=due)
+                    num_epochs = agreed.num_epochs
                     # Not where the first epoch diverged after a long compilation, nor an ensemble that diverged.
-                    if due and self.epoch > saved and not self._has(DIVERGED):
+                    if agreed.is_due and self.epoch > saved and not self._has(DIVERGED):
                         self.save(checkpointer)
                         saved, saved_at = self.epoch, time.monotonic()
-                        signals.unsaved = False
+                        signals.unsaved = hosts.is_distributed()
+                    interrupted = agreed.signal if hosts.is_distributed() else signals.received
                 diverged = describe_divergence(self.trainer, self.state) if self._has(DIVERGED) else None
                 if diverged and self.trainer.is_ensemble:
                     self._rewind(checkpointer, run_epochs)
                 if self.epoch > saved:
                     self.save(checkpointer)
+                if interrupted is not None and self._may_go_on():
+                    hosts.leave()  # now, while the signal does not end this process before the others
         self.seconds += time.perf_counter() - begin
         if diverged:
-            raise diverged
-        if signals.received is not None and self._may_go_on():
-            raise InterruptedRun(f"interrupted after epoch {self.epoch}", signal_number=signals.received)
+            raise hosts.agreed(diverged)
+        if interrupted is not None and self._may_go_on():
+            raise hosts.agreed(InterruptedRun(f"interrupted after epoch {self.epoch}", signal_number=interrupted))
 
     def is_over(self) -> bool:
         """Whether there is nothing left to train: the last epoch is done, or training has stopped early."""
@@ -311,9 +315,9 @@ class Fit:
     def best_model(self) -> TrainedModel:
         """Returns the model with the best parameters."""
         state = self.state
-        other = jax.device_get(state.other)
+        other = to_host(state.other)
         if not self.trainer.is_ensemble:
-            params = jax.device_get(state.best_params if int(state.best_epoch) else state.params)
+            params = to_host(state.best_params if int(state.best_epoch) else state.params)
             return TrainedModel(self.config, self.data.normalizer, params, other)
         has_best, best, last = jax.device_get((state.best_epoch > 0, state.best_params, state.params))
         params = jax.tree.map(

@@ -5,6 +5,7 @@ from typing import Any
 import jax
 from flax import nnx
 
+from jaxrnn import cpu_kernels
 from jaxrnn.config import Config
 from jaxrnn.models import NextValueModel, build_model
 
@@ -37,3 +38,10 @@ def new_model(config: Config, rngs: nnx.Rngs) -> NextValueModel:
         compute_dtype=training.compute_dtype,
         backend=training.backend,
     )
+
+
+def runs_compiled(config: Config) -> bool:
+    """Whether the model's recurrences run compiled ahead, if that is on a CPU."""
+    settings = config.training
+    plain = not config.model.proj_size and settings.compute_dtype == "float32" and settings.backend == "auto"
+    return plain and not settings.remat_steps and cpu_kernels.is_built()

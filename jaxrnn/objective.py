@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.sharding import Mesh
@@ -12,8 +13,8 @@ from jaxrnn.config import Config
 from jaxrnn.data.batching import Bucket
 from jaxrnn.data.normalizer import Normalizer
 from jaxrnn.data.packing import PackedRows
-from jaxrnn.devices import gather_rows, share_rows
 from jaxrnn.models import NextValueModel
+from jaxrnn.shared_rows import call_on_shares
 from jaxrnn.truncation import Windows
 
 Batch = Bucket | PackedRows
@@ -34,12 +35,13 @@ def predict_targets(
     Returns:
       (batch,) last values, or with target = every (batch, time): the value after each but the last of a row.
     """
-    inputs, num_inputs = share_rows((batch.values[:, :-1], jnp.maximum(batch.lengths - 1, 0)), mesh)
-    if config.training.target == "last":
-        predicted = model.predict_last(inputs, num_inputs, gradient_steps=gradient_steps)
-    else:
-        predicted = model.predict_every(inputs, num_inputs)
-    return gather_rows(predicted, mesh)
+
+    def predict(model: NextValueModel, inputs: Array, num_inputs: Array) -> Array:
+        if config.training.target == "last":
+            return model.predict_last(inputs, num_inputs, gradient_steps=gradient_steps)
+        return model.predict_every(inputs, num_inputs)
+
+    return call_on_shares(predict, model, (batch.values[:, :-1], jnp.maximum(batch.lengths - 1, 0)), config, mesh)
 
 
 def score_targets(
@@ -113,9 +115,17 @@ def window_loss_and_sums(
       ``((loss_sum, loss_weight), (sums, state))``; sums are of the rows that end in the window.
     """
     rows = window.rows
-    inputs, num_inputs = share_rows((rows.values[:, :-1], jnp.maximum(rows.lengths - 1, 0)), mesh)
-    every, state = model.continue_every(inputs, num_inputs, state)
-    predicted, loss = score_targets(gather_rows(every, mesh), rows, config)
+    state = jax.tree.map(lambda leaf: jnp.swapaxes(leaf, 0, 1), state)  # rows first
+
+    def predict(model: NextValueModel, inputs: Array, num_inputs: Array, state: Any) -> Any:
+        state = jax.tree.map(lambda leaf: jnp.swapaxes(leaf, 0, 1), state)
+        every, state = model.continue_every(inputs, num_inputs, state)
+        return every, jax.tree.map(lambda leaf: jnp.swapaxes(leaf, 0, 1), state)
+
+    given = (rows.values[:, :-1], jnp.maximum(rows.lengths - 1, 0), state)
+    every, state = call_on_shares(predict, model, given, config, mesh)
+    state = jax.tree.map(lambda leaf: jnp.swapaxes(leaf, 0, 1), state)
+    predicted, loss = score_targets(every, rows, config)
     return loss, (_measure(predicted, _last_of(rows), window.is_end, loss, config, normalizer), state)
 
 
@@ -126,7 +136,9 @@ def _last_of(batch: Bucket) -> Float[Array, " batch"]:
 def _packed_loss_and_sums(
     model: NextValueModel, batch: PackedRows, config: Config, normalizer: Normalizer, mesh: Mesh | None
 ) -> tuple[tuple[Array, Array], metrics.MetricSums]:
-    predicted = gather_rows(model.predict_packed(*share_rows((batch.inputs, batch.segment_ids), mesh)), mesh)
+    predicted = call_on_shares(
+        lambda model, *packed: model.predict_packed(*packed), model, (batch.inputs, batch.segment_ids), config, mesh
+    )
     next_ids = jnp.pad(batch.segment_ids[:, 1:], ((0, 0), (0, 1)))
     counts = batch.segment_ids > 0
     is_last = (counts & (next_ids != batch.segment_ids)).astype(predicted.dtype)

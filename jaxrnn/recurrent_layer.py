@@ -6,8 +6,9 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.sharding import Mesh
 
-from jaxrnn import cells, checks, loops, masks, recurrence
+from jaxrnn import cells, checks, loops, masks, recurrence, shared_units
 from jaxrnn._typing import Array, ArrayLike, Bool, Float, Int, Mask, State
 
 _DIRECTION_SUFFIXES = ("", "_reverse")
@@ -29,12 +30,15 @@ class AbstractRecurrentLayer(nnx.Module):
         pointwise keep the type of the parameters.
       backend: "auto" runs the recurrence compiled ahead for CPUs where it can (`cpu_kernels`), which is faster and the
         same to float tolerance; "scan" always runs `lax.scan`, which can be sharded over devices and exported.
+      mesh: Where set, the hidden units are shared by the devices along its axis "model" (`shared_units`): the same
+        numbers to float tolerance. Their number, and that of projected ones, must be a multiple of the axis's size.
     """
 
     custom_gradient: bool = True
     remat_steps: int | None = None
     compute_dtype: Any = None
     backend: Literal["auto", "scan"] = "auto"
+    mesh: Mesh | None = None
 
     def __init__(
         self,
@@ -298,14 +302,19 @@ class AbstractRecurrentLayer(nnx.Module):
         layer: int,
         direction: int,
     ) -> tuple[Any, State]:
-        parameters = self.cell_parameters(layer, direction)
+        parameters, pointwise = self.cell_parameters(layer, direction), self.equation.pointwise
+        num_summed = self.equation.summed_gates
+        if self.mesh is not None:
+            parameters = shared_units.deal_rows(parameters, self.equation.num_gates, self.mesh)
+            pointwise = shared_units.dealt(pointwise, self.mesh)
+            num_summed = num_summed if num_summed == self.equation.num_gates else 0  # those are no longer the first
         carried = jnp.result_type(features, parameters.weight_ih)
         return recurrence.recur(
-            self.equation.pointwise,
+            pointwise,
             features,
             parameters,
             jax.tree.map(lambda leaf: leaf.astype(carried), state),
-            num_summed=self.equation.summed_gates * self.hidden_size,
+            num_summed=num_summed * self.hidden_size,
             valid=steps.valid,
             reset=steps.reset_backward if direction else steps.reset_forward,
             extras=self._extras(layer, direction),

@@ -16,9 +16,24 @@ ACCURACY_NOTE = (
 )
 
 
-def say(text: str = "") -> None:
-    """Writes a line to stderr."""
-    print(printable(text), file=sys.stderr, flush=True)
+_is_muted = False  # in all of several processes but one
+
+
+def mute() -> None:
+    """Keeps this process from writing to the console: of several that train one model, one tells."""
+    global _is_muted
+    _is_muted = True
+
+
+def say(text: str = "", *, always: bool = False) -> None:
+    """Writes a line to stderr.
+
+    Args:
+      text: The line.
+      always: Even where the process was told to be mute.
+    """
+    if always or not _is_muted:
+        print(printable(text), file=sys.stderr, flush=True)
 
 
 def table(header: list[str], rows: list[list[str]]) -> str:
@@ -97,7 +112,7 @@ class Progress:
         self._total = total
         self._last_line = float("-inf")
         self._bar: Any = None
-        if sys.stderr.isatty():
+        if sys.stderr.isatty() and not _is_muted:
             from rich.console import Console
             from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
             from rich.progress import Progress as RichProgress

@@ -4,8 +4,9 @@ import jax
 import numpy as np
 
 from jaxrnn.checkpoint import Checkpointer, CheckpointError, named_leaves
-from jaxrnn.devices import deal_members
+from jaxrnn.devices import to_host
 from jaxrnn.errors import DivergedError
+from jaxrnn.state_sharding import place_state, with_shardings
 from jaxrnn.train_state import DIVERGED, RUNNING, STOPPED_EARLY, TrainState
 from jaxrnn.training import Trainer
 
@@ -14,10 +15,10 @@ def restore_state(trainer: Trainer, checkpointer: Checkpointer) -> TrainState:
     """Restores the latest state of a run that is whole, or draws the initial one where none was saved."""
     step = checkpointer.newest_good()
     if step is None:
-        return deal_members(trainer.init(trainer.seeds()), trainer.mesh)
+        return place_state(trainer.init(trainer.seeds()), trainer.mesh)
     checkpointer.read_metadata(step)  # refuses another format
     template = jax.eval_shape(lambda: trainer.init(trainer.seeds()))
-    wanted = template._asdict()
+    wanted = with_shardings(template, trainer.mesh)._asdict()
     state = TrainState(**checkpointer.restore(step, wanted))
     surplus = checkpointer.stored_arrays(step).keys() - named_leaves(wanted).keys()
     if surplus:
@@ -29,12 +30,12 @@ def restore_state(trainer: Trainer, checkpointer: Checkpointer) -> TrainState:
     is_patient = not patience or np.all(np.asarray(state.epoch - state.best_epoch) <= patience)
     if not trainer.is_ensemble and int(state.status) == STOPPED_EARLY and is_patient:  # more than it was
         state = state._replace(status=np.int32(RUNNING))
-    return deal_members(state, trainer.mesh)
+    return place_state(state, trainer.mesh)
 
 
 def describe_divergence(trainer: Trainer, state: TrainState) -> DivergedError:
     """Returns the error of a run that diverged: where, and what to do. Of an ensemble the first member counts."""
-    state = jax.device_get(state)
+    state = to_host(state)
     status, epochs = np.atleast_1d(state.status), np.atleast_1d(state.epoch)
     first = np.argmin(np.where(status == DIVERGED, epochs, np.iinfo(np.int32).max))
     epoch, batch, seed = (int(np.atleast_1d(leaf)[first]) for leaf in (state.epoch, state.bad_batch, state.seed))

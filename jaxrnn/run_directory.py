@@ -27,13 +27,21 @@ class RunDirectory:
 
     Args:
       path: The directory; made by `create`.
+
+    Attributes:
+      is_written: Whether this process writes it; of several that train one model only one does, and what would write
+        does nothing in the others.
     """
+
+    is_written = True
 
     def __init__(self, path: str | Path):
         self._name = ""  # of one below RUNS_DIR whose number is still to be settled
-        self._set_path(Path(path))
+        self.move(Path(path))
 
-    def _set_path(self, path: Path) -> None:
+    def move(self, path: str | Path) -> None:
+        """Takes another directory for this one: several processes learn from one which it has made."""
+        path = Path(path)
         self.path = path
         self.config = self.path / "config.toml"
         self.metrics = self.path / "metrics.jsonl"
@@ -88,7 +96,7 @@ class RunDirectory:
                 except FileExistsError:
                     if not self._name:
                         raise
-                    self._set_path(_numbered(self._name)[-1])
+                    self.move(_numbered(self._name)[-1])
         except OSError as error:
             raise UserError(f"--run-dir: cannot write to {self.path}: {error.strerror}") from error
 
@@ -103,6 +111,8 @@ class RunDirectory:
 
     def remove_leftovers(self) -> None:
         """Removes files that a killed process had not finished; for the holder of the lock."""
+        if not self.is_written:
+            return
         for path in self.path.iterdir():
             if _is_leftover(path) and path.name != LOCK_NAME:
                 path.unlink()
@@ -120,6 +130,8 @@ class RunDirectory:
         Raises:
           UserError: It cannot be written.
         """
+        if not self.is_written:
+            return
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             write_atomically(self.config, to_toml(config))
@@ -130,10 +142,14 @@ class RunDirectory:
 
     def write_json(self, path: Path, content: dict[str, Any]) -> None:
         """Writes one of the run's JSON files."""
+        if not self.is_written:
+            return
         write_atomically(path, to_json(content, indent=2) + "\n")
 
     def keep_metrics_until(self, epoch: int) -> None:
         """Drops the lines of epochs after `epoch`, and a line that was cut off."""
+        if not self.is_written:
+            return
         if not self.metrics.exists():
             return
         kept = []
@@ -158,11 +174,15 @@ class RunDirectory:
 
     def append_metrics(self, epochs: list[dict[str, Any]]) -> None:
         """Adds a line an epoch."""
+        if not self.is_written:
+            return
         with _naming(self.metrics), self.metrics.open("a", encoding="utf-8") as file:
             file.writelines(to_json(epoch) + "\n" for epoch in epochs)
 
     def sync_metrics(self) -> None:
         """Waits until the lines are on the disk; no checkpoint is to outlive those of its epochs."""
+        if not self.is_written:
+            return
         if self.metrics.exists():
             with _naming(self.metrics), self.metrics.open("rb") as file:
                 os.fsync(file.fileno())

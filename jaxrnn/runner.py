@@ -11,7 +11,7 @@ from typing import Any
 
 import jax
 
-from jaxrnn import cpu_kernels, plots, reporting
+from jaxrnn import cpu_kernels, hosts, plots, reporting
 from jaxrnn.checkpoint import Checkpointer, import_orbax, named_leaves
 from jaxrnn.compilation import CompilationCounter
 from jaxrnn.config import Config
@@ -20,7 +20,7 @@ from jaxrnn.data.complaints import naming
 from jaxrnn.data.loading import load_rows
 from jaxrnn.data.ragged import Ragged
 from jaxrnn.data.split import count_shared_rows
-from jaxrnn.devices import DATA_AXIS, MEMBER_AXIS
+from jaxrnn.devices import DATA_AXIS, MEMBER_AXIS, model_size
 from jaxrnn.errors import UserError
 from jaxrnn.escaping import escape
 from jaxrnn.fitting import Fit, PreparedData, build_trainer, compile_epochs, prepare_data, restore_state
@@ -38,6 +38,7 @@ WITHOUT_EFFECT = {
     "max_row_length",
     "data",
     "devices",
+    "mesh",
     "remat_steps",
     "tensorboard",
 }
@@ -61,31 +62,28 @@ def train(config: Config, run_dir: RunDirectory, *, resume: bool, begin: float) 
     """
     if config.training.tensorboard:
         require_tensorboard()
-    with contextlib.ExitStack() as stack:
+    run_dir.is_written = hosts.is_main()
+    with hosts.session(), contextlib.ExitStack() as stack:
         if resume:
-            stack.enter_context(RunLock(run_dir.path))
-            run_dir.remove_leftovers()
-            _check_changes(config, run_dir)
-        rows = load_rows(config.data.data, config.reader, min_length=2)
-        description = {
-            "path": str(Path(config.data.data).absolute()),
-            "sha256": hash_file(config.data.data),
-            "rows": len(rows),
-            "values": rows.num_values,
-        }
-        if resume:
-            _check_same_data(description, run_dir)
+            hosts.from_main(lambda: _lock(run_dir, stack))
+            hosts.from_main(lambda: _check_changes(config, run_dir))
+        with hosts.all_or_none():
+            rows = load_rows(config.data.data, config.reader, min_length=2)
+            description = {
+                "path": str(Path(config.data.data).absolute()),
+                "sha256": hash_file(config.data.data),
+                "rows": len(rows),
+                "values": rows.num_values,
+            }
+            if resume:
+                _check_same_data(description, run_dir)
         compilations = stack.enter_context(CompilationCounter())
-        with naming(config.data.data):
+        with hosts.all_or_none(), naming(config.data.data):
             data = prepare_data(config, rows)
-        trainer = build_trainer(config, data)
+            trainer = build_trainer(config, data)
         environment = describe_environment([str(device) for device in jax.devices()], recurrence_here(), description)
         if not resume:
-            run_dir.claim()
-            stack.enter_context(RunLock(run_dir.path))
-            run_dir.require_empty()
-            run_dir.remove_leftovers()
-            run_dir.create(config, environment)
+            run_dir.move(hosts.from_main(lambda: _begin(run_dir, stack, config, environment)))
         checkpointer = stack.enter_context(Checkpointer(run_dir.checkpoints, warn=say))
         executor = stack.enter_context(_background())
         is_new = checkpointer.newest_good() is None  # a restored run may have nothing left to do
@@ -93,13 +91,14 @@ def train(config: Config, run_dir: RunDirectory, *, resume: bool, begin: float) 
         state = restore_state(trainer, checkpointer)
         fit = Fit(trainer, data, state, run_dir, description, compiled)
         if config.training.epochs < fit.epoch:
-            raise UserError(f"--epochs: got {config.training.epochs}; expected at least {fit.epoch}, so many are done")
+            text = f"--epochs: got {config.training.epochs}; expected at least {fit.epoch}, so many are done"
+            raise hosts.agreed(UserError(text), same=True)
         if resume:
-            if fit.is_over() and run_dir.is_reported(fit.epoch):
+            if hosts.from_main(lambda: fit.is_over() and run_dir.is_reported(fit.epoch)):
                 with _open_scalars(config, run_dir):  # asked for late, they are written whole
                     say(f"this run is finished, after epoch {fit.epoch}: see {run_dir.summary}; it is left as it is")
                 return
-            run_dir.create(config, environment)
+            hosts.from_main(lambda: run_dir.create(config, environment))
         run_dir.keep_metrics_until(fit.epoch)
         shared_rows = count_shared_rows(rows, data.split)
         print_banner(config, rows, data, state.params, shared_rows)
@@ -108,14 +107,33 @@ def train(config: Config, run_dir: RunDirectory, *, resume: bool, begin: float) 
             say(f"going on after epoch {fit.epoch}")
         parts = {"validation": rows.take(data.split.validation), "test": rows.take(data.split.test)}
         untrained = fit.best_model()
+        reported = parts if hosts.is_main() else {}
         with _open_scalars(config, run_dir) as fit.scalars:
-            fit.run(checkpointer, meanwhile=lambda: executor.submit(_prepare_report, untrained, parts))
+            fit.run(checkpointer, meanwhile=lambda: executor.submit(_prepare_report, untrained, reported))
         executor.shutdown()
-        _report(fit, parts, shared_rows, run_dir, compilations, begin=begin)
+        model = fit.best_model()  # its arrays come from all processes
+        if hosts.is_main():
+            _report(fit, model, parts, shared_rows, run_dir, compilations, begin=begin)
+
+
+def _lock(run_dir: RunDirectory, stack: contextlib.ExitStack) -> None:
+    """Takes the directory of a run that goes on."""
+    stack.enter_context(RunLock(run_dir.path))
+    run_dir.remove_leftovers()
+
+
+def _begin(run_dir: RunDirectory, stack: contextlib.ExitStack, config: Config, environment: dict[str, Any]) -> str:
+    """Makes the directory of a new run; returns its path."""
+    run_dir.claim()
+    stack.enter_context(RunLock(run_dir.path))
+    run_dir.require_empty()
+    run_dir.remove_leftovers()
+    run_dir.create(config, environment)
+    return str(run_dir.path)
 
 
 def _open_scalars(config: Config, run_dir: RunDirectory) -> contextlib.AbstractContextManager[ScalarLog | None]:
-    if not config.training.tensorboard:
+    if not config.training.tensorboard or not run_dir.is_written:
         return contextlib.nullcontext()
     return ScalarLog(run_dir.tensorboard, run_dir.read_metrics())
 
@@ -193,8 +211,10 @@ def print_banner(config: Config, rows: Ragged, data: PreparedData, params: Any, 
     found = versions()
     say("  ".join(f"{name} {found[name]}" for name in ("jaxrnn", "python", "jax", "jaxlib", "flax", "optax")))
     devices = jax.devices()
-    used, shared = (1, DATA_AXIS) if data.mesh is None else (data.mesh.devices.size, *data.mesh.axis_names)
+    used, shared = (1, DATA_AXIS) if data.mesh is None else (data.mesh.devices.size, data.mesh.axis_names[0])
     what = {DATA_AXIS: "a batch", MEMBER_AXIS: "the ensemble"}[shared]
+    what += f", groups of {model_size(data.mesh)} the weights" if model_size(data.mesh) > 1 else ""
+    what += f"; {jax.process_count()} processes" if hosts.is_distributed() else ""
     say(f"devices: {len(devices)} x {devices[0].device_kind} ({jax.default_backend()}); {used} share {what}")
     if jax.default_backend() == "cpu" and not cpu_kernels.is_built():
         say("the compiled recurrence is missing, training is slower: install a C++ compiler, then jaxrnn once more")
@@ -222,6 +242,7 @@ def print_banner(config: Config, rows: Ragged, data: PreparedData, params: Any, 
 
 def _report(
     fit: Fit,
+    model: TrainedModel,
     parts: dict[str, Ragged],
     shared_rows: tuple[int, int],
     run_dir: RunDirectory,
@@ -230,7 +251,7 @@ def _report(
     begin: float,
 ) -> None:
     """Evaluates the best parameters, draws the curves, writes summary.json and prints the figures."""
-    model, settings = fit.best_model(), fit.config.training
+    settings = fit.config.training
     evaluations = {name: model.evaluate(part) for name, part in parts.items()}
     baselines = model.evaluate_baselines(parts["test"])
     judgement = model.judge(parts["test"], evaluations["test"], baselines)

@@ -1,5 +1,6 @@
 """The files of a checkpoint's step: which steps there are, and whether their files are what was written."""
 
+import errno
 import hashlib
 import json
 import math
@@ -12,6 +13,7 @@ from jaxrnn.run_directory import sync_directory
 
 MANIFEST_NAME = "manifest.sha256.json"
 COMMIT_NAME = "commit_success.txt"  # Orbax's own last file
+DISK_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EFBIG, errno.EIO)
 MANIFEST_SECONDS = 0.5  # after that one; milliseconds unless the machine is very busy
 
 
@@ -100,3 +102,15 @@ def verify_files(directory: Path) -> None:
             raise DamagedCheckpointError(f"{path}: cannot be read: {error.strerror}") from error
         if found != digest:
             raise DamagedCheckpointError(f"{path}: is not what was written (SHA-256 differs)")
+
+
+def disk_complaint(error: BaseException | None) -> str | None:
+    """Returns what the system refused, if an error goes back to that; Orbax has it as a mere text."""
+    while error is not None:
+        if isinstance(error, OSError):
+            return error.strerror or str(error)
+        found = next((text for text in map(os.strerror, DISK_ERRNOS) if text in str(error)), None)
+        if found is not None:
+            return found
+        error = error.__cause__ or error.__context__
+    return None

@@ -16,6 +16,7 @@ if __name__ == "__main__":
     signals.end_at_once_on_signal()  # while the rest is imported
 
 import dataclasses
+import re
 import shlex
 import sys
 import time
@@ -53,10 +54,30 @@ class TrainCommand:
     """Check the data, print what would be trained, how many updates and how much memory that takes, and end."""
     compilation_cache: bool = False
     """Keep compiled programs in ~/.cache/jaxrnn, so that later runs of the same sizes start sooner."""
+    distributed: bool = False
+    """One of several processes that train together, each started with the same flags; waits for the others."""
+    coordinator_address: str | None = None
+    """Of --distributed: HOST:PORT of process 0; what JAX detects if left out, as the two below."""
+    num_processes: int | None = None
+    """Of --distributed: how many there are."""
+    process_id: int | None = None
+    """Of --distributed: which one this is, from 0."""
     settings: Annotated[Config, tyro.conf.arg(name="")] = dataclasses.field(default_factory=Config)
 
     def __post_init__(self) -> None:
         require(self.run_dir != "", "run_dir", self.run_dir, "the name of a directory")
+        for key in ("coordinator_address", "num_processes", "process_id"):
+            value = getattr(self, key)
+            require(self.distributed or value is None, key, value, "--distributed beside it")
+        address, number, process = self.coordinator_address, self.num_processes, self.process_id
+        is_address = address is None or re.fullmatch(r".+:[0-9]{1,5}", address) is not None
+        require(is_address, "coordinator_address", address, "HOST:PORT")
+        require(number is None or number >= 1, "num_processes", number, "1 or more")
+        is_one = process is None or 0 <= process < (number or 2**31)
+        require(is_one, "process_id", process, f"0 to {number or 'the number of processes'} - 1")
+        ensemble = self.settings.training.ensemble
+        require(not self.distributed or ensemble == 1, "ensemble", ensemble, "1 with --distributed")
+        require(not self.distributed or not self.dry_run, "dry_run", self.dry_run, "no --distributed beside it")
 
 
 def main(argv: Sequence[str] | None = None, *, own_process: bool = False) -> int:
@@ -101,10 +122,13 @@ def _train(argv: Sequence[str] | None, begin: float, chosen: list[RunDirectory])
         dry_run.rehearse(command.settings)
         return
     chosen.append(run_dir)
-    from jaxrnn import compilation, runner
+    from jaxrnn import compilation, devices, hosts, runner
 
     if command.compilation_cache:
         compilation.keep_compilations()
+    if command.distributed:
+        devices.make_cpu_devices_of_process(command.settings.training.num_devices, command.num_processes)
+        hosts.initialize(command.coordinator_address, command.num_processes, command.process_id)
     runner.train(command.settings, run_dir, resume=resume, begin=begin)
 
 

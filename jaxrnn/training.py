@@ -24,10 +24,12 @@ from jaxrnn._typing import Array
 from jaxrnn.batch_order import draw_batches
 from jaxrnn.config import FIGURE_NAMES, Config
 from jaxrnn.data.normalizer import Normalizer
-from jaxrnn.devices import DATA_AXIS, MEMBER_AXIS
+from jaxrnn.devices import DATA_AXIS, MEMBER_AXIS, gather_rows, model_size
 from jaxrnn.model_state import abstract_model, new_model, split_model
 from jaxrnn.models import NextValueModel
 from jaxrnn.objective import Batch, loss_and_sums, window_loss_and_sums
+from jaxrnn.shared_rows import can_call_on_shares
+from jaxrnn.state_sharding import constrain_state
 from jaxrnn.train_state import (
     DIVERGED,
     MAX_EPOCHS_PER_CALL,
@@ -57,9 +59,12 @@ class Trainer:
     def graphdef(self) -> Any:
         """The model's structure, without arrays."""
         config = self.config
-        if self._data_mesh is not None:  # a compiled call cannot be cut into the devices' shares
-            config = config.replace_flat({"backend": "scan"})
-        return split_model(abstract_model(config))[0]
+        if self._data_mesh is not None and not can_call_on_shares(config, self._data_mesh):
+            config = config.replace_flat({"backend": "scan"})  # XLA cannot cut a compiled call into shares
+        model = abstract_model(config)
+        if model_size(self._data_mesh) > 1:
+            model.rnn.mesh = self._data_mesh
+        return split_model(model)[0]
 
     @property
     def is_ensemble(self) -> bool:
@@ -87,7 +92,8 @@ class Trainer:
     def init(self, seed: Any) -> TrainState:
         """Draws the initial parameters from a seed, or those of an ensemble's members from (members,) seeds."""
         seed = jnp.asarray(seed).astype(jnp.uint32)
-        return jax.vmap(self._init_one)(seed) if seed.ndim else self._init_one(seed)
+        state = jax.vmap(self._init_one)(seed) if seed.ndim else self._init_one(seed)
+        return constrain_state(state, self._data_mesh)
 
     def _init_one(self, seed: Array) -> TrainState:
         model = new_model(self.config, nnx.Rngs(jax.random.key(seed)))
@@ -139,7 +145,8 @@ class Trainer:
                 out_specs=(members, PartitionSpec(None, MEMBER_AXIS)),
                 check_vma=False,
             )
-        return run(state, training, validation, num_epochs)
+        state, history = run(state, training, validation, num_epochs)
+        return constrain_state(state, self._data_mesh), gather_rows(history, self._data_mesh)
 
     def _run_epochs(
         self,
@@ -275,7 +282,8 @@ class Trainer:
         updates, opt_state = self.optimizer.update(grads, trained.opt_state, trained.params)
         params = optax.apply_updates(trained.params, updates)
         is_finite = jnp.isfinite(loss + sum(jnp.sum(leaf) for leaf in jax.tree.leaves(grads)))
-        return Trained(params, other, opt_state), weight, more, is_finite
+        trained = constrain_state(Trained(params, other, opt_state), self._data_mesh)
+        return trained, weight, more, is_finite
 
     def _validate(self, state: TrainState, validation: tuple[Batch, ...]) -> dict[str, Array]:
         given = (self.config, self.normalizer, self._data_mesh)

@@ -27,14 +27,15 @@ restoring
 inference device_memory
 training
 optimizers batch_order
-objective
+objective state_sharding
+shared_rows
 devices truncation train_state
 model_state
 interop.torch interop.weight_files models
 layers
 recurrent_layer
 cells
-checks recurrence
+checks recurrence shared_units
 cpu_kernels masks
 loops
 forms
@@ -43,7 +44,7 @@ flags
 compilation checkpoint
 step_files
 run_directory
-run_lock
+run_lock hosts
 reporting signals metrics bootstrap scalar_log
 data.arranging
 data.batching data.packing data.normalizer data.split data.reader

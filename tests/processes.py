@@ -1,0 +1,101 @@
+"""Training by several processes on this machine, each with some simulated devices, as a user would start them."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+PATIENCE_SECONDS = 300
+# One epoch a call of the device, and a moment between any two epochs.
+PROGRAM = """
+import os, sys, time
+from jaxrnn import command_line, fitting, hosts, train
+fitting.SECONDS_PER_CALL = 0.0
+agree = hosts.agree
+hosts.agree = lambda *given, **named: (time.sleep(float(os.environ["PAUSE"])), agree(*given, **named))[1]
+command_line.leave(train.main(sys.argv[1:], own_process=True))
+"""
+
+
+class Ended(NamedTuple):
+    """What a process left behind."""
+
+    code: int
+    out: str
+    err: str
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def start(
+    number: int,
+    cwd: Path,
+    *flags: str,
+    devices: int = 1,
+    of_process: dict[int, list[str]] | None = None,
+    pause: float = 0.0,
+) -> list[subprocess.Popen]:
+    """Starts processes that train together.
+
+    Args:
+      number: How many; 1 for one without --distributed.
+      cwd: Where; programs that are compiled are kept there.
+      flags: Of all of them.
+      devices: Of each.
+      of_process: More flags of single ones, by their numbers.
+      pause: Seconds between two epochs.
+    """
+    environment = os.environ | {
+        "PYTHONPATH": str(REPOSITORY),
+        "JAX_PLATFORMS": "cpu",
+        "PAUSE": str(pause),
+        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+        "JAX_COMPILATION_CACHE_DIR": str(cwd / "programs"),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    }
+    together = ["--distributed", f"--coordinator-address=127.0.0.1:{free_port()}", f"--num-processes={number}"]
+    return [
+        subprocess.Popen(
+            [sys.executable, "-c", PROGRAM, *flags, *(of_process or {}).get(i, [])]
+            + ([*together, f"--process-id={i}"] if number > 1 else []),
+            cwd=cwd,
+            env=environment,
+            text=True,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        for i in range(number)
+    ]
+
+
+def wait(processes: Sequence[subprocess.Popen]) -> list[Ended]:
+    """Waits until all have ended; kills them if they do not."""
+    try:
+        outputs = [process.communicate(timeout=PATIENCE_SECONDS) for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    return [Ended(process.returncode, *output) for process, output in zip(processes, outputs, strict=True)]
+
+
+def train_together(number: int, cwd: Path, *flags: str, **options) -> list[Ended]:
+    """Trains, in as many processes, to the end."""
+    return wait(start(number, cwd, *flags, **options))
+
+
+def wait_for_epoch(run_dir: Path, epoch: int) -> None:
+    """Waits until a run has finished an epoch."""
+    metrics, deadline = run_dir / "metrics.jsonl", time.monotonic() + PATIENCE_SECONDS
+    while not (metrics.exists() and metrics.read_text().count("\n") >= epoch):
+        assert time.monotonic() < deadline, f"{metrics}: no epoch {epoch}"
+        time.sleep(0.02)

@@ -10,14 +10,13 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from jaxrnn import cpu_kernels
 from jaxrnn.checkpoint import Checkpointer
 from jaxrnn.config import Config
 from jaxrnn.data.arranging import Batching, arrange, choose_batching, in_chunks
 from jaxrnn.data.normalizer import Normalizer
 from jaxrnn.data.ragged import Ragged
 from jaxrnn.data.split import Split, split_rows
-from jaxrnn.devices import choose_mesh, members_sharding, replicate
+from jaxrnn.devices import members_sharding, replicate
 from jaxrnn.errors import InterruptedRun
 from jaxrnn.inference import TrainedModel
 from jaxrnn.metrics import spread_over_members
@@ -27,9 +26,9 @@ from jaxrnn.restoring import describe_divergence, restore_state
 from jaxrnn.run_directory import RunDirectory, versions
 from jaxrnn.scalar_log import ScalarLog
 from jaxrnn.signals import NoteSignal
+from jaxrnn.step_sizes import choose_data_mesh, count_updates
 from jaxrnn.train_state import DIVERGED, MAX_EPOCHS_PER_CALL, RUNNING, History, TrainState
 from jaxrnn.training import Trainer
-from jaxrnn.truncation import count_windows
 
 # One jitted call should last about this long: long enough to hide the host's work, short enough to show progress
 # and to answer a signal.
@@ -37,7 +36,6 @@ SECONDS_PER_CALL = 0.4
 # Rows of a chunk in validation: bounds memory. Smaller chunks are slower: two of 1,000 rows take four times as long as
 # one of 2,000 at H = 8.
 VALIDATION_CHUNK_ROWS = 4096
-GATES_OF_CELL = {"rnn": 1, "lstm": 4, "gru": 3}
 
 
 class PreparedData(NamedTuple):
@@ -119,14 +117,7 @@ def prepare_data(config: Config, rows: Ragged) -> PreparedData:
         )
         for part, batch_size in ((training_rows, settings.batch_size), (validation_rows, VALIDATION_CHUNK_ROWS))
     )
-    model = config.model
-    mesh = choose_mesh(
-        settings.devices,
-        batch_gates=training.batch_rows * max(training.lengths) * GATES_OF_CELL[model.cell] * model.hidden_size,
-        batch_rows=training.batch_rows,
-        members=settings.ensemble,
-        threaded=_runs_compiled(config),
-    )
+    mesh = choose_data_mesh(config, batch_rows=training.batch_rows, longest=max(training.lengths))
     return PreparedData(
         split,
         normalizer,
@@ -137,22 +128,12 @@ def prepare_data(config: Config, rows: Ragged) -> PreparedData:
         batching,
         training.lengths,
         mesh,
-        sum(
-            -(-rows // training.batch_rows) * count_windows(length, settings.tbptt if settings.target == "every" else 0)
-            for rows, length in zip(training.num_rows, training.lengths, strict=True)
-        ),
+        count_updates(config, training.num_rows, training.lengths, training.batch_rows),
     )
 
 
-def _runs_compiled(config: Config) -> bool:
-    """Whether the model's recurrences run compiled ahead, if that is on a CPU."""
-    settings = config.training
-    plain = not config.model.proj_size and settings.compute_dtype == "float32" and settings.backend == "auto"
-    return plain and not settings.remat_steps and cpu_kernels.is_built()
-
-
-def build_trainer(config: Config, data: PreparedData) -> Trainer:
-    """Builds what does not change in training."""
+def build_trainer(config: Config, data: Any) -> Trainer:
+    """Builds what does not change in training, from `PreparedData` or `StreamData`."""
     span = {"epochs": config.training.epochs, "steps_per_epoch": data.steps_per_epoch}
     return Trainer(
         config,

@@ -96,6 +96,7 @@ class Progress:
     def __init__(self, total: int, *, start: int = 0):
         self._total = total
         self._last_line = float("-inf")
+        self._begin: tuple[int, float, int] | None = None  # of an epoch: its number, when, and after how many rows
         self._bar: Any = None
         if sys.stderr.isatty():
             from rich.console import Console
@@ -119,6 +120,26 @@ class Progress:
     def __exit__(self, *exception: object) -> None:
         if self._bar is not None:
             self._bar.stop()
+
+    def within(self, epoch: int, share: float, num_rows: int) -> None:
+        """Shows how far a long epoch is.
+
+        Args:
+          epoch: Its number.
+          share: How much of it is done.
+          num_rows: How many rows.
+        """
+        now = time.monotonic()
+        if self._begin is None or self._begin[0] != epoch:
+            self._begin = (epoch, now, num_rows)
+        _, begin, rows_before = self._begin
+        rate = (num_rows - rows_before) / (now - begin) if now > begin else 0.0
+        note = f"epoch {epoch}/{self._total}  {share:.0%}, {num_rows:,} rows" + f", {rate:,.0f} rows/s" * (rate > 0)
+        if self._bar is not None:
+            self._bar.update(self._task, completed=epoch - 1 + share, note=note)
+        elif now - self._last_line >= PLAIN_LINE_SECONDS:
+            self._last_line = now
+            say(note)
 
     def update(self, epoch: dict[str, Any], *, final: bool) -> None:
         """Shows the figures of the latest epoch.

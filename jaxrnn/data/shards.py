@@ -120,6 +120,11 @@ class ShardedRows:
     def __len__(self) -> int:
         return int(self._firsts[-1])
 
+    @property
+    def num_values(self) -> int:
+        """The number of values in all rows together."""
+        return sum(len(shard.values) for shard in self._shards)
+
     def lengths(self) -> Iterator[NDArray[np.int32]]:
         """Yields the lengths of the rows, a shard at a time."""
         for shard in self._shards:

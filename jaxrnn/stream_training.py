@@ -117,7 +117,7 @@ class StreamTrainer(Trainer):
 
 def _batch_of(batches: Batch, number: Array, lengths: tuple[int, ...]) -> list[Batch]:
     """Returns a batch as it is in each part: cut to that part's length."""
-    batch = jax.tree.map(lambda leaf: leaf[number], batches)
+    batch = lax.optimization_barrier(jax.tree.map(lambda leaf: leaf[number], batches))
     if not isinstance(batch, Bucket):
         return [batch]
     return [Bucket(batch.values[:, :length], batch.lengths) for length in lengths]

@@ -214,7 +214,8 @@ class Trainer:
         )
 
         def train_on(rows: Batch, order: Array, trained: Trained, number: Array) -> Any:
-            return self._train_on_batch(trained, jax.tree.map(lambda leaf: leaf[order[number]], rows))
+            batch = lax.optimization_barrier(jax.tree.map(lambda leaf: leaf[order[number]], rows))
+            return self._train_on_batch(trained, batch)
 
         branches = [functools.partial(train_on, bucket, order) for bucket, order in zip(training, orders, strict=True)]
 

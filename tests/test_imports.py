@@ -15,18 +15,20 @@ MAX_LINES = 350
 
 # From the top to the bottom. A module imports only what stands below its own line.
 LAYERS = """
-train eval predict convert report
-dry_run
+train eval predict convert report prepare
+dry_run stream_runner
 runner prediction conversion run_report
 pages.error_sections pages.settings_sections
 pages.result_sections
 pages.predictions pages.charts pages.shell
 evaluation pages.axes pages.markup pages.records
+stream_evaluation stream_fitting
 fitting plots
 restoring
-inference
-training
-optimizers batch_order
+inference stream_training
+training streaming
+optimizers stream_order step_sizes
+batch_order
 objective
 devices truncation train_state
 model_state
@@ -38,7 +40,10 @@ checks recurrence
 cpu_kernels masks
 loops
 forms
-judgement command_line data.loading data.ball
+judgement command_line data.loading data.ball data.layout preparation
+data.part_writer
+data.dataset
+data.shards
 flags
 compilation checkpoint
 step_files
@@ -47,7 +52,7 @@ run_lock
 reporting signals metrics bootstrap scalar_log
 data.arranging
 data.batching data.packing data.normalizer data.split data.reader
-data.columnar_reader data.text_reader
+data.columnar_reader data.text_reader data.moments
 data.exact_parser data.sources data.ragged data.short_integers data.columnar_sizes
 data.complaints data.options
 config_files
@@ -144,6 +149,7 @@ LEAN = [
     "eval",
     "predict",
     "report",
+    "prepare",
 ]
 
 

@@ -77,6 +77,11 @@ class Dataset:
             if len(part) != self.num_rows(name):
                 raise DataError(f"{self.path}: found {len(part)} {name} rows; expected {self.num_rows(name)}; {_AGAIN}")
 
+    def all_rows(self) -> ShardedRows:
+        """The rows of all parts, one part after the other."""
+        shards = [shard for name in PART_NAMES for shard in self.description["parts"][name]["shards"]]
+        return ShardedRows([self.path / shard["file"] for shard in shards])
+
     @property
     def sha256(self) -> str:
         """Of the description, and with it of everything that it says the hash of."""

@@ -214,6 +214,7 @@ class Trainer:
         )
 
         def train_on(rows: Batch, order: Array, trained: Trained, number: Array) -> Any:
+            # Computed as it is, not fused with where it comes from: batches that are streamed give the same bits.
             batch = lax.optimization_barrier(jax.tree.map(lambda leaf: leaf[order[number]], rows))
             return self._train_on_batch(trained, batch)
 

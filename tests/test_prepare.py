@@ -76,7 +76,8 @@ class TestWhatIsWritten:
         part = description["parts"]["training"]
         assert (part["rows"], part["values"]) == (len(training), training.num_values)
         assert (part["min"], part["max"]) == (training.values.min(), training.values.max())
-        assert part["lengths"] == [list(pair) for pair in zip(*np.unique(training.lengths, return_counts=True), strict=True)]
+        counts = zip(*np.unique(training.lengths, return_counts=True), strict=True)
+        assert part["lengths"] == [list(pair) for pair in counts]
         assert description["sources"] == [source.name]
         assert description["split"] == {"kind": "hashed", "seed": 0, "fractions": list(FRACTIONS)}
         assert max(shard["rows"] for shard in part["shards"]) == 20

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,13 +14,14 @@ import pytest
 from conftest import REPOSITORY
 from small_runs import SMALL, arrays_of, call, kept_programs
 
-from jaxrnn import prepare, stream_order, streaming
+from jaxrnn import prepare, report, stream_evaluation, stream_order, streaming
 from jaxrnn.batch_order import draw_batches
 from jaxrnn.data.arranging import arrange, choose_batching
 from jaxrnn.data.dataset import Dataset
 from jaxrnn.data.layout import Layout, PartLayout, choose_batching_of, lay_out
 from jaxrnn.data.normalizer import Normalizer
 from jaxrnn.data.ragged import Ragged
+from jaxrnn.inference import TrainedModel
 from jaxrnn.stream_order import EpochOrder, Seeds
 from jaxrnn.streaming import SuperBatches, read_ahead
 
@@ -80,7 +82,7 @@ class TestTheSameAsInMemory:
                 ["--batching=bucket", "--no-shuffle"],
                 ["--batching=pack", "--target=every"],
                 ["--batching=pack", "--no-shuffle"],
-                ["--batching=bucket", "--cell=gru", "--num-layers=2", "--dropout=0.3", "--seed=3", "--split-seed=0"],
+                ["--batching=bucket", "--num-layers=2", "--dropout=0.3", "--seed=3", "--split-seed=0"],
                 ["--batching=bucket", "--backend=scan", "--cell=lstm", "--normalizer=divide"],
                 ["--batching=pad", "--target=every", "--tbptt=4"],
                 ["--batching=bucket", "--tbptt=5", "--monitor=mae", "--patience=1"],
@@ -289,3 +291,88 @@ class TestInterruptions:
         assert "of the next" in resumed.stderr.read()
         assert arrays_of(run_dir) == arrays_of(finished)
         assert (run_dir / "metrics.jsonl").read_bytes() == (finished / "metrics.jsonl").read_bytes()
+
+
+class TestCommands:
+    """What other commands make of a prepared data set and of a run on it."""
+
+    @pytest.fixture(scope="class")
+    def run_dir(self, prepared, tmp_path_factory) -> Path:
+        run_dir = tmp_path_factory.mktemp("run") / "run"
+        done = call("train", *SMALL, "--batching=pad", "--epochs=3", f"--data={prepared}", f"--run-dir={run_dir}")
+        assert done.code == 0, done.err
+        return run_dir
+
+    def test_eval_takes_the_runs_own_test_rows(self, run_dir, prepared):
+        done = call("eval", f"--checkpoint={run_dir}", "--json")
+        assert done.code == 0, done.err
+        found, summary = json.loads(done.out), json.loads((run_dir / "summary.json").read_text())
+        assert found["metrics"] == summary["test"]
+        assert found["baselines"] == summary["baselines"]
+        assert found["rows"] == Dataset(prepared).num_rows("test")
+        assert found["shared_rows"] == {"validation": 0, "test": 0}
+
+    def test_eval_of_a_data_set_takes_all_rows_as_of_a_file(self, run_dir, prepared, source):
+        streamed, file = (
+            json.loads(call("eval", f"--checkpoint={run_dir}", f"--data={data}", "--json").out)
+            for data in (prepared, source)
+        )
+        assert streamed["rows"] == file["rows"] == 400
+        assert streamed["metrics"] == pytest.approx(file["metrics"], rel=1e-6)
+        assert (
+            "the data that the model was trained on"
+            in call("eval", f"--checkpoint={run_dir}", f"--data={prepared}").err
+        )
+
+    def test_figures_of_blocks_are_those_of_all_rows(self, run_dir, prepared, monkeypatch):
+        model, rows = TrainedModel.load(run_dir), Dataset(prepared).parts["test"]
+        whole = stream_evaluation.evaluate_part(model, rows)
+        assert len(whole.notes()) == len(whole.judgement.notes())
+        for name, value in (("EXACT_ROWS", 10), ("BLOCK_VALUES", 100), ("SAMPLE_ROWS", 30)):
+            monkeypatch.setattr(stream_evaluation, name, value)
+        found = stream_evaluation.evaluate_part(model, rows)
+        assert found.evaluation.figures == pytest.approx(whole.evaluation.figures, rel=1e-6)
+        for name, figures in whole.baselines.items():
+            assert found.baselines[name] == pytest.approx(figures, rel=1e-9)
+        assert stream_evaluation.evaluate_figures(model, rows).figures == found.evaluation.figures
+        assert len(found.sample) == 30
+        assert found.sample == rows.take(found.numbers)
+        assert "of all 74 rows; the interval and the rows near 0 are of 30 of them" in found.notes()[-1]
+
+    def test_report(self, run_dir, tmp_path):
+        assert report.main([str(run_dir), f"--out={tmp_path / 'page.html'}"]) == 0
+        page = (tmp_path / "page.html").read_text()
+        assert "Predictions of the test rows:" not in page, "nothing is missing"
+        assert f"{json.loads((run_dir / 'summary.json').read_text())['test']['mae']:.4f}" in page
+
+    def test_dry_run(self, prepared, tmp_path):
+        done = call("train", *SMALL, "--batching=bucket", "--dry-run", f"--data={prepared}")
+        assert done.code == 0, done.err
+        assert "batching bucket, steps" in done.out
+        assert "nothing was trained and nothing written" in done.out
+        assert "245 training, 81 validation, 74 test" in done.err
+
+    def test_resuming(self, run_dir, prepared, tmp_path):
+        copy = Path(shutil.copytree(run_dir, tmp_path / "run"))
+        assert "this run is finished" in call("train", "--resume", f"--run-dir={copy}").err
+        done = call("train", "--resume", f"--run-dir={copy}", "--epochs=5")
+        assert done.code == 0, done.err
+        lines = [json.loads(line)["epoch"] for line in (copy / "metrics.jsonl").read_text().splitlines()]
+        assert lines == [1, 2, 3, 4, 5]
+
+    def test_another_data_set_is_refused(self, run_dir, source, tmp_path):
+        assert prepare.main([str(source), f"--out={tmp_path / 'other'}", "--split-seed=0", "--shard-rows=50"]) == 0
+        done = call("train", "--resume", f"--run-dir={run_dir}", f"--data={tmp_path / 'other'}", "--epochs=9")
+        assert done.code == 2
+        assert "got other data than the run began with" in done.err
+
+    def test_an_epoch_that_diverges_is_undone(self, prepared, tmp_path, small_pieces):
+        run_dir = tmp_path / "run"
+        flags = [f"--run-dir={run_dir}", "--batching=pad", "--checkpoint-seconds=0"]
+        done = call("train", *SMALL, *flags, "--learning-rate=1e30", "--optimizer=sgd", f"--data={prepared}")
+        assert done.code == 3
+        assert "in epoch 1, batch 2; the parameters after epoch 0 are kept" in done.err
+        again = call("train", "--resume", f"--run-dir={run_dir}", "--learning-rate=0.001", "--epochs=2")
+        assert again.code == 0, again.err
+        lines = (run_dir / "metrics.jsonl").read_text().splitlines()
+        assert [json.loads(line)["epoch"] for line in lines] == [1, 2]

@@ -65,7 +65,9 @@ def train(config: Config, run_dir: RunDirectory, *, resume: bool, begin: float) 
             within = f" and {fit.super_batches / data.training.per_epoch:.0%} of the next"
             say(f"going on after epoch {fit.epoch}" + within * bool(fit.super_batches))
         with open_scalars(config, run_dir) as fit.scalars:
+            compiled_before = compilations.seconds
             fit.run(checkpointer)
+            fit.seconds = max(fit.seconds - (compilations.seconds - compiled_before), 0.0)
         model = fit.best_model()
         say("evaluating the validation and the test rows")
         test = evaluate_part(model, dataset.parts["test"])

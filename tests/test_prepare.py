@@ -249,6 +249,13 @@ class TestDamage:
         (prepared / "dataset.json").write_text(text)
         self.error_of(prepared)
 
+    @pytest.mark.parametrize("change", [{"parts": {}}, {"parts": 3}, {"parts": {name: {} for name in PART_NAMES}}])
+    def test_a_description_of_another_form(self, prepared, change):
+        path = prepared / "dataset.json"
+        content = json.loads(path.read_text()) | change
+        path.write_text(json.dumps(content | {"sha256": digest_of(content)}))
+        assert "expected what jaxrnn.prepare writes" in self.error_of(prepared)
+
     def test_a_name_outside_of_the_directory(self, prepared):
         path = prepared / "dataset.json"
         content = json.loads(path.read_text())

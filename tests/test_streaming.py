@@ -16,6 +16,7 @@ from small_runs import SMALL, arrays_of, call, kept_programs
 
 from jaxrnn import prepare, report, stream_evaluation, stream_order, streaming
 from jaxrnn.batch_order import draw_batches
+from jaxrnn.data import shards
 from jaxrnn.data.arranging import arrange, choose_batching
 from jaxrnn.data.dataset import Dataset
 from jaxrnn.data.layout import Layout, PartLayout, choose_batching_of, lay_out
@@ -108,12 +109,13 @@ class TestTheSameAsInMemory:
             assert choose_batching_of(dataset.histogram("training"), "auto", 4, may_pack=may_pack) == expected
 
 
+@pytest.fixture(scope="module")
+def dataset(prepared) -> Dataset:
+    return Dataset(prepared)
+
+
 class TestReading:
     """What super batches hold, compared with the arrays that training in memory draws from."""
-
-    @pytest.fixture(scope="class")
-    def dataset(self, prepared) -> Dataset:
-        return Dataset(prepared)
 
     def source_of(self, dataset, batching, **options):
         rows, histogram = dataset.parts["training"], dataset.histogram("training")
@@ -178,6 +180,20 @@ class TestReading:
             assert len(rest) == len(source) - start
             for ours, theirs in zip(rest, pieces[start:], strict=True):
                 np.testing.assert_array_equal(ours.batches.values, theirs.batches.values)
+
+    def test_mapped_pages_are_given_back_and_come_again(self, dataset, monkeypatch, small_pieces):
+        _, source = self.source_of(dataset, "bucket", seeds=Seeds(1, 1))
+        expected = [source[number].batches.values for number in range(len(source))]
+        released = []
+        release = shards.ShardedRows._release_all
+        monkeypatch.setattr(shards.ShardedRows, "_release_all", lambda rows: (released.append(1), release(rows)))
+        for number, values in enumerate(expected):
+            np.testing.assert_array_equal(source[number].batches.values, values)
+        assert not released, "a few pages stay"
+        monkeypatch.setattr(shards, "MAX_MAPPED_BYTES", -(1 << 40))
+        for number, values in enumerate(expected):
+            np.testing.assert_array_equal(source[number].batches.values, values)
+        assert len(released) >= len(expected)
 
     def test_taking_rows_gives_the_file_back(self, dataset, source):
         lines = [[float(value) for value in line.split(",")] for line in source.read_text().split()]
@@ -263,14 +279,15 @@ def last_step(run_dir: Path) -> int:
     return max(found, default=-1)
 
 
-class TestInterruptions:
-    @pytest.fixture(scope="class")
-    def finished(self, prepared, tmp_path_factory) -> Path:
-        run_dir = tmp_path_factory.mktemp("finished") / "run"
-        process = start(run_dir.parent, *FLAGS, f"--data={prepared}", f"--run-dir={run_dir}")
-        assert process.wait(120) == 0, process.stderr.read()
-        return run_dir
+@pytest.fixture(scope="module")
+def finished(prepared, tmp_path_factory) -> Path:
+    run_dir = tmp_path_factory.mktemp("finished") / "run"
+    process = start(run_dir.parent, *FLAGS, f"--data={prepared}", f"--run-dir={run_dir}")
+    assert process.wait(120) == 0, process.stderr.read()
+    return run_dir
 
+
+class TestInterruptions:
     def interrupt(self, run_dir: Path, prepared: Path, number: signal.Signals) -> tuple[int, str]:
         """Ends a run in the middle of its second or a later epoch."""
         process = start(run_dir.parent, *FLAGS, f"--data={prepared}", f"--run-dir={run_dir}")
@@ -293,15 +310,16 @@ class TestInterruptions:
         assert (run_dir / "metrics.jsonl").read_bytes() == (finished / "metrics.jsonl").read_bytes()
 
 
+@pytest.fixture(scope="module")
+def run_dir(prepared, tmp_path_factory) -> Path:
+    run_dir = tmp_path_factory.mktemp("run") / "run"
+    done = call("train", *SMALL, "--batching=pad", "--epochs=3", f"--data={prepared}", f"--run-dir={run_dir}")
+    assert done.code == 0, done.err
+    return run_dir
+
+
 class TestCommands:
     """What other commands make of a prepared data set and of a run on it."""
-
-    @pytest.fixture(scope="class")
-    def run_dir(self, prepared, tmp_path_factory) -> Path:
-        run_dir = tmp_path_factory.mktemp("run") / "run"
-        done = call("train", *SMALL, "--batching=pad", "--epochs=3", f"--data={prepared}", f"--run-dir={run_dir}")
-        assert done.code == 0, done.err
-        return run_dir
 
     def test_eval_takes_the_runs_own_test_rows(self, run_dir, prepared):
         done = call("eval", f"--checkpoint={run_dir}", "--json")

@@ -65,6 +65,14 @@ class Dataset:
 
     def __init__(self, path: str | Path):
         self.path = Path(path)
+        try:
+            self._open()
+        except (KeyError, TypeError, AttributeError, IndexError) as error:
+            raise DataError(
+                f"{self.path / DESCRIPTION_NAME}: found no {error}; expected what jaxrnn.prepare writes; {_AGAIN}"
+            ) from error
+
+    def _open(self) -> None:
         self.description = _read_description(self.path / DESCRIPTION_NAME)
         shards = [shard for name in PART_NAMES for shard in self.description["parts"][name]["shards"]]
         with ThreadPoolExecutor(_HASH_THREADS) as executor:

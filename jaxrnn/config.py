@@ -123,8 +123,8 @@ class DataConfig:
 
     data: str = "ball.csv"
     """File of ragged rows: CSV (also gzip or zstd), Parquet or Arrow."""
-    split: Literal["grouped", "random", "tutorial"] = "grouped"
-    """grouped keeps identical rows on one side; random does not; tutorial splits at random within blocks."""
+    split: Literal["grouped", "hashed", "random", "tutorial"] = "grouped"
+    """grouped and hashed, a row by itself, keep identical rows on one side; random and tutorial, in blocks, do not."""
     split_fractions: tuple[float, float, float] = (0.6, 0.2, 0.2)
     """Shares of training, validation and test rows."""
     split_seed: int | None = None

@@ -5,6 +5,7 @@ from pathlib import Path
 from jaxrnn import plots, reporting
 from jaxrnn.config import ReaderConfig
 from jaxrnn.data.complaints import naming
+from jaxrnn.data.dataset import Dataset, is_dataset
 from jaxrnn.data.loading import load_rows
 from jaxrnn.data.ragged import Ragged
 from jaxrnn.data.split import Split, count_shared_rows
@@ -15,6 +16,7 @@ from jaxrnn.inference import Evaluation, TrainedModel
 from jaxrnn.judgement import leakage_warning
 from jaxrnn.reporting import say
 from jaxrnn.run_directory import hash_file, to_json
+from jaxrnn.stream_evaluation import evaluate_part
 
 
 def evaluate(
@@ -40,27 +42,41 @@ def evaluate(
     model = TrainedModel.load(checkpoint)
     reader = reader or model.config.reader
     shared_rows = None
-    if data is not None:
-        rows, source = load_rows(data, reader, min_length=2), data
-        _warn_of_training_file(model, data, rows)
+    own = open_own_dataset(model) if data is None else None
+    prepared = own if data is None or not is_dataset(data) else Dataset(data)
+    if prepared is not None:
+        source = str(prepared.path)
+        if own is None:
+            _warn_of_training_data(model, source, prepared.sha256)
+        else:
+            shared_rows = {"validation": 0, "test": 0}  # the split keeps identical rows on one side
+        with naming(source):
+            found = evaluate_part(model, prepared.all_rows() if own is None else prepared.parts["test"])
+        rows, num_rows, notes = found.sample, found.num_rows, found.notes()
+        evaluation, baselines, judgement = found.evaluation, found.baselines, found.judgement
     else:
-        all_rows, split, source = load_own_rows(model, reader)
-        rows = all_rows.take(split.test)
-        shared_rows = dict(zip(("validation", "test"), count_shared_rows(all_rows, split), strict=True))
-        warning = leakage_warning(shared_rows["validation"], shared_rows["test"])
-        if warning:
-            say(warning)
-    with naming(source):
-        evaluation = model.evaluate(rows)
-    baselines = model.evaluate_baselines(rows)
-    judgement = model.judge(rows, evaluation, baselines)
+        if data is not None:
+            rows, source = load_rows(data, reader, min_length=2), data
+            _warn_of_training_file(model, data, rows)
+        else:
+            all_rows, split, source = load_own_rows(model, reader)
+            rows = all_rows.take(split.test)
+            shared_rows = dict(zip(("validation", "test"), count_shared_rows(all_rows, split), strict=True))
+            warning = leakage_warning(shared_rows["validation"], shared_rows["test"])
+            if warning:
+                say(warning)
+        with naming(source):
+            evaluation = model.evaluate(rows)
+        baselines = model.evaluate_baselines(rows)
+        judgement = model.judge(rows, evaluation, baselines)
+        num_rows, notes = len(rows), judgement.notes()
     if plots_dir is not None:
         _draw(evaluation, rows, Path(plots_dir))
     if as_json:
         result = {
             "checkpoint": checkpoint,
             "data": source,
-            "rows": len(rows),
+            "rows": num_rows,
             "metrics": evaluation.figures,
             "baselines": baselines,
             "mae_interval": judgement.interval,
@@ -74,7 +90,7 @@ def evaluate(
         print(to_json(result))
         return
     which = "rows" if data is not None else "test rows"
-    print(escape(f"{source}: {len(rows):,} {which}; checkpoint {checkpoint}, step {model.step}"))
+    print(escape(f"{source}: {num_rows:,} {which}; checkpoint {checkpoint}, step {model.step}"))
     cell: str = model.config.model.cell
     figures = {cell: evaluation.figures}
     if model.num_members > 1:
@@ -83,7 +99,7 @@ def evaluate(
         figures,
         baselines,
         accuracy_epsilon=model.config.training.accuracy_epsilon,
-        notes=judgement.notes(),
+        notes=notes,
     )
 
 
@@ -113,13 +129,37 @@ def load_own_rows(model: TrainedModel, reader: ReaderConfig) -> tuple[Ragged, Sp
     return rows, draw_split(model.config, rows), path
 
 
+def open_own_dataset(model: TrainedModel) -> Dataset | None:
+    """Opens the prepared data set that a model was trained on; None if it was trained on a file.
+
+    Raises:
+      UserError: It has changed, or is damaged.
+    """
+    described = model.metadata["data"]
+    if described is None or not is_dataset(described["path"]):
+        return None
+    dataset = Dataset(described["path"])
+    if dataset.sha256 != described["sha256"]:
+        raise UserError(
+            f"{dataset.path}: is another data set than the run was trained on (SHA-256 differs), so the run's test"
+            " rows are gone; give the data with --data"
+        )
+    return dataset
+
+
 def _warn_of_training_file(model: TrainedModel, path: str, rows: Ragged) -> None:
     described = model.metadata["data"]
     if described is None or (described["rows"], described["values"]) != (len(rows), rows.num_values):
         return  # another file: its hash would only cost time
-    if Path(path).is_file() and hash_file(path) == described["sha256"]:
+    if Path(path).is_file():
+        _warn_of_training_data(model, path, hash_file(path))
+
+
+def _warn_of_training_data(model: TrainedModel, path: str, sha256: str) -> None:
+    described = model.metadata["data"]
+    if described is not None and described["sha256"] == sha256:
         say(
-            f"warning: {path} is the file that the model was trained on, and its training rows are evaluated too: the"
+            f"warning: {path} is the data that the model was trained on, and its training rows are evaluated too: the"
             " figures below flatter the model; leave --data out to evaluate the run's test rows alone"
         )
 

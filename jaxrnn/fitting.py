@@ -18,10 +18,9 @@ from jaxrnn.data.normalizer import Normalizer
 from jaxrnn.data.ragged import Ragged
 from jaxrnn.data.split import Split, split_rows
 from jaxrnn.device_memory import planned_bytes, require_memory, tree_bytes
-from jaxrnn.devices import choose_mesh, replicate, to_host
+from jaxrnn.devices import replicate, to_host
 from jaxrnn.errors import InterruptedRun
 from jaxrnn.inference import TrainedModel
-from jaxrnn.model_state import runs_compiled
 from jaxrnn.optimizers import build_optimizer, learning_rate_schedule
 from jaxrnn.reporting import Progress
 from jaxrnn.restoring import describe_divergence, restore_state
@@ -29,9 +28,9 @@ from jaxrnn.run_directory import RunDirectory, versions
 from jaxrnn.scalar_log import ScalarLog
 from jaxrnn.signals import NoteSignal
 from jaxrnn.state_sharding import with_shardings
+from jaxrnn.step_sizes import choose_data_mesh, count_updates
 from jaxrnn.train_state import DIVERGED, MAX_EPOCHS_PER_CALL, RUNNING, TrainState, history_lines
 from jaxrnn.training import Trainer
-from jaxrnn.truncation import count_windows
 
 # One jitted call should last about this long: long enough to hide the host's work, short enough to show progress
 # and to answer a signal.
@@ -39,7 +38,6 @@ SECONDS_PER_CALL = 0.4
 # Rows of a chunk in validation: bounds memory. Smaller chunks are slower: two of 1,000 rows take four times as long as
 # one of 2,000 at H = 8.
 VALIDATION_CHUNK_ROWS = 4096
-GATES_OF_CELL = {"rnn": 1, "lstm": 4, "gru": 3}
 
 
 class PreparedData(NamedTuple):
@@ -127,15 +125,7 @@ def prepare_data(config: Config, rows: Ragged) -> PreparedData:
         )
         for part, batch_size in ((training_rows, settings.batch_size), (validation_rows, VALIDATION_CHUNK_ROWS))
     )
-    model = config.model
-    mesh = choose_mesh(
-        settings.num_devices,
-        batch_gates=training.batch_rows * max(training.lengths) * GATES_OF_CELL[model.cell] * model.hidden_size,
-        batch_rows=training.batch_rows,
-        members=settings.ensemble,
-        threaded=runs_compiled(config),
-        sizes=settings.mesh_sizes,
-    )
+    mesh = choose_data_mesh(config, batch_rows=training.batch_rows, longest=max(training.lengths))
     return PreparedData(
         split,
         normalizer,
@@ -146,15 +136,12 @@ def prepare_data(config: Config, rows: Ragged) -> PreparedData:
         batching,
         training.lengths,
         mesh,
-        sum(
-            -(-rows // training.batch_rows) * count_windows(length, settings.tbptt if settings.target == "every" else 0)
-            for rows, length in zip(training.num_rows, training.lengths, strict=True)
-        ),
+        count_updates(config, training.num_rows, training.lengths, training.batch_rows),
     )
 
 
-def build_trainer(config: Config, data: PreparedData) -> Trainer:
-    """Builds what does not change in training.
+def build_trainer(config: Config, data: Any) -> Trainer:
+    """Builds what does not change in training, from `PreparedData` or `StreamData`.
 
     Raises:
       UserError: A device cannot hold the model and what its training keeps.

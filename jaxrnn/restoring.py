@@ -1,5 +1,7 @@
 """Where a run goes on from, and what is said of one that diverged."""
 
+from typing import Any
+
 import jax
 import numpy as np
 
@@ -16,21 +18,40 @@ def restore_state(trainer: Trainer, checkpointer: Checkpointer) -> TrainState:
     step = checkpointer.newest_good()
     if step is None:
         return place_state(trainer.init(trainer.seeds()), trainer.mesh)
+    wanted = with_shardings(jax.eval_shape(lambda: trainer.init(trainer.seeds())), trainer.mesh)
+    restored = restore_step(checkpointer, step, wanted._asdict())
+    return place_state(with_patience(trainer, TrainState(**restored)), trainer.mesh)
+
+
+def restore_step(checkpointer: Checkpointer, step: int, wanted: dict[str, Any]) -> dict[str, Any]:
+    """Restores all arrays of a step.
+
+    Args:
+      checkpointer: Where from.
+      step: One that is whole.
+      wanted: Their structure, and where they are to lie.
+
+    Raises:
+      CheckpointError: The step has others.
+    """
     checkpointer.read_metadata(step)  # refuses another format
-    template = jax.eval_shape(lambda: trainer.init(trainer.seeds()))
-    wanted = with_shardings(template, trainer.mesh)._asdict()
-    state = TrainState(**checkpointer.restore(step, wanted))
+    restored = checkpointer.restore(step, wanted)
     surplus = checkpointer.stored_arrays(step).keys() - named_leaves(wanted).keys()
     if surplus:
         raise CheckpointError(
             f"{checkpointer.directory / str(step)}: got arrays that a run of this configuration has not:"
             f" {', '.join(sorted(surplus))}; expected config.toml as the run wrote it"
         )
+    return restored
+
+
+def with_patience(trainer: Trainer, state: TrainState) -> TrainState:
+    """Lets a run go on that has stopped early, if there is more patience now than there was."""
     patience = trainer.config.training.patience
     is_patient = not patience or np.all(np.asarray(state.epoch - state.best_epoch) <= patience)
     if not trainer.is_ensemble and int(state.status) == STOPPED_EARLY and is_patient:  # more than it was
         state = state._replace(status=np.int32(RUNNING))
-    return place_state(state, trainer.mesh)
+    return state
 
 
 def describe_divergence(trainer: Trainer, state: TrainState) -> DivergedError:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+from jax.sharding import Mesh
 
 from jaxrnn import cpu_kernels, hosts, plots, reporting
 from jaxrnn.checkpoint import Checkpointer, import_orbax, named_leaves
@@ -24,8 +25,8 @@ from jaxrnn.devices import DATA_AXIS, MEMBER_AXIS, model_size
 from jaxrnn.errors import UserError
 from jaxrnn.escaping import escape
 from jaxrnn.fitting import Fit, PreparedData, build_trainer, compile_epochs, prepare_data, restore_state
-from jaxrnn.inference import MAX_CHUNK_ROWS, TrainedModel
-from jaxrnn.judgement import leakage_warning
+from jaxrnn.inference import MAX_CHUNK_ROWS, Evaluation, TrainedModel
+from jaxrnn.judgement import Judgement, leakage_warning
 from jaxrnn.reporting import say
 from jaxrnn.run_directory import RunDirectory, describe_environment, hash_file, versions
 from jaxrnn.run_lock import RunLock
@@ -66,7 +67,7 @@ def train(config: Config, run_dir: RunDirectory, *, resume: bool, begin: float) 
     with hosts.session(), contextlib.ExitStack() as stack:
         if resume:
             hosts.from_main(lambda: _lock(run_dir, stack))
-            hosts.from_main(lambda: _check_changes(config, run_dir))
+            hosts.from_main(lambda: check_changes(config, run_dir))
         with hosts.all_or_none():
             rows = load_rows(config.data.data, config.reader, min_length=2)
             description = {
@@ -76,7 +77,7 @@ def train(config: Config, run_dir: RunDirectory, *, resume: bool, begin: float) 
                 "values": rows.num_values,
             }
             if resume:
-                _check_same_data(description, run_dir)
+                check_same_data(description, run_dir)
         compilations = stack.enter_context(CompilationCounter())
         with hosts.all_or_none(), naming(config.data.data):
             data = prepare_data(config, rows)
@@ -95,7 +96,7 @@ def train(config: Config, run_dir: RunDirectory, *, resume: bool, begin: float) 
             raise hosts.agreed(UserError(text), same=True)
         if resume:
             if hosts.from_main(lambda: fit.is_over() and run_dir.is_reported(fit.epoch)):
-                with _open_scalars(config, run_dir):  # asked for late, they are written whole
+                with open_scalars(config, run_dir):  # asked for late, they are written whole
                     say(f"this run is finished, after epoch {fit.epoch}: see {run_dir.summary}; it is left as it is")
                 return
             hosts.from_main(lambda: run_dir.create(config, environment))
@@ -108,7 +109,7 @@ def train(config: Config, run_dir: RunDirectory, *, resume: bool, begin: float) 
         parts = {"validation": rows.take(data.split.validation), "test": rows.take(data.split.test)}
         untrained = fit.best_model()
         reported = parts if hosts.is_main() else {}
-        with _open_scalars(config, run_dir) as fit.scalars:
+        with open_scalars(config, run_dir) as fit.scalars:
             fit.run(checkpointer, meanwhile=lambda: executor.submit(_prepare_report, untrained, reported))
         executor.shutdown()
         model = fit.best_model()  # its arrays come from all processes
@@ -132,7 +133,7 @@ def _begin(run_dir: RunDirectory, stack: contextlib.ExitStack, config: Config, e
     return str(run_dir.path)
 
 
-def _open_scalars(config: Config, run_dir: RunDirectory) -> contextlib.AbstractContextManager[ScalarLog | None]:
+def open_scalars(config: Config, run_dir: RunDirectory) -> contextlib.AbstractContextManager[ScalarLog | None]:
     if not config.training.tensorboard or not run_dir.is_written:
         return contextlib.nullcontext()
     return ScalarLog(run_dir.tensorboard, run_dir.read_metrics())
@@ -159,7 +160,7 @@ def _prepare_report(model: TrainedModel, parts: dict[str, Ragged]) -> None:
             model.evaluate(part)
 
 
-def _check_changes(config: Config, run_dir: RunDirectory) -> None:
+def check_changes(config: Config, run_dir: RunDirectory) -> None:
     saved = Config().replace_flat(read_toml(run_dir.config)).to_flat()
     changed = {key: value for key, value in config.to_flat().items() if value != saved[key]}
     refused = changed.keys() - WITHOUT_EFFECT - FROM_HERE_ON
@@ -178,7 +179,7 @@ def _check_changes(config: Config, run_dir: RunDirectory) -> None:
         say(f"{key}: {saved[key]!r} until now, {value!r} from here on")
 
 
-def _check_same_data(description: dict[str, Any], run_dir: RunDirectory) -> None:
+def check_same_data(description: dict[str, Any], run_dir: RunDirectory) -> None:
     try:
         environment = json.loads(run_dir.environment.read_text(encoding="utf-8"))
         before = environment["data"]
@@ -206,14 +207,14 @@ def recurrence_here() -> str:
     return "the compiled recurrence" if is_compiled else "JAX's loop"
 
 
-def print_banner(config: Config, rows: Ragged, data: PreparedData, params: Any, shared_rows: tuple[int, int]) -> None:
-    """Says what is trained, on what and with what; warns of rows that stand in several parts."""
+def print_devices(mesh: Mesh | None) -> None:
+    """Says which versions run on which devices."""
     found = versions()
     say("  ".join(f"{name} {found[name]}" for name in ("jaxrnn", "python", "jax", "jaxlib", "flax", "optax")))
     devices = jax.devices()
-    used, shared = (1, DATA_AXIS) if data.mesh is None else (data.mesh.devices.size, data.mesh.axis_names[0])
+    used, shared = (1, DATA_AXIS) if mesh is None else (mesh.devices.size, mesh.axis_names[0])
     what = {DATA_AXIS: "a batch", MEMBER_AXIS: "the ensemble"}[shared]
-    what += f", groups of {model_size(data.mesh)} the weights" if model_size(data.mesh) > 1 else ""
+    what += f", groups of {model_size(mesh)} the weights" if model_size(mesh) > 1 else ""
     what += f"; {jax.process_count()} processes" if hosts.is_distributed() else ""
     say(f"devices: {len(devices)} x {devices[0].device_kind} ({jax.default_backend()}); {used} share {what}")
     if jax.default_backend() == "cpu" and not cpu_kernels.is_built():
@@ -221,6 +222,11 @@ def print_banner(config: Config, rows: Ragged, data: PreparedData, params: Any, 
     warning = reporting.gpu_without_support(jax.default_backend())
     if warning:
         say(warning)
+
+
+def print_banner(config: Config, rows: Ragged, data: PreparedData, params: Any, shared_rows: tuple[int, int]) -> None:
+    """Says what is trained, on what and with what; warns of rows that stand in several parts."""
+    print_devices(data.mesh)
     lengths = rows.lengths
     say(
         f"data: {escape(config.data.data)}: {len(rows):,} rows, {rows.group_ids().max() + 1:,} distinct,"
@@ -250,11 +256,29 @@ def _report(
     *,
     begin: float,
 ) -> None:
-    """Evaluates the best parameters, draws the curves, writes summary.json and prints the figures."""
-    settings = fit.config.training
+    """Evaluates the best parameters, and reports."""
     evaluations = {name: model.evaluate(part) for name, part in parts.items()}
     baselines = model.evaluate_baselines(parts["test"])
     judgement = model.judge(parts["test"], evaluations["test"], baselines)
+    write_report(
+        fit, evaluations, baselines, judgement, judgement.notes(), shared_rows, run_dir, compilations, begin=begin
+    )
+
+
+def write_report(
+    fit: Fit,
+    evaluations: dict[str, Evaluation],
+    baselines: dict[str, dict[str, float]],
+    judgement: Judgement,
+    notes: list[str],
+    shared_rows: tuple[int, int],
+    run_dir: RunDirectory,
+    compilations: CompilationCounter,
+    *,
+    begin: float,
+) -> None:
+    """Draws the curves, writes summary.json and prints the figures."""
+    settings = fit.config.training
     plots.plot_curves(run_dir.read_metrics(), fit.best_epoch, run_dir.curves)
     seconds = {
         "compile": round(compilations.seconds, 3),
@@ -283,7 +307,6 @@ def _report(
     per_epoch = seconds["train"] / max(fit.epoch, 1)
     print(f"best epoch {fit.best_epoch} of {fit.epoch}; {per_epoch * 1e3:.2f} ms an epoch; seconds: "
           + ", ".join(f"{name} {value:.1f}" for name, value in seconds.items()))  # fmt: skip
-    notes = judgement.notes()
     reporting.print_figures(figures, baselines, accuracy_epsilon=settings.accuracy_epsilon, notes=notes)
     written = escape(str(run_dir.path))
     print(f"wrote {written}: try  python -m jaxrnn.predict --checkpoint={shlex.quote(written)}")

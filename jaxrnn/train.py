@@ -3,6 +3,7 @@
     python -m jaxrnn.train --cell=lstm
     python -m jaxrnn.train --config=configs/tutorial.toml
     python -m jaxrnn.train --cell=gru --data=rows.parquet --hidden-size=64 --learning-rate=0.003
+    python -m jaxrnn.train --data=prepared --cell=gru
     python -m jaxrnn.train --resume --run-dir=runs/lstm
     python -m jaxrnn.train --cell=gru --hidden-size=64 --dry-run
     python -m jaxrnn.train --cell=gru --hidden-size=64 --print-config > my.toml
@@ -116,20 +117,23 @@ def _train(argv: Sequence[str] | None, begin: float, chosen: list[RunDirectory])
         run_dir = RunDirectory.choose(directory, name=name, resume=False)
 
     # JAX is imported from here on, so that --help need not wait for it.
-    if command.dry_run:
-        from jaxrnn import dry_run
+    from jaxrnn.data.dataset import is_dataset
 
-        dry_run.rehearse(command.settings)
+    is_prepared = is_dataset(command.settings.data.data)
+    if command.dry_run:
+        from jaxrnn import dry_run, stream_runner
+
+        (stream_runner if is_prepared else dry_run).rehearse(command.settings)
         return
     chosen.append(run_dir)
-    from jaxrnn import compilation, devices, hosts, runner
+    from jaxrnn import compilation, devices, hosts, runner, stream_runner
 
     if command.compilation_cache:
         compilation.keep_compilations()
     if command.distributed:
         devices.make_cpu_devices_of_process(command.settings.training.num_devices, command.num_processes)
         hosts.initialize(command.coordinator_address, command.num_processes, command.process_id)
-    runner.train(command.settings, run_dir, resume=resume, begin=begin)
+    (stream_runner if is_prepared else runner).train(command.settings, run_dir, resume=resume, begin=begin)
 
 
 if __name__ == "__main__":

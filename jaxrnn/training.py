@@ -221,7 +221,9 @@ class Trainer:
         )
 
         def train_on(rows: Batch, order: Array, trained: Trained, number: Array) -> Any:
-            return self._train_on_batch(trained, jax.tree.map(lambda leaf: leaf[order[number]], rows))
+            # Computed as it is, not fused with where it comes from: batches that are streamed give the same bits.
+            batch = lax.optimization_barrier(jax.tree.map(lambda leaf: leaf[order[number]], rows))
+            return self._train_on_batch(trained, batch)
 
         branches = [functools.partial(train_on, bucket, order) for bucket, order in zip(training, orders, strict=True)]
 
@@ -286,6 +288,16 @@ class Trainer:
         return trained, weight, more, is_finite
 
     def _validate(self, state: TrainState, validation: tuple[Batch, ...]) -> dict[str, Array]:
+        def add_chunk(totals: metrics.MetricSums, chunk: Any) -> tuple[metrics.MetricSums, None]:
+            return self._add_chunk(state, totals, chunk), None
+
+        totals = metrics.MetricSums.zero(jax.tree.leaves(validation)[0].shape[1])
+        for bucket in validation:
+            totals, _ = lax.scan(add_chunk, totals, bucket)
+        return totals.compute()
+
+    def _add_chunk(self, state: TrainState, totals: metrics.MetricSums, chunk: Batch) -> metrics.MetricSums:
+        """Adds the sums of a chunk of validation rows."""
         given = (self.config, self.normalizer, self._data_mesh)
 
         def new_model() -> NextValueModel:
@@ -296,16 +308,11 @@ class Trainer:
             _, (sums, after) = window_loss_and_sums(new_model(), window, before, *given)
             return (totals + sums, after), None
 
-        def add_chunk(totals: metrics.MetricSums, chunk: Any) -> tuple[metrics.MetricSums, None]:
-            if not self._cuts_windows:
-                return totals + loss_and_sums(new_model(), chunk, *given)[1], None
-            begin = new_model().rnn.initial_state(chunk.lengths.shape[0])
-            return lax.scan(add_window, (totals, begin), cut_windows(chunk, self.config.training.tbptt))[0][0], None
-
-        totals = metrics.MetricSums.zero(jax.tree.leaves(validation)[0].shape[1])
-        for bucket in validation:
-            totals, _ = lax.scan(add_chunk, totals, bucket)
-        return totals.compute()
+        if not self._cuts_windows:
+            return totals + loss_and_sums(new_model(), chunk, *given)[1]
+        windows = cut_windows(chunk, self.config.training.tbptt)  # type: ignore[arg-type]  # never packed
+        begin = new_model().rnn.initial_state(chunk[0].shape[0])
+        return lax.scan(add_window, (totals, begin), windows)[0][0]
 
     def _finish_epoch(self, before: TrainState, trained: TrainState, checked: dict[str, Array]) -> TrainState:
         """Remembers the parameters if they are the best so far, and decides whether to go on."""

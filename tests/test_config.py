@@ -187,7 +187,7 @@ BAD_VALUES: list[tuple[str, Any, str]] = [
     ("data", "", "not standard input"),
     ("data", "-", "not standard input"),
     ("column", 7, "a text"),
-    ("split", "chance", "one of grouped, random, tutorial"),
+    ("split", "chance", "one of grouped, hashed, random, tutorial"),
     ("split_fractions", [0.5, 0.5, 0.5], "sum to 1"),
     ("split_fractions", [0.5, 0.5], "a list of 3 numbers"),
     ("split_fractions", [0.5, 0.5, 0.0], "between 0 and 1"),

@@ -15,18 +15,20 @@ MAX_LINES = 350
 
 # From the top to the bottom. A module imports only what stands below its own line.
 LAYERS = """
-train eval predict convert report
-dry_run
+train eval predict convert report prepare
+dry_run stream_runner
 runner prediction conversion run_report
 pages.error_sections pages.settings_sections
 pages.result_sections
 pages.predictions pages.charts pages.shell
 evaluation pages.axes pages.markup pages.records
+stream_evaluation stream_fitting
 fitting plots
 restoring
-inference device_memory
-training
-optimizers batch_order
+inference device_memory stream_training
+training streaming
+optimizers stream_order step_sizes
+batch_order
 objective state_sharding
 shared_rows
 devices truncation train_state
@@ -39,7 +41,10 @@ checks recurrence shared_units
 cpu_kernels masks
 loops
 forms
-judgement command_line data.loading data.ball step_metadata
+judgement command_line data.loading data.ball data.layout preparation step_metadata
+data.part_writer
+data.dataset
+data.shards
 flags
 compilation checkpoint
 step_files
@@ -48,7 +53,7 @@ run_lock hosts
 reporting signals metrics bootstrap scalar_log
 data.arranging
 data.batching data.packing data.normalizer data.split data.reader
-data.columnar_reader data.text_reader
+data.columnar_reader data.text_reader data.moments
 data.exact_parser data.sources data.ragged data.short_integers data.columnar_sizes
 data.complaints data.options
 config_files
@@ -145,6 +150,7 @@ LEAN = [
     "eval",
     "predict",
     "report",
+    "prepare",
 ]
 
 

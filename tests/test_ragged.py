@@ -150,13 +150,13 @@ def test_group_ids_number_distinct_rows_in_order(chunk_values: int, monkeypatch:
 
 
 def test_group_ids_survive_a_hash_that_collides(monkeypatch: pytest.MonkeyPatch) -> None:
-    honest, seeds = Ragged._row_hashes, []
+    honest, seeds = Ragged.row_hashes, []
 
     def colliding(self: Ragged, seed: int) -> np.ndarray:
         seeds.append(seed)
         return honest(self, seed) if seed >= 2 else np.zeros(len(self), np.uint64)
 
-    monkeypatch.setattr(Ragged, "_row_hashes", colliding)
+    monkeypatch.setattr(Ragged, "row_hashes", colliding)
     ragged = Ragged.from_rows([[1, 2], [2, 1], [1, 2], [1]])
     assert ragged.group_ids().tolist() == [0, 1, 0, 2]
     assert seeds == [0, 1, 2]
@@ -166,5 +166,5 @@ def test_group_ids_of_small_integers_do_not_collide() -> None:
     # Their doubles differ in a few high bits only, which a weak hash would lose.
     rows = np.stack(np.meshgrid(*[np.arange(-8.0, 8)] * 4), axis=-1).reshape(-1, 4)
     ragged = Ragged.from_lengths(rows.ravel(), np.full(len(rows), 4))
-    assert np.unique(ragged._row_hashes(0)).size == len(rows)
+    assert np.unique(ragged.row_hashes(0)).size == len(rows)
     assert ragged.group_ids().tolist() == list(range(len(rows)))

@@ -114,10 +114,16 @@ def choose_bucket_lengths(lengths: np.ndarray, max_buckets: int) -> list[int]:
     Returns:
       Increasing lengths; the last is the longest row's.
     """
-    distinct, counts = np.unique(lengths, return_counts=True)
+    return choose_lengths_of(*np.unique(lengths, return_counts=True), max_buckets)
+
+
+def choose_lengths_of(distinct: np.ndarray, counts: np.ndarray, max_buckets: int) -> list[int]:
+    """As `choose_bucket_lengths`, of the distinct lengths, rising, and how many rows have each."""
     if len(distinct) > MAX_CANDIDATE_LENGTHS:
         quantiles = np.linspace(0, 1, MAX_CANDIDATE_LENGTHS + 1)[1:]
-        candidates = np.unique(np.quantile(lengths, quantiles, method="higher"))
+        ends = np.cumsum(counts)
+        places = np.ceil(quantiles * (ends[-1] - 1))
+        candidates = np.unique(distinct[np.searchsorted(ends, places, side="right")])
         owner = np.searchsorted(candidates, distinct)
         counts = np.bincount(owner, weights=counts, minlength=len(candidates))
         distinct = candidates

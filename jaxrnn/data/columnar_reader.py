@@ -32,7 +32,7 @@ def is_columnar(stream: BufferedReader) -> bool:
 
 
 def read_columns(stream: BufferedReader, *, name: str, options: ReadOptions) -> Ragged:
-    """Reads the rows of a list column.
+    """Reads the rows of a list column: `read_column_blocks` of all bytes of a stream.
 
     The whole file is read into memory first, within the stream's own limit of bytes: both formats
     keep their index at the end, and the stream may be a pipe. What it says of itself that it inflates
@@ -43,20 +43,37 @@ def read_columns(stream: BufferedReader, *, name: str, options: ReadOptions) -> 
     """
     import pyarrow as pa
 
-    values: list[NDArray[np.float64]] = []
-    lengths: list[NDArray[np.int64]] = [np.empty(0, np.int64)]
+    blocks = list(read_column_blocks(pa.py_buffer(stream.read()), name=name, options=options))
+    return Ragged.from_lengths(*map(np.concatenate, zip(*blocks, strict=True)))
+
+
+def read_column_blocks(
+    content: "pa.Buffer", *, name: str, options: ReadOptions
+) -> Iterator[tuple[NDArray[np.float64], NDArray[np.int64]]]:
+    """Reads the rows of a list column, a few thousand at a time: values (num_values,) and lengths (num_rows,).
+
+    Args:
+      content: The file, mapped into memory perhaps.
+      name: What messages call it.
+      options: How to read it.
+
+    Raises:
+      DataError: As `read_columns` does.
+    """
+    import pyarrow as pa
+
     num_rows = num_bytes = 0
     try:
-        for batch in _batches(stream, name, options):
+        for batch in _batches(content, name, options):
             # Offsets out of range would be read as they stand, past the end of the buffers.
             batch.validate(full=True)
-            num_bytes += _VALUE_BYTES * (len(batch.flatten()) + len(batch))
-            if num_bytes > options.max_bytes:
-                raise too_many_bytes(name, options.max_bytes)
-            batch_values, batch_lengths = _convert(batch, name, num_rows, options)
-            num_rows += len(batch)
-            values.append(batch_values)
-            lengths.append(batch_lengths)
+            for start in range(0, len(batch), _BATCH_ROWS):
+                rows = batch.slice(start, _BATCH_ROWS)
+                num_bytes += _VALUE_BYTES * (len(rows.flatten()) + len(rows))
+                if num_bytes > options.max_bytes:
+                    raise too_many_bytes(name, options.max_bytes)
+                yield _convert(rows, name, num_rows, options)
+                num_rows += len(rows)
     except DataError:
         raise
     except (pa.ArrowException, EOFError, OSError, ValueError, KeyError, OverflowError) as error:
@@ -68,15 +85,13 @@ def read_columns(stream: BufferedReader, *, name: str, options: ReadOptions) -> 
         ) from error
     if not num_rows:
         raise complaint(name, found="no rows", expected=_EXPECTED_TYPE, remedy="check that it is the right file")
-    return Ragged.from_lengths(np.concatenate(values), np.concatenate(lengths))
 
 
-def _batches(stream: BufferedReader, name: str, options: ReadOptions) -> Iterator["pa.Array"]:
+def _batches(content: "pa.Buffer", name: str, options: ReadOptions) -> Iterator["pa.Array"]:
     """Yields the chosen column's arrays."""
     import pyarrow as pa
 
-    head = stream.peek(len(_ARROW_FILE))
-    content = pa.py_buffer(stream.read())
+    head = memoryview(content)[: len(_ARROW_FILE)].tobytes()
     if head.startswith(_PARQUET):
         yield from _parquet_batches(content, name, options)
         return

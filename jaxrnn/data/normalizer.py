@@ -50,14 +50,22 @@ class Normalizer:
         Raises:
           DataError: A normalised value is beyond float32, in which the network computes.
         """
-        normalized = self.normalize(rows.values)
+        return Ragged.from_lengths(self.require_float32(rows.values), rows.lengths)
+
+    def require_float32(self, values: np.ndarray) -> np.ndarray:
+        """Normalises values.
+
+        Raises:
+          DataError: A normalised value is beyond float32, in which the network computes.
+        """
+        normalized = self.normalize(values)
         largest = float(np.abs(normalized).max(initial=0.0))
         if not largest <= FLOAT32_MAX:
             raise DataError(
                 f"found a value of {largest:.3g} once normalised by (x - {self.offset:g}) / {self.scale:g}; expected at"
                 f" most {FLOAT32_MAX:.3g}, what float32 holds; use another --normalizer or --divisor, or smaller units"
             )
-        return Ragged.from_lengths(normalized, rows.lengths)
+        return normalized
 
     def denormalize(self, values: Any) -> Any:
         return values * self.scale + self.offset

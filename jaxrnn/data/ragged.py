@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 # Values hashed or compared at once: the temporaries stay in the processor's cache.
 _CHUNK_VALUES = 1 << 17
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)  # SplitMix64's step from one number to the next
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -164,7 +165,7 @@ class Ragged:
         """
         seed = 0
         while True:
-            hashes = self._row_hashes(seed)
+            hashes = self.row_hashes(seed)
             _, first_rows, groups = np.unique(hashes, return_index=True, return_inverse=True)
             if self._rows_equal(first_rows[groups]):
                 break
@@ -178,10 +179,13 @@ class Ragged:
         _, first_rows = np.unique(self.group_ids(), return_index=True)
         return self.take(first_rows)
 
-    def _row_hashes(self, seed: int) -> NDArray[np.uint64]:
-        """A hash of each row: the wrap-around sum of its values mixed with their positions."""
+    def row_hashes(self, seed: int) -> NDArray[np.uint64]:
+        """A hash of each row, of its values and the seed alone: uniform on 64 bits, (num_rows,).
+
+        It is the wrap-around sum of the values mixed with their positions. -0.0 counts as 0.0.
+        """
         lengths = self.lengths
-        salt = np.random.default_rng(seed).integers(2**63, size=2, dtype=np.uint64) | np.uint64(1)
+        salt = _mix(np.array([2 * seed + 1, 2 * seed + 2], np.uint64) * _GOLDEN) | np.uint64(1)
         hashes = _mix(lengths.astype(np.uint64) * salt[0])
         for first, last in self._chunks():
             start, end = self.offsets[first], self.offsets[last]
@@ -193,7 +197,7 @@ class Ragged:
             mixed = _mix(_bits(self.values[start:end]) + positions.astype(np.uint64) * salt[1])
             # reduceat gives an element, not 0, for an empty segment: so only rows with values.
             hashes[first + filled] += np.add.reduceat(mixed, starts)
-        return hashes
+        return _mix(hashes)
 
     def _rows_equal(self, others: NDArray[np.int64]) -> bool:
         """Whether every row i holds the same values as row `others[i]`."""

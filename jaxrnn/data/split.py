@@ -1,5 +1,6 @@
 """Which rows train, validate and test."""
 
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -7,7 +8,7 @@ import numpy as np
 from jaxrnn.data.ragged import Ragged
 from jaxrnn.errors import DataError
 
-Kind = Literal["grouped", "random", "tutorial"]
+Kind = Literal["grouped", "hashed", "random", "tutorial"]
 PART_NAMES = ("training", "validation", "test")
 
 
@@ -27,7 +28,8 @@ def split_rows(
     Args:
       rows: All rows.
       kind: "random" draws rows; "grouped" draws sets of identical rows, so that no test row was seen
-        in training; "tutorial" draws rows within each block of `block` rows, as the tutorial does.
+        in training; "hashed" does so by a hash of each row alone, in any order and without holding the rows;
+        "tutorial" draws rows within each block of `block` rows, as the tutorial does.
       fractions: Shares of training, validation and test.
       seed: Of the draw; the same seed gives the same parts.
       block: Rows of a block.
@@ -38,19 +40,57 @@ def split_rows(
     generator = np.random.default_rng(seed)
     if kind == "grouped":
         parts = _split_groups(rows.group_ids(), fractions, generator)
+    elif kind == "hashed":
+        numbers = part_of_rows(rows, fractions=fractions, seed=seed)
+        parts = [np.flatnonzero(numbers == number) for number in range(3)]
     else:
         size = block if kind == "tutorial" else max(len(rows), 1)
         blocks = [_cut(start + generator.permutation(min(size, len(rows) - start)), fractions)
                   for start in range(0, len(rows), size)]  # fmt: skip
         parts = [np.concatenate(pieces) for pieces in zip(*blocks, strict=True)] if blocks else [np.array([])] * 3
-    for name, part in zip(PART_NAMES, parts, strict=True):
-        if not len(part):
-            distinct = f", {rows.group_ids().max() + 1} distinct" if kind == "grouped" and len(rows) else ""
+    is_by_values = kind in ("grouped", "hashed")
+    distinct = (
+        f", {rows.group_ids().max() + 1} distinct" if is_by_values and len(rows) and not all(map(len, parts)) else ""
+    )
+    require_parts([len(part) for part in parts], kind, fractions, more=distinct)
+    return Split(*[part.astype(np.int64) for part in parts])
+
+
+def require_parts(
+    num_rows: Sequence[int], kind: Kind, fractions: tuple[float, float, float], *, more: str = ""
+) -> None:
+    """Complains of an empty part.
+
+    Args:
+      num_rows: Of the three parts.
+      kind: Of the split.
+      fractions: Asked for.
+      more: What else the message tells of the rows.
+
+    Raises:
+      DataError: A part is empty.
+    """
+    for name, number in zip(PART_NAMES, num_rows, strict=True):
+        if not number:
             raise DataError(
-                f"found {len(rows)} rows{distinct}, of which split {kind!r} into {fractions} leaves none for the {name}"
+                f"found {sum(num_rows)} rows{more}, of which split {kind!r} into {fractions} leaves none for the {name}"
                 " part; expected at least one for each part; give more rows, or other --split-fractions"
             )
-    return Split(*[part.astype(np.int64) for part in parts])
+
+
+def part_of_rows(rows: Ragged, *, fractions: tuple[float, float, float], seed: int) -> np.ndarray:
+    """Decides each row's part by its values and the seed alone; identical rows share one.
+
+    Args:
+      rows: Any rows; which others stand beside a row changes nothing for it.
+      fractions: Shares of training, validation and test, which many distinct rows come close to.
+      seed: Another one gives other parts.
+
+    Returns:
+      0, 1 or 2 for each row, (rows,) uint8.
+    """
+    bounds = np.array([min(int(share * 2**64), 2**64 - 1) for share in np.cumsum(fractions)[:2]], np.uint64)
+    return np.searchsorted(bounds, rows.row_hashes(seed), side="right").astype(np.uint8)
 
 
 def _cut(order: np.ndarray, fractions: tuple[float, float, float]) -> list[np.ndarray]:

@@ -34,7 +34,7 @@ _NEWLINE, _SPACE = ord("\n"), ord(" ")
 
 
 @dataclass(frozen=True)
-class _Block:
+class Block:
     """The rows of a block: values (num_values,), lengths (num_rows,), and its lines in all."""
 
     values: NDArray[np.float64] | NDArray[np.int32]
@@ -52,20 +52,32 @@ def read_text(stream: BufferedReader, *, name: str, options: ReadOptions) -> tup
     Raises:
       DataError: The first line that is refused, or a stream without rows.
     """
+    blocks = deque(read_text_blocks(stream, name=name, options=options))
+    num_blank_lines = sum(block.num_blank_lines for block in blocks)
+    return _concatenate(blocks), num_blank_lines
+
+
+def read_text_blocks(stream: BufferedReader, *, name: str, options: ReadOptions) -> Iterator[Block]:
+    """Reads the rows of a text stream, a block at a time; holds a few blocks of `BLOCK_BYTES`.
+
+    Raises:
+      DataError: The first line that is refused, or a stream without rows, once all are read.
+    """
     _skip_byte_order_mark(stream, name)
     is_empty = not stream.peek(1)
     line_number = 1
     if options.header and not is_empty:
         _skip_header(stream, name)
         line_number = 2
-    blocks: deque[_Block] = deque()
+    num_rows = num_blank_lines = 0
     for text, block in _read_blocks(stream, options):
         if block is None:
             block = _parse_exactly(text, name=name, line_number=line_number, options=options)
         line_number += block.num_lines
-        blocks.append(block)
-    num_blank_lines = sum(block.num_blank_lines for block in blocks)
-    if not any(block.lengths.size for block in blocks):
+        num_rows += block.lengths.size
+        num_blank_lines += block.num_blank_lines
+        yield block
+    if not num_rows:
         found = "an empty file" if is_empty else "no rows"
         if num_blank_lines:
             found += f", only {num_blank_lines} blank line{'s' if num_blank_lines > 1 else ''}"
@@ -77,13 +89,12 @@ def read_text(stream: BufferedReader, *, name: str, options: ReadOptions) -> tup
             expected="one row of numbers on each line",
             remedy="check that it is the right file" + (", and --header" if options.header else ""),
         )
-    return _concatenate(blocks), num_blank_lines
 
 
-def _read_blocks(stream: BufferedReader, options: ReadOptions) -> Iterator[tuple[bytes, _Block | None]]:
+def _read_blocks(stream: BufferedReader, options: ReadOptions) -> Iterator[tuple[bytes, Block | None]]:
     """Parses blocks in threads, a few at a time, and yields them in the order of the file."""
     num_workers = _num_workers()
-    pending: deque[tuple[bytes, Future[_Block | None]]] = deque()
+    pending: deque[tuple[bytes, Future[Block | None]]] = deque()
     with ThreadPoolExecutor(num_workers) as executor:
         for text in _cut_blocks(stream, options):
             pending.append((text, executor.submit(_parse_fast, text, options)))
@@ -138,7 +149,7 @@ def _is_long_field(pieces: list[bytes], delimiter: bytes) -> bool:
     return False
 
 
-def _parse_fast(text: bytes, options: ReadOptions) -> _Block | None:
+def _parse_fast(text: bytes, options: ReadOptions) -> Block | None:
     """Parses a block of plain rows; None for any other."""
     block = _parse_plain(text, options)
     if block is None and options.blank_lines == "skip":
@@ -146,15 +157,15 @@ def _parse_fast(text: bytes, options: ReadOptions) -> _Block | None:
         if not num_blank_lines:
             return None
         if not filled:
-            return _Block(np.empty(0), np.empty(0, np.int32), num_blank_lines, num_blank_lines)
+            return Block(np.empty(0), np.empty(0, np.int32), num_blank_lines, num_blank_lines)
         block = _parse_plain(filled, options)
         if block is not None:
             num_lines = block.num_lines + num_blank_lines
-            block = _Block(block.values, block.lengths, num_lines, num_blank_lines)
+            block = Block(block.values, block.lengths, num_lines, num_blank_lines)
     return block
 
 
-def _parse_plain(text: bytes, options: ReadOptions) -> _Block | None:
+def _parse_plain(text: bytes, options: ReadOptions) -> Block | None:
     """Parses a block of numbers, delimiters, line feeds and spaces around numbers, else None.
 
     What this takes, float() and the exact pass take too: Arrow converts digits, sign, point and
@@ -185,7 +196,7 @@ def _parse_plain(text: bytes, options: ReadOptions) -> _Block | None:
         values = _cast(text, separators, delimiter)
         if values is None or not (values.max() < FLOAT32_OVERFLOW and values.min() > -FLOAT32_OVERFLOW):
             return None
-    return _Block(values, lengths, num_lines=lengths.size)
+    return Block(values, lengths, num_lines=lengths.size)
 
 
 def _cut_fields(text: bytes, delimiter: bytes) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -229,7 +240,7 @@ def _strip_spaces(text: bytes, delimiter: bytes) -> bytes | None:
     return stripped.tobytes()
 
 
-def _parse_exactly(text: bytes, *, name: str, line_number: int, options: ReadOptions) -> _Block:
+def _parse_exactly(text: bytes, *, name: str, line_number: int, options: ReadOptions) -> Block:
     """Parses a block line by line; raises the DataError of its first bad line."""
     lines = text.decode("utf-8", "surrogateescape").split("\n")
     if not lines[-1]:
@@ -244,7 +255,7 @@ def _parse_exactly(text: bytes, *, name: str, line_number: int, options: ReadOpt
         row = parse_row(line, name=name, line_number=number, options=options)
         values += row
         lengths.append(len(row))
-    return _Block(
+    return Block(
         np.array(values, np.float64),
         np.array(lengths, np.int32),
         num_lines=len(lines),
@@ -286,12 +297,12 @@ def _skip_header(stream: BufferedReader, name: str) -> None:
         stream.read(len(head))
 
 
-def _concatenate(blocks: deque[_Block]) -> Ragged:
+def _concatenate(blocks: deque[Block]) -> Ragged:
     """Joins the blocks and lets each go once it is copied: the peak is one copy, not two."""
     values = np.empty(sum(block.values.size for block in blocks))
     lengths = np.empty(sum(block.lengths.size for block in blocks), np.int64)
 
-    def copy(block: _Block, first_value: int, first_row: int) -> None:
+    def copy(block: Block, first_value: int, first_row: int) -> None:
         values[first_value : first_value + block.values.size] = block.values
         lengths[first_row : first_row + block.lengths.size] = block.lengths
 

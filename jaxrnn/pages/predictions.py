@@ -7,10 +7,11 @@ import numpy as np
 from jaxrnn.data.ragged import Ragged
 from jaxrnn.data.split import count_shared_rows
 from jaxrnn.errors import UserError
-from jaxrnn.evaluation import load_own_rows
+from jaxrnn.evaluation import load_own_rows, open_own_dataset
 from jaxrnn.inference import TrainedModel
 from jaxrnn.judgement import Judgement
 from jaxrnn.pages.records import RunRecord
+from jaxrnn.stream_evaluation import PartEvaluation, evaluate_part
 
 
 class TestedRows(NamedTuple):
@@ -18,7 +19,7 @@ class TestedRows(NamedTuple):
 
     Attributes:
       rows: In the data's units.
-      row_numbers: Where they stand in the file, counted from 1.
+      row_numbers: Where they stand in the file, or in the test part of a prepared data set, counted from 1.
       row_ids: The same for identical rows.
       predicted: (rows,) predictions of the last values.
       actual: (rows,) the last values.
@@ -47,6 +48,9 @@ def predict_test_rows(record: RunRecord) -> TestedRows | None:
     """Predicts a run's test rows; where that is impossible, says so among what is missing of the record."""
     try:
         model = TrainedModel.load(record.path)
+        prepared = open_own_dataset(model)
+        if prepared is not None:
+            return _of_dataset(record, model, evaluate_part(model, prepared.parts["test"]))
         all_rows, split, _ = load_own_rows(model, model.config.reader)
     except (UserError, OSError) as error:
         record.missing.append(f"Predictions of the test rows: {error}")
@@ -65,5 +69,27 @@ def predict_test_rows(record: RunRecord) -> TestedRows | None:
         baselines,
         model.judge(rows, evaluation, baselines),
         count_shared_rows(all_rows, split),
+        model.metadata.get("epoch"),
+    )
+
+
+def _of_dataset(record: RunRecord, model: TrainedModel, found: PartEvaluation) -> TestedRows:
+    if len(found.sample) < found.num_rows:
+        record.missing.append(
+            f"Predictions of the test rows: {len(found.sample):,} of {found.num_rows:,} are shown, at equal distances;"
+            " the figures are of all."
+        )
+    evaluation = found.evaluation
+    return TestedRows(
+        found.sample,
+        found.numbers + 1,
+        found.sample.group_ids(),
+        evaluation.predicted,
+        evaluation.actual,
+        evaluation.figures,
+        evaluation.spread() if model.num_members > 1 else None,
+        found.baselines,
+        found.judgement,
+        (0, 0),
         model.metadata.get("epoch"),
     )

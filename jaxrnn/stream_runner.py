@@ -1,0 +1,143 @@
+"""The training command on a prepared data set: as `runner.train`, with rows that stay on the disk."""
+
+import contextlib
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxrnn.checkpoint import Checkpointer, named_leaves
+from jaxrnn.compilation import CompilationCounter
+from jaxrnn.config import Config
+from jaxrnn.data.complaints import naming
+from jaxrnn.data.dataset import Dataset
+from jaxrnn.errors import UserError
+from jaxrnn.escaping import escape
+from jaxrnn.reporting import parameter_table, say, table
+from jaxrnn.run_directory import RunDirectory, describe_environment
+from jaxrnn.run_lock import RunLock
+from jaxrnn.runner import check_changes, check_same_data, open_scalars, print_devices, recurrence_here, write_report
+from jaxrnn.scalar_log import require_tensorboard
+from jaxrnn.stream_evaluation import evaluate_figures, evaluate_part
+from jaxrnn.stream_fitting import StreamData, StreamFit, build_stream_trainer, open_data, restore_progress
+
+
+def train(config: Config, run_dir: RunDirectory, *, resume: bool, begin: float) -> None:
+    """Trains a model on a prepared data set and writes its run directory; arguments and errors as `runner.train`'s."""
+    if config.training.tensorboard:
+        require_tensorboard()
+    with contextlib.ExitStack() as stack:
+        config, dataset = _open(config)
+        if resume:
+            stack.enter_context(RunLock(run_dir.path))
+            run_dir.remove_leftovers()
+            check_changes(config, run_dir)
+        description = describe(dataset)
+        if resume:
+            check_same_data(description, run_dir)
+        compilations = stack.enter_context(CompilationCounter())
+        with naming(config.data.data):
+            data = open_data(config, dataset)
+        trainer = build_stream_trainer(config, data)
+        environment = describe_environment([str(device) for device in jax.devices()], recurrence_here(), description)
+        if not resume:
+            run_dir.claim()
+            stack.enter_context(RunLock(run_dir.path))
+            run_dir.require_empty()
+            run_dir.remove_leftovers()
+            run_dir.create(config, environment)
+        checkpointer = stack.enter_context(Checkpointer(run_dir.checkpoints, warn=say))
+        fit = StreamFit(
+            trainer, data, run_dir=run_dir, data_description=description, **restore_progress(trainer, checkpointer)
+        )
+        if config.training.epochs < fit.epoch:
+            raise UserError(f"--epochs: got {config.training.epochs}; expected at least {fit.epoch}, so many are done")
+        if resume:
+            if fit.is_over() and run_dir.is_reported(fit.epoch):
+                say(f"this run is finished, after epoch {fit.epoch}: see {run_dir.summary}; nothing was changed")
+                return
+            run_dir.create(config, environment)
+        run_dir.keep_metrics_until(fit.epoch)
+        print_banner(config, data, fit.state.params)
+        say(f"run directory: {escape(str(run_dir.path))}")
+        if resume:
+            within = f" and {fit.super_batches / data.training.per_epoch:.0%} of the next"
+            say(f"going on after epoch {fit.epoch}" + within * bool(fit.super_batches))
+        with open_scalars(config, run_dir) as fit.scalars:
+            compiled_before = compilations.seconds
+            fit.run(checkpointer)
+            fit.seconds = max(fit.seconds - (compilations.seconds - compiled_before), 0.0)
+        model = fit.best_model()
+        say("evaluating the validation and the test rows")
+        test = evaluate_part(model, dataset.parts["test"])
+        evaluations = {"validation": evaluate_figures(model, dataset.parts["validation"]), "test": test.evaluation}
+        write_report(
+            fit, evaluations, test.baselines, test.judgement, test.notes(), (0, 0), run_dir, compilations, begin=begin
+        )
+
+
+def rehearse(config: Config) -> None:
+    """Prints what `train` would do, and what a super batch takes; trains nothing."""
+    config, dataset = _open(config)
+    with naming(config.data.data):
+        data = open_data(config, dataset)
+    trainer = build_stream_trainer(config, data)
+    print_banner(config, data, jax.eval_shape(lambda: trainer.init(trainer.seeds())).params)
+    batches = [-(-rows // data.batch_rows) for rows in data.num_rows]
+    lines = [
+        [str(steps), f"{rows:,}", f"{data.batch_rows:,}", f"{number:,}"]
+        for steps, rows, number in zip(data.lengths, data.num_rows, batches, strict=True)
+    ]
+    rows = "packed rows" if data.batching == "pack" else "rows"
+    print(table([f"batching {data.batching}, steps", rows, f"{rows} a batch", "batches"], lines))
+    first = data.training[0]
+    size = sum(np.asarray(leaf).nbytes for leaf in jax.tree.leaves(first.batches))
+    epochs = config.training.epochs
+    print(
+        f"updates: {data.steps_per_epoch:,} an epoch, {data.steps_per_epoch * epochs:,} in {epochs:,} epochs; read in"
+        f" {data.training.per_epoch:,} pieces of up to {first.num_batches:,} batches, {size / 1e6:,.1f} MB each"
+    )
+    print("nothing was trained and nothing written")
+
+
+def describe(dataset: Dataset) -> dict[str, Any]:
+    """Returns what a run remembers of its data."""
+    return {
+        "path": str(Path(dataset.path).absolute()),
+        "sha256": dataset.sha256,
+        "rows": dataset.num_rows(),
+        "values": dataset.num_values(),
+    }
+
+
+def print_banner(config: Config, data: StreamData, params: Any) -> None:
+    """Says what is trained, on what and with what."""
+    print_devices(data.mesh)
+    dataset = data.dataset
+    histograms = [dataset.histogram(name) for name in dataset.parts]
+    shortest, longest = min(int(h[0][0]) for h in histograms), max(int(h[0][-1]) for h in histograms)
+    low, high = dataset.span
+    say(
+        f"data: {escape(config.data.data)}, prepared: {dataset.num_rows():,} rows, {dataset.num_values():,} values;"
+        f" lengths {shortest} to {longest}, mean {dataset.num_values() / dataset.num_rows():.1f}; values {low:g} to"
+        f" {high:g}"
+    )
+    say(
+        f"split: {config.data.split}: "
+        + ", ".join(f"{dataset.num_rows(name):,} {name}" for name in dataset.parts)
+        + f"; normalised by (x - {data.normalizer.offset:.6g}) / {data.normalizer.scale:.6g};"
+        f" {'packed' if data.batching == 'pack' else 'padded'} to {', '.join(map(str, data.lengths))} steps,"
+        f" {data.batch_rows:,} rows a batch"
+    )
+    say(parameter_table(named_leaves(params)))
+
+
+def _open(config: Config) -> tuple[Config, Dataset]:
+    if config.training.ensemble > 1:
+        raise UserError(
+            f"--ensemble: got {config.training.ensemble}; expected 1 with prepared data: train the members one by one,"
+            " with --seed, or on the file itself"
+        )
+    dataset = Dataset(config.data.data)
+    return dataset.adapt(config), dataset

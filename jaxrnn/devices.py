@@ -154,26 +154,32 @@ def put(leaf: Any, sharding: NamedSharding) -> jax.Array:
     return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
 
 
-def rows_of_process(mesh: Mesh, num_rows: int) -> slice:
+def rows_of_process(mesh: Mesh | None, num_rows: int) -> slice:
     """Returns which rows of a batch this process is to give to `place_rows`.
 
     Args:
-      mesh: With `DATA_AXIS`.
-      num_rows: Of the batch, filled up to a multiple of `data_size(mesh)`.
+      mesh: With `DATA_AXIS`, or None for the default device.
+      num_rows: Of the batch; it counts as filled up to a multiple of `data_size(mesh)`.
     """
+    if mesh is None:
+        return slice(0, num_rows)
+    num_rows += -num_rows % data_size(mesh)
     places = NamedSharding(mesh, PartitionSpec(DATA_AXIS)).addressable_devices_indices_map((num_rows,))
     parts = [index[0].indices(num_rows) for index in places.values() if index is not None]
     return slice(min(part[0] for part in parts), max(part[1] for part in parts))
 
 
-def place_rows(tree: Any, mesh: Mesh) -> Any:
+def place_rows(tree: Any, mesh: Mesh | None, *, axis: int = 0) -> Any:
     """Makes the arrays of a batch, shared by row among the devices of a mesh, from each process's own rows.
 
     Args:
       tree: NumPy arrays: the rows `rows_of_process` of the batch's.
-      mesh: With `DATA_AXIS`.
+      mesh: With `DATA_AXIS`, or None for the default device.
+      axis: That of the rows.
     """
-    sharding = NamedSharding(mesh, PartitionSpec(DATA_AXIS))
+    if mesh is None:
+        return jax.device_put(tree, None)
+    sharding = NamedSharding(mesh, PartitionSpec(*[None] * axis, DATA_AXIS))
     return jax.tree.map(lambda leaf: jax.make_array_from_process_local_data(sharding, leaf), tree)
 
 

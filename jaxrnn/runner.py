@@ -66,7 +66,7 @@ def train(config: Config, run_dir: RunDirectory, *, resume: bool, begin: float) 
     run_dir.is_written = hosts.is_main()
     with hosts.session(), contextlib.ExitStack() as stack:
         if resume:
-            hosts.from_main(lambda: _lock(run_dir, stack))
+            hosts.from_main(lambda: lock(run_dir, stack))
             hosts.from_main(lambda: check_changes(config, run_dir))
         with hosts.all_or_none():
             rows = load_rows(config.data.data, config.reader, min_length=2)
@@ -84,7 +84,7 @@ def train(config: Config, run_dir: RunDirectory, *, resume: bool, begin: float) 
             trainer = build_trainer(config, data)
         environment = describe_environment([str(device) for device in jax.devices()], recurrence_here(), description)
         if not resume:
-            run_dir.move(hosts.from_main(lambda: _begin(run_dir, stack, config, environment)))
+            run_dir.move(hosts.from_main(lambda: begin_run(run_dir, stack, config, environment)))
         checkpointer = stack.enter_context(Checkpointer(run_dir.checkpoints, warn=say))
         executor = stack.enter_context(_background())
         is_new = checkpointer.newest_good() is None  # a restored run may have nothing left to do
@@ -117,13 +117,13 @@ def train(config: Config, run_dir: RunDirectory, *, resume: bool, begin: float) 
             _report(fit, model, parts, shared_rows, run_dir, compilations, begin=begin)
 
 
-def _lock(run_dir: RunDirectory, stack: contextlib.ExitStack) -> None:
+def lock(run_dir: RunDirectory, stack: contextlib.ExitStack) -> None:
     """Takes the directory of a run that goes on."""
     stack.enter_context(RunLock(run_dir.path))
     run_dir.remove_leftovers()
 
 
-def _begin(run_dir: RunDirectory, stack: contextlib.ExitStack, config: Config, environment: dict[str, Any]) -> str:
+def begin_run(run_dir: RunDirectory, stack: contextlib.ExitStack, config: Config, environment: dict[str, Any]) -> str:
     """Makes the directory of a new run; returns its path."""
     run_dir.claim()
     stack.enter_context(RunLock(run_dir.path))

@@ -10,13 +10,14 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
+from jaxrnn import hosts
 from jaxrnn.checkpoint import Checkpointer
 from jaxrnn.config import Config
 from jaxrnn.data.arranging import Batching
 from jaxrnn.data.dataset import Dataset
-from jaxrnn.data.layout import choose_batching_of, lay_out
+from jaxrnn.data.layout import Layout, choose_batching_of, lay_out
 from jaxrnn.data.normalizer import Normalizer
-from jaxrnn.devices import replicate
+from jaxrnn.devices import place_rows, replicate, rows_of_process
 from jaxrnn.errors import InterruptedRun
 from jaxrnn.fitting import VALIDATION_CHUNK_ROWS, Fit, build_trainer
 from jaxrnn.metrics import MetricSums, as_floats
@@ -24,6 +25,7 @@ from jaxrnn.reporting import Progress
 from jaxrnn.restoring import describe_divergence, restore_step, with_patience
 from jaxrnn.run_directory import versions
 from jaxrnn.signals import NoteSignal
+from jaxrnn.state_sharding import place_state, with_shardings
 from jaxrnn.step_sizes import GATES_OF_CELL, choose_data_mesh, count_updates
 from jaxrnn.stream_order import Seeds
 from jaxrnn.stream_training import EpochProgress, StreamTrainer
@@ -63,14 +65,12 @@ class StreamData(NamedTuple):
     steps_per_epoch: int
 
 
-def open_data(config: Config, dataset: Dataset, *, process_index: int = 0, process_count: int = 1) -> StreamData:
-    """Arranges the rows of a prepared data set.
+def open_data(config: Config, dataset: Dataset) -> StreamData:
+    """Arranges the rows of a prepared data set; each of several processes reads its own rows of every batch.
 
     Args:
       config: Of the run.
       dataset: The rows.
-      process_index: Which process this is.
-      process_count: Of how many, each of which reads its own rows of every batch.
 
     Raises:
       DataError: A value is too large for float32 once normalised.
@@ -92,24 +92,26 @@ def open_data(config: Config, dataset: Dataset, *, process_index: int = 0, proce
     )
     products = GATES_OF_CELL[model.cell] * model.hidden_size * (model.hidden_size + 1) * 3
     products *= 2 * model.num_layers - 1
-    shared: dict[str, Any] = {
-        "products_per_step": products,
-        "process_index": process_index,
-        "process_count": process_count,
-    }
+    mesh = choose_data_mesh(config, batch_rows=training.batch_rows, longest=max(training.lengths))
+
+    def read(name: str, layout: Layout, **order: Any) -> SuperBatches:
+        own = rows_of_process(mesh, layout.batch_rows)
+        rows = dataset.parts[name]
+        return SuperBatches(rows, layout, normalizer, products_per_step=products, rows_of_batch=own, **order)
+
     seeds = Seeds(settings.seed, config.split_seed) if settings.shuffle else None
     return StreamData(
         dataset,
         normalizer,
-        SuperBatches(dataset.parts["training"], training, normalizer, seeds=seeds, epochs=settings.epochs, **shared),
-        SuperBatches(dataset.parts["validation"], validation, normalizer, seeds=None, **shared),
+        read("training", training, seeds=seeds, epochs=settings.epochs),
+        read("validation", validation, seeds=None),
         training.num_rows,
         training.batch_rows,
         validation.batch_rows,
         batching,
         training.lengths,
         (tuple(part.length for part in training.parts), tuple(part.length for part in validation.parts)),
-        choose_data_mesh(config, batch_rows=training.batch_rows, longest=max(training.lengths)),
+        mesh,
         count_updates(config, training.num_rows, training.lengths, training.batch_rows),
     )
 
@@ -154,37 +156,42 @@ class StreamFit(Fit):
             Progress(self.config.training.epochs, start=self.epoch) as progress,
             NoteSignal() as signals,
         ):
-            while self._may_go_on() and signals.received is None:
+            signals.unsaved = hosts.is_distributed()  # one of several processes does not end alone
+            interrupted = None
+            while self._may_go_on() and interrupted is None:
                 if self.super_batches < per_epoch:
                     self._train_on(next(source))
                     meanwhile()
                     meanwhile = _nothing
                     progress.within(self.epoch + 1, self.super_batches / per_epoch, self._rows())
                 else:
-                    line = self._judge(signals)
+                    line, interrupted = self._judge(signals)
                     if line is None:
                         break
                     self.run_dir.append_metrics([line])
                     if self.scalars is not None:
                         self.scalars.add([line])
                     progress.update(line, final=not self._may_go_on())
-                signals.unsaved = self.step > self.saved_step
-                if time.monotonic() - last_save >= self.config.training.checkpoint_seconds and self._is_finite():
+                signals.unsaved = hosts.is_distributed() or self.step > self.saved_step
+                is_due = time.monotonic() - last_save >= self.config.training.checkpoint_seconds
+                agreed = hosts.agree(signals.received, 0, is_due=is_due)
+                if agreed.is_due and self._is_finite():
                     self.save(checkpointer)
                     last_save = time.monotonic()
-                    signals.unsaved = False
+                    signals.unsaved = hosts.is_distributed()
+                interrupted = agreed.signal if hosts.is_distributed() else signals.received
             self._is_finite()
             diverged = describe_divergence(self.trainer, self.state) if self._has(DIVERGED) else None
             self.save(checkpointer)
+            if interrupted is not None and self._may_go_on():
+                hosts.leave()  # now, while the signal does not end this process before the others
         self.seconds += time.perf_counter() - begin
         if diverged:
-            raise diverged
-        if signals.received is not None and self._may_go_on():
+            raise hosts.agreed(diverged)
+        if interrupted is not None and self._may_go_on():
             within = f", in the middle of the next ({self.super_batches / per_epoch:.0%})"
-            raise InterruptedRun(
-                f"interrupted after epoch {self.epoch}" + within * bool(self.super_batches),
-                signal_number=signals.received,
-            )
+            text = f"interrupted after epoch {self.epoch}" + within * bool(self.super_batches)
+            raise hosts.agreed(InterruptedRun(text, signal_number=interrupted))
 
     def save(self, checkpointer: Checkpointer) -> None:
         """Writes a checkpoint, between two epochs or in the middle of one; none that is there already.
@@ -227,25 +234,28 @@ class StreamFit(Fit):
         return not bad_batch
 
     def _place(self, batch: SuperBatch) -> tuple[Any, Any, Any]:
-        """Puts a super batch on the devices."""
-        return (*replicate((batch.batches, batch.parts), self.data.mesh), np.int32(batch.num_batches))
+        """Puts a super batch on the devices: of several, on each its own rows."""
+        rows = place_rows(batch.batches, self.data.mesh, axis=1)
+        return rows, replicate(batch.parts, self.data.mesh), np.int32(batch.num_batches)
 
-    def _judge(self, signals: NoteSignal) -> dict[str, Any] | None:
-        """Validates and ends the epoch; returns its line of metrics.jsonl, or None if it diverged or a signal came."""
+    def _judge(self, signals: NoteSignal) -> tuple[dict[str, Any] | None, int | None]:
+        """Validates and ends the epoch; returns its line, None if it diverged, and a signal that came in between."""
         if not self._is_finite():
-            return None
+            return None, None
         assert self.progress is not None
         trained = self.trainer.trained_state(self.state, self.progress)
         totals = MetricSums.zero(self.data.chunk_rows)
         for chunks in read_ahead(self.data.validation):
-            if signals.received is not None:
-                return None
+            signal = hosts.agree(signals.received, 0, is_due=False).signal
+            if signal is not None:
+                return None, signal
             totals = self.trainer.add_chunks(trained, totals, *self._place(chunks), self.data.padded_lengths[1])
             jax.block_until_ready(totals)
         self.state, figures, rate = self.trainer.end_epoch(self.state, trained, self.progress, totals)
         self.progress, self.super_batches = None, 0
         host = jax.device_get(figures)
-        return {"epoch": self.epoch, **{part: as_floats(host[part]) for part in host}, "learning_rate": float(rate)}
+        figures = {part: as_floats(host[part]) for part in host}
+        return {"epoch": self.epoch, **figures, "learning_rate": float(rate)}, None
 
     def _rows(self) -> int:
         """Rows trained on in this epoch so far, about."""
@@ -265,16 +275,17 @@ def restore_progress(trainer: StreamTrainer, checkpointer: Checkpointer) -> dict
     """
     step = checkpointer.newest_good()
     if step is None:
-        return {"state": replicate(trainer.init(trainer.seeds()), trainer.mesh)}
+        return {"state": place_state(trainer.init(trainer.seeds()), trainer.mesh)}
 
     def template() -> dict[str, Any]:
         state = trainer.init(trainer.seeds())
         return _as_tree(state, trainer.begin_epoch(state), 0)
 
-    restored = restore_step(checkpointer, step, jax.eval_shape(template))
+    restored = restore_step(checkpointer, step, with_shardings(jax.eval_shape(template), trainer.mesh))
     progress = EpochProgress(**restored.pop("progress"))
     super_batches = int(restored.pop("super_batches"))
-    state, progress = replicate((with_patience(trainer, TrainState(**restored)), progress), trainer.mesh)
+    state = with_patience(trainer, TrainState(**restored))
+    state, progress = place_state((state, progress), trainer.mesh)
     found = {"state": state, "super_batches": super_batches, "saved_step": step}
     return found | ({"progress": progress} if super_batches else {})
 

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxrnn import hosts
 from jaxrnn.checkpoint import Checkpointer, named_leaves
 from jaxrnn.compilation import CompilationCounter
 from jaxrnn.config import Config
@@ -14,10 +15,19 @@ from jaxrnn.data.complaints import naming
 from jaxrnn.data.dataset import Dataset
 from jaxrnn.errors import UserError
 from jaxrnn.escaping import escape
+from jaxrnn.inference import TrainedModel
 from jaxrnn.reporting import parameter_table, say, table
 from jaxrnn.run_directory import RunDirectory, describe_environment
-from jaxrnn.run_lock import RunLock
-from jaxrnn.runner import check_changes, check_same_data, open_scalars, print_devices, recurrence_here, write_report
+from jaxrnn.runner import (
+    begin_run,
+    check_changes,
+    check_same_data,
+    lock,
+    open_scalars,
+    print_devices,
+    recurrence_here,
+    write_report,
+)
 from jaxrnn.scalar_log import require_tensorboard
 from jaxrnn.stream_evaluation import evaluate_figures, evaluate_part
 from jaxrnn.stream_fitting import StreamData, StreamFit, build_stream_trainer, open_data, restore_progress
@@ -27,37 +37,36 @@ def train(config: Config, run_dir: RunDirectory, *, resume: bool, begin: float) 
     """Trains a model on a prepared data set and writes its run directory; arguments and errors as `runner.train`'s."""
     if config.training.tensorboard:
         require_tensorboard()
-    with contextlib.ExitStack() as stack:
-        config, dataset = _open(config)
+    run_dir.is_written = hosts.is_main()
+    with hosts.session(), contextlib.ExitStack() as stack:
+        with hosts.all_or_none():
+            config, dataset = _open(config)
         if resume:
-            stack.enter_context(RunLock(run_dir.path))
-            run_dir.remove_leftovers()
-            check_changes(config, run_dir)
+            hosts.from_main(lambda: lock(run_dir, stack))
+            hosts.from_main(lambda: check_changes(config, run_dir))
         description = describe(dataset)
-        if resume:
-            check_same_data(description, run_dir)
         compilations = stack.enter_context(CompilationCounter())
-        with naming(config.data.data):
+        with hosts.all_or_none(), naming(config.data.data):
+            if resume:
+                check_same_data(description, run_dir)
             data = open_data(config, dataset)
-        trainer = build_stream_trainer(config, data)
+            trainer = build_stream_trainer(config, data)
         environment = describe_environment([str(device) for device in jax.devices()], recurrence_here(), description)
         if not resume:
-            run_dir.claim()
-            stack.enter_context(RunLock(run_dir.path))
-            run_dir.require_empty()
-            run_dir.remove_leftovers()
-            run_dir.create(config, environment)
+            run_dir.move(hosts.from_main(lambda: begin_run(run_dir, stack, config, environment)))
         checkpointer = stack.enter_context(Checkpointer(run_dir.checkpoints, warn=say))
         fit = StreamFit(
             trainer, data, run_dir=run_dir, data_description=description, **restore_progress(trainer, checkpointer)
         )
         if config.training.epochs < fit.epoch:
-            raise UserError(f"--epochs: got {config.training.epochs}; expected at least {fit.epoch}, so many are done")
+            text = f"--epochs: got {config.training.epochs}; expected at least {fit.epoch}, so many are done"
+            raise hosts.agreed(UserError(text), same=True)
         if resume:
-            if fit.is_over() and run_dir.is_reported(fit.epoch):
-                say(f"this run is finished, after epoch {fit.epoch}: see {run_dir.summary}; nothing was changed")
+            if hosts.from_main(lambda: fit.is_over() and run_dir.is_reported(fit.epoch)):
+                with open_scalars(config, run_dir):  # asked for late, they are written whole
+                    say(f"this run is finished, after epoch {fit.epoch}: see {run_dir.summary}; it is left as it is")
                 return
-            run_dir.create(config, environment)
+            hosts.from_main(lambda: run_dir.create(config, environment))
         run_dir.keep_metrics_until(fit.epoch)
         print_banner(config, data, fit.state.params)
         say(f"run directory: {escape(str(run_dir.path))}")
@@ -68,13 +77,21 @@ def train(config: Config, run_dir: RunDirectory, *, resume: bool, begin: float) 
             compiled_before = compilations.seconds
             fit.run(checkpointer)
             fit.seconds = max(fit.seconds - (compilations.seconds - compiled_before), 0.0)
-        model = fit.best_model()
-        say("evaluating the validation and the test rows")
-        test = evaluate_part(model, dataset.parts["test"])
-        evaluations = {"validation": evaluate_figures(model, dataset.parts["validation"]), "test": test.evaluation}
-        write_report(
-            fit, evaluations, test.baselines, test.judgement, test.notes(), (0, 0), run_dir, compilations, begin=begin
-        )
+        model = fit.best_model()  # its arrays come from all processes
+        if hosts.is_main():
+            _report(fit, model, run_dir, compilations, begin=begin)
+
+
+def _report(
+    fit: StreamFit, model: TrainedModel, run_dir: RunDirectory, compilations: CompilationCounter, *, begin: float
+) -> None:
+    say("evaluating the validation and the test rows")
+    parts = fit.data.dataset.parts
+    test = evaluate_part(model, parts["test"])
+    evaluations = {"validation": evaluate_figures(model, parts["validation"]), "test": test.evaluation}
+    write_report(
+        fit, evaluations, test.baselines, test.judgement, test.notes(), (0, 0), run_dir, compilations, begin=begin
+    )
 
 
 def rehearse(config: Config) -> None:

@@ -57,7 +57,8 @@ class StreamTrainer(Trainer):
 
         def train_one(number: Array, progress: EpochProgress) -> EpochProgress:
             branches = [
-                functools.partial(self._train_on_batch, batch=batch) for batch in _batch_of(batches, number, lengths)
+                functools.partial(self._train_on_batch, batch=batch)
+                for batch in _batch_of(batches, number, lengths, self.batch_rows)
             ]
             trained, sums, is_finite = _switch(parts[number], branches, progress.trained)
             done = progress.batches + 1
@@ -85,7 +86,8 @@ class StreamTrainer(Trainer):
 
         def add_one(number: Array, totals: metrics.MetricSums) -> metrics.MetricSums:
             branches = [
-                functools.partial(self._add_chunk, trained, chunk=chunk) for chunk in _batch_of(chunks, number, lengths)
+                functools.partial(self._add_chunk, trained, chunk=chunk)
+                for chunk in _batch_of(chunks, number, lengths, totals.rows.shape[-1])
             ]
             return _switch(parts[number], branches, totals)
 
@@ -115,9 +117,9 @@ class StreamTrainer(Trainer):
         )
 
 
-def _batch_of(batches: Batch, number: Array, lengths: tuple[int, ...]) -> list[Batch]:
-    """Returns a batch as it is in each part: cut to that part's length."""
-    batch = lax.optimization_barrier(jax.tree.map(lambda leaf: leaf[number], batches))
+def _batch_of(batches: Batch, number: Array, lengths: tuple[int, ...], num_rows: int) -> list[Batch]:
+    """Returns a batch as it is in each part: cut to its length, without the rows that fill it up for devices."""
+    batch = lax.optimization_barrier(jax.tree.map(lambda leaf: leaf[number, :num_rows], batches))
     if not isinstance(batch, Bucket):
         return [batch]
     return [Bucket(batch.values[:, :length], batch.lengths) for length in lengths]

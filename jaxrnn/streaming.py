@@ -51,11 +51,8 @@ class SuperBatches:
       seeds: Of the shuffling; None for none.
       epochs: How many.
       products_per_step: Multiplications of a step of a row.
-      process_index: Which process this is: it reads its own slice of the rows of every batch.
-      process_count: Of how many.
-
-    Raises:
-      ValueError: The processes cannot share a batch evenly.
+      rows_of_batch: Which rows of every batch to read, as one of several processes reads its own; None for all. Rows
+        behind a batch's last one are empty.
     """
 
     def __init__(
@@ -67,20 +64,15 @@ class SuperBatches:
         seeds: Seeds | None,
         epochs: int = 1,
         products_per_step: int = 1,
-        process_index: int = 0,
-        process_count: int = 1,
+        rows_of_batch: slice | None = None,
     ):
-        if layout.batch_rows % process_count or not 0 <= process_index < process_count:
-            raise ValueError(
-                f"process_count: got {process_count}; expected a divisor of {layout.batch_rows}, the rows of a batch"
-            )
         self._rows = rows
         self._layout = layout
         self._normalizer = normalizer
         self._seeds = seeds
         self._epochs = epochs
-        share = layout.batch_rows // process_count
-        self._places = np.arange(process_index * share, (process_index + 1) * share)
+        own = rows_of_batch or slice(0, layout.batch_rows)
+        self._places = np.arange(own.start, own.stop)
         self._length = max(part.length for part in layout.parts)
         batch_values = layout.batch_rows * self._length
         limit = min(SUPER_VALUES // batch_values, SUPER_PRODUCTS // (batch_values * products_per_step))
@@ -100,20 +92,26 @@ class SuperBatches:
         parts, numbers = order.parts[chosen], order.numbers[chosen].astype(np.int64)
         shape = (self._per_super, len(self._places))
         if self._layout.batching == "pack":
-            places = (numbers[:, None] * self._layout.batch_rows + self._places).reshape(-1)
             found = np.full(shape, -1, np.int64)
-            found.reshape(-1)[: len(places)] = order.rows(0, places)
+            found[: len(numbers)] = self._rows_at(order, 0, numbers)
             packed = gather_packed(self._rows, self._layout.parts[0], found.reshape(-1), self._normalizer)
             batches: Any = PackedRows(*(leaf.reshape(*shape, -1) for leaf in packed))
         else:
             batches = Bucket(np.zeros((*shape, self._length), np.float32), np.zeros(shape, np.int32))
             for part in np.unique(parts):
                 of_part = np.flatnonzero(parts == part)
-                places = (numbers[of_part, None] * self._layout.batch_rows + self._places).reshape(-1)
-                self._fill(batches, of_part, int(part), order.rows(int(part), places))
+                found = self._rows_at(order, int(part), numbers[of_part])
+                self._fill(batches, of_part, int(part), found.reshape(-1))
         padded_parts = np.zeros(self._per_super, np.int32)
         padded_parts[: len(parts)] = parts
         return SuperBatch(batches, padded_parts, len(parts))
+
+    def _rows_at(self, order: EpochOrder, part: int, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The rows of some batches of a part: (batches, rows read of each), -1 where there is none."""
+        size = self._layout.batch_rows
+        places = numbers[:, None] * size + np.minimum(self._places, size - 1)
+        found = order.rows(part, places.reshape(-1)).reshape(places.shape)
+        return np.where(self._places < size, found, -1)
 
     def _fill(self, batches: Bucket, of_part: NDArray[np.int64], part: int, found: NDArray[np.int64]) -> None:
         layout = self._layout.parts[part]

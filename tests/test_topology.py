@@ -91,7 +91,9 @@ def lstm_flags(directory, run_dir, epochs: int) -> list[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("written", "goes_on"), zip(TOPOLOGIES, [*TOPOLOGIES][3:] + [*TOPOLOGIES][:3], strict=True))
+@pytest.mark.parametrize(
+    ("written", "goes_on"), list(zip(TOPOLOGIES, [*TOPOLOGIES][3:] + [*TOPOLOGIES][:3], strict=True))
+)
 def test_a_run_goes_on_on_other_devices_and_processes(written, goes_on, directory, whole):
     begun = directory / f"from {written}"
     number, devices, more = TOPOLOGIES[written]

@@ -214,10 +214,9 @@ class Fit:
                     run_epochs = self.compiled.result() if self.compiled else compile_epochs(self.trainer, self.data)
                 meanwhile()
             with NoteSignal() as signals:
-                begin, saved_at = time.perf_counter(), time.monotonic()
+                begin, saved_at, interrupted = time.perf_counter(), time.monotonic(), None
                 # One of several processes does not end alone: the others would wait for it.
                 signals.unsaved = hosts.is_distributed()
-                interrupted = None
                 while self._may_go_on() and interrupted is None:
                     before, called = self.epoch, time.perf_counter()
                     self.state, history = run_epochs(

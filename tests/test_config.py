@@ -115,7 +115,7 @@ class TestNames:
             "blank_lines": "skip", "column": "x", "data": "x.csv", "split": "random",
             "split_fractions": (0.5, 0.25, 0.25), "normalizer": "none", "optimizer": "sgd", "schedule": "linear",
             "momentum": 0.25, "target": "every", "loss": "huber", "monitor": "mae", "batching": "pack",
-            "compute_dtype": "bfloat16", "split_seed": 7, "backend": "scan",
+            "compute_dtype": "bfloat16", "split_seed": 7, "backend": "scan", "mesh": "data:2",
         }  # fmt: skip
         for field in dataclasses.fields(section):
             before = field.default

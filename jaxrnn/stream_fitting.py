@@ -2,8 +2,9 @@
 
 import contextlib
 import dataclasses
+import itertools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -38,7 +39,7 @@ class StreamData(NamedTuple):
       dataset: The rows.
       normalizer: Fitted on the training rows.
       training: Super batches of all epochs.
-      validation: Super batches of chunks, those of one pass.
+      validation: Super batches of chunks, of as many passes.
       num_rows: Real rows of each training part.
       batch_rows: Rows of a batch.
       chunk_rows: Rows of a chunk.
@@ -102,7 +103,7 @@ def open_data(config: Config, dataset: Dataset, *, process_index: int = 0, proce
         dataset,
         normalizer,
         SuperBatches(dataset.parts["training"], training, normalizer, seeds=seeds, epochs=settings.epochs, **shared),
-        SuperBatches(dataset.parts["validation"], validation, normalizer, seeds=None, **shared),
+        SuperBatches(dataset.parts["validation"], validation, normalizer, seeds=None, epochs=settings.epochs, **shared),
         training.num_rows,
         training.batch_rows,
         validation.batch_rows,
@@ -149,8 +150,10 @@ class StreamFit(Fit):
         begin, last_save = time.perf_counter(), time.monotonic()
         per_epoch = self.data.training.per_epoch
         source = read_ahead(self.data.training, start=self.epoch * per_epoch + self.super_batches)
+        chunks = read_ahead(self.data.validation, start=self.epoch * self.data.validation.per_epoch)
         with (
             contextlib.closing(source),
+            contextlib.closing(chunks),
             Progress(self.config.training.epochs, start=self.epoch) as progress,
             NoteSignal() as signals,
         ):
@@ -161,7 +164,7 @@ class StreamFit(Fit):
                     meanwhile = _nothing
                     progress.within(self.epoch + 1, self.super_batches / per_epoch, self._rows())
                 else:
-                    line = self._judge(signals)
+                    line = self._judge(chunks, signals)
                     if line is None:
                         break
                     self.run_dir.append_metrics([line])
@@ -230,14 +233,14 @@ class StreamFit(Fit):
         """Puts a super batch on the devices."""
         return (*replicate((batch.batches, batch.parts), self.data.mesh), np.int32(batch.num_batches))
 
-    def _judge(self, signals: NoteSignal) -> dict[str, Any] | None:
+    def _judge(self, source: Iterator[SuperBatch], signals: NoteSignal) -> dict[str, Any] | None:
         """Validates and ends the epoch; returns its line of metrics.jsonl, or None if it diverged or a signal came."""
         if not self._is_finite():
             return None
         assert self.progress is not None
         trained = self.trainer.trained_state(self.state, self.progress)
         totals = MetricSums.zero(self.data.chunk_rows)
-        for chunks in read_ahead(self.data.validation):
+        for chunks in itertools.islice(source, self.data.validation.per_epoch):
             if signals.received is not None:
                 return None
             totals = self.trainer.add_chunks(trained, totals, *self._place(chunks), self.data.padded_lengths[1])

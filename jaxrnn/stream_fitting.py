@@ -2,8 +2,9 @@
 
 import contextlib
 import dataclasses
+import itertools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -40,7 +41,7 @@ class StreamData(NamedTuple):
       dataset: The rows.
       normalizer: Fitted on the training rows.
       training: Super batches of all epochs.
-      validation: Super batches of chunks, those of one pass.
+      validation: Super batches of chunks, of as many passes.
       num_rows: Real rows of each training part.
       batch_rows: Rows of a batch.
       chunk_rows: Rows of a chunk.
@@ -104,7 +105,7 @@ def open_data(config: Config, dataset: Dataset) -> StreamData:
         dataset,
         normalizer,
         read("training", training, seeds=seeds, epochs=settings.epochs),
-        read("validation", validation, seeds=None),
+        read("validation", validation, seeds=None, epochs=settings.epochs),
         training.num_rows,
         training.batch_rows,
         validation.batch_rows,
@@ -151,8 +152,10 @@ class StreamFit(Fit):
         begin, last_save = time.perf_counter(), time.monotonic()
         per_epoch = self.data.training.per_epoch
         source = read_ahead(self.data.training, start=self.epoch * per_epoch + self.super_batches)
+        chunks = read_ahead(self.data.validation, start=self.epoch * self.data.validation.per_epoch)
         with (
             contextlib.closing(source),
+            contextlib.closing(chunks),
             Progress(self.config.training.epochs, start=self.epoch) as progress,
             NoteSignal() as signals,
         ):
@@ -165,7 +168,7 @@ class StreamFit(Fit):
                     meanwhile = _nothing
                     progress.within(self.epoch + 1, self.super_batches / per_epoch, self._rows())
                 else:
-                    line, interrupted = self._judge(signals)
+                    line, interrupted = self._judge(chunks, signals)
                     if line is None:
                         break
                     self.run_dir.append_metrics([line])
@@ -238,14 +241,14 @@ class StreamFit(Fit):
         rows = place_rows(batch.batches, self.data.mesh, axis=1)
         return rows, replicate(batch.parts, self.data.mesh), np.int32(batch.num_batches)
 
-    def _judge(self, signals: NoteSignal) -> tuple[dict[str, Any] | None, int | None]:
+    def _judge(self, source: Iterator[SuperBatch], signals: NoteSignal) -> tuple[dict[str, Any] | None, int | None]:
         """Validates and ends the epoch; returns its line, None if it diverged, and a signal that came in between."""
         if not self._is_finite():
             return None, None
         assert self.progress is not None
         trained = self.trainer.trained_state(self.state, self.progress)
         totals = MetricSums.zero(self.data.chunk_rows)
-        for chunks in read_ahead(self.data.validation):
+        for chunks in itertools.islice(source, self.data.validation.per_epoch):
             signal = hosts.agree(signals.received, 0, is_due=False).signal
             if signal is not None:
                 return None, signal

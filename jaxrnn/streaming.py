@@ -6,6 +6,7 @@ Reading is done by grain: its position is one number, the super batches delivere
 import threading
 from collections import OrderedDict
 from collections.abc import Generator
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,7 +25,7 @@ SUPER_VALUES = 1 << 20
 SUPER_PRODUCTS = 1 << 34
 READING_THREADS = 2
 READ_AHEAD = 3  # super batches that wait
-_EPOCHS_KEPT = 2  # the next one is read ahead while the last batches of one are still to come
+_EPOCHS_KEPT = 3  # one that is being read to its end, the next one, and the one to be drawn
 
 
 class SuperBatch(NamedTuple):
@@ -79,7 +80,8 @@ class SuperBatches:
         num_batches = sum(layout.num_batches)
         self._per_super = min(max(limit, 1), num_batches)
         self.per_epoch = -(-num_batches // self._per_super)
-        self._orders: OrderedDict[int, EpochOrder] = OrderedDict()
+        self._orders: OrderedDict[int, Future[EpochOrder]] = OrderedDict()
+        self._drawing = ThreadPoolExecutor(1)
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
@@ -122,12 +124,15 @@ class SuperBatches:
         batches.lengths[of_part] = padded.lengths.reshape(shape)
 
     def _order(self, epoch: int) -> EpochOrder:
+        """The order of an epoch, drawn while the one before is read."""
         with self._lock:
-            if epoch not in self._orders:
-                self._orders[epoch] = EpochOrder(self._layout, self._seeds, epoch)
-                while len(self._orders) > _EPOCHS_KEPT:
-                    self._orders.popitem(last=False)
-            return self._orders[epoch]
+            for wanted in range(epoch, min(epoch + 2, self._epochs)):
+                if wanted not in self._orders:
+                    self._orders[wanted] = self._drawing.submit(EpochOrder, self._layout, self._seeds, wanted)
+            order = self._orders[epoch]
+            while len(self._orders) > _EPOCHS_KEPT:
+                self._orders.popitem(last=False)
+        return order.result()
 
 
 def read_ahead(source: SuperBatches, *, start: int = 0) -> Generator[SuperBatch, None, None]:

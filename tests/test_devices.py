@@ -100,3 +100,25 @@ def test_it_is_said_when_cores_are_left_out(tmp_path):
     in_time = train("", tmp_path, *flags[:-1], "--run-dir=other")
     assert "JAX had made" not in in_time.stderr
     assert "1 share a batch" not in in_time.stderr
+
+
+def test_rows_of_a_process_become_a_batch_shared_by_row():
+    code = """
+import jax, numpy as np
+jax.config.update("jax_num_cpu_devices", 4)
+from jaxrnn.config import MeshSizes
+from jaxrnn.devices import choose_mesh, data_size, place_rows, rows_of_process, to_host
+for sizes in (None, MeshSizes(2, 2)):
+    mesh = choose_mesh(4, batch_gates=1, batch_rows=8, sizes=sizes)
+    batch = {"values": np.arange(24, dtype=np.float32).reshape(8, 3), "lengths": np.arange(8)}
+    own = rows_of_process(mesh, 8)
+    assert own == slice(0, 8), own
+    placed = place_rows(jax.tree.map(lambda leaf: leaf[own], batch), mesh)
+    shares = [shard.data.shape for shard in placed["values"].addressable_shards]
+    assert shares == [(8 // data_size(mesh), 3)] * 4, shares
+    assert all((a == b).all() for a, b in zip(jax.tree.leaves(to_host(placed)), jax.tree.leaves(batch)))
+print("shared")
+"""
+    environment = os.environ | {"PYTHONPATH": str(REPOSITORY), "JAX_PLATFORMS": "cpu"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    assert done.stdout == "shared\n", done.stderr

@@ -93,7 +93,7 @@ def test_any_number_of_devices_trains_what_one_trains(flags, tmp_path):
 def test_it_is_said_when_cores_are_left_out(tmp_path):
     if len(os.sched_getaffinity(0)) < 2:
         pytest.skip("one core")
-    flags = ["--hidden-size=128", "--cell=lstm", "--epochs=1", "--run-dir=run"]
+    flags = ["--hidden-size=128", "--cell=lstm", "--backend=scan", "--epochs=1", "--run-dir=run"]
     late = train("import jax; jax.devices()", tmp_path, *flags)
     assert late.returncode == 0, late.stderr
     assert "CPU cores: JAX had made its devices before" in late.stderr

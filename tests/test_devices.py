@@ -93,10 +93,32 @@ def test_any_number_of_devices_trains_what_one_trains(flags, tmp_path):
 def test_it_is_said_when_cores_are_left_out(tmp_path):
     if len(os.sched_getaffinity(0)) < 2:
         pytest.skip("one core")
-    flags = ["--hidden-size=128", "--cell=lstm", "--epochs=1", "--backend=scan", "--run-dir=run"]
+    flags = ["--hidden-size=128", "--cell=lstm", "--backend=scan", "--epochs=1", "--run-dir=run"]
     late = train("import jax; jax.devices()", tmp_path, *flags)
     assert late.returncode == 0, late.stderr
     assert "CPU cores: JAX had made its devices before" in late.stderr
     in_time = train("", tmp_path, *flags[:-1], "--run-dir=other")
     assert "JAX had made" not in in_time.stderr
     assert "1 share a batch" not in in_time.stderr
+
+
+def test_rows_of_a_process_become_a_batch_shared_by_row():
+    code = """
+import jax, numpy as np
+jax.config.update("jax_num_cpu_devices", 4)
+from jaxrnn.config import MeshSizes
+from jaxrnn.devices import choose_mesh, data_size, place_rows, rows_of_process, to_host
+for sizes in (None, MeshSizes(2, 2)):
+    mesh = choose_mesh(4, batch_gates=1, batch_rows=8, sizes=sizes)
+    batch = {"values": np.arange(24, dtype=np.float32).reshape(8, 3), "lengths": np.arange(8)}
+    own = rows_of_process(mesh, 8)
+    assert own == slice(0, 8), own
+    placed = place_rows(jax.tree.map(lambda leaf: leaf[own], batch), mesh)
+    shares = [shard.data.shape for shard in placed["values"].addressable_shards]
+    assert shares == [(8 // data_size(mesh), 3)] * 4, shares
+    assert all((a == b).all() for a, b in zip(jax.tree.leaves(to_host(placed)), jax.tree.leaves(batch)))
+print("shared")
+"""
+    environment = os.environ | {"PYTHONPATH": str(REPOSITORY), "JAX_PLATFORMS": "cpu"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    assert done.stdout == "shared\n", done.stderr

@@ -156,5 +156,6 @@ def _open(config: Config) -> tuple[Config, Dataset]:
             f"--ensemble: got {config.training.ensemble}; expected 1 with prepared data: train the members one by one,"
             " with --seed, or on the file itself"
         )
-    dataset = Dataset(config.data.data)
+    several = {"checker": jax.process_index(), "num_checkers": jax.process_count()} if hosts.is_distributed() else {}
+    dataset = Dataset(config.data.data, **several)
     return dataset.adapt(config), dataset

@@ -4,9 +4,11 @@ dataset.json is written last, so that a directory without it is not a data set; 
 and one of itself.
 """
 
+import contextlib
 import hashlib
 import json
 import math
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -58,13 +60,16 @@ class Dataset:
 
     Args:
       path: The directory.
+      checker: Which of several processes this is: each checks the sums of its share of the shards.
+      num_checkers: How many there are.
 
     Raises:
       DataError: It is none, of another version, edited, cut short or damaged; names the file.
     """
 
-    def __init__(self, path: str | Path):
+    def __init__(self, path: str | Path, *, checker: int = 0, num_checkers: int = 1):
         self.path = Path(path)
+        self._own = slice(checker, None, num_checkers)
         try:
             self._open()
         except (KeyError, TypeError, AttributeError, IndexError) as error:
@@ -76,7 +81,8 @@ class Dataset:
         self.description = _read_description(self.path / DESCRIPTION_NAME)
         shards = [shard for name in PART_NAMES for shard in self.description["parts"][name]["shards"]]
         with ThreadPoolExecutor(_HASH_THREADS) as executor:
-            list(executor.map(self._check, shards))  # raises what a check raised
+            list(executor.map(self._check_size, shards))  # raises what a check raised
+            list(executor.map(self._check_sum, shards[self._own]))
         self.parts = {
             name: ShardedRows([self.path / shard["file"] for shard in self.description["parts"][name]["shards"]])
             for name in PART_NAMES
@@ -155,19 +161,27 @@ class Dataset:
         values = {key: list(entry[2]) if key == "split_fractions" else entry[2] for key, entry in asked.items()}
         return config.replace_flat(values)
 
-    def _check(self, shard: dict[str, Any]) -> None:
+    def _check_size(self, shard: dict[str, Any]) -> None:
         path = self.path / shard["file"]
-        try:
+        with _refusing(path):
             size = path.stat().st_size
-            if size == shard["bytes"]:
-                with path.open("rb") as file:
-                    found = hashlib.file_digest(file, "sha256").hexdigest()
-        except OSError as error:
-            raise DataError(f"{path}: cannot be read ({error.strerror}); expected a shard; {_AGAIN}") from error
         if size != shard["bytes"]:
             raise DataError(f"{path}: found {size} bytes; expected {shard['bytes']}: it was cut or changed; {_AGAIN}")
+
+    def _check_sum(self, shard: dict[str, Any]) -> None:
+        path = self.path / shard["file"]
+        with _refusing(path), path.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
         if found != shard["sha256"]:
             raise DataError(f"{path}: is not what was written (SHA-256 differs); {_AGAIN}")
+
+
+@contextlib.contextmanager
+def _refusing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}); expected a shard; {_AGAIN}") from error
 
 
 def _read_description(path: Path) -> dict[str, Any]:

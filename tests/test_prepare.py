@@ -222,13 +222,13 @@ class TestDamage:
         content[len(content) // 2] ^= 1
         path.write_bytes(content)
         assert f"{path}: is not what was written (SHA-256 differs)" in self.error_of(prepared)
-        refusals = 0
+        told = []
         for checker in range(3):  # one of several processes finds it
             try:
                 Dataset(prepared, checker=checker, num_checkers=3)
-            except DataError:
-                refusals += 1
-        assert refusals == 1
+            except DataError as error:  # Arrow may notice as well
+                told.append(str(error))
+        assert sum("SHA-256 differs" in message for message in told) == 1
 
     def test_a_truncated_shard(self, prepared):
         path = prepared / "training-00001.arrow"

@@ -83,7 +83,9 @@ def train(config: Config, run_dir: RunDirectory, *, resume: bool, begin: float) 
             data = prepare_data(config, rows)
             trainer = build_trainer(config, data)
         environment = describe_environment([str(device) for device in jax.devices()], recurrence_here(), description)
-        if not resume:
+        if resume:
+            warn_of_another_recurrence(run_dir)
+        else:
             run_dir.move(hosts.from_main(lambda: begin_run(run_dir, stack, config, environment)))
         checkpointer = stack.enter_context(Checkpointer(run_dir.checkpoints, warn=say))
         executor = stack.enter_context(_background())
@@ -196,9 +198,15 @@ def check_same_data(description: dict[str, Any], run_dir: RunDirectory) -> None:
     if others:
         listed = ", ".join(f"{name} {old} then, {now.get(name)} now" for name, old in others.items())
         say(f"warning: the run began with other versions: {listed}: its numbers may differ in the last bits")
-    before, here = environment.get("recurrence"), recurrence_here()
-    if before not in (None, here):
-        say(f"warning: the run began with {before} and goes on with {here}: its numbers may differ in the last bits")
+
+
+def warn_of_another_recurrence(run_dir: RunDirectory) -> None:
+    """Says so if a run goes on with another form of the recurrence; not before JAX may make its devices."""
+    with contextlib.suppress(FileNotFoundError):  # interrupted before anything was computed
+        before = json.loads(run_dir.environment.read_text(encoding="utf-8")).get("recurrence")
+        here = recurrence_here()
+        if before not in (None, here):
+            say(f"warning: the run began with {before} and goes on with {here}: its numbers may differ in the last bits")
 
 
 def recurrence_here() -> str:

@@ -26,6 +26,7 @@ from jaxrnn.runner import (
     open_scalars,
     print_devices,
     recurrence_here,
+    warn_of_another_recurrence,
     write_report,
 )
 from jaxrnn.scalar_log import require_tensorboard
@@ -52,7 +53,9 @@ def train(config: Config, run_dir: RunDirectory, *, resume: bool, begin: float) 
             data = open_data(config, dataset)
             trainer = build_stream_trainer(config, data)
         environment = describe_environment([str(device) for device in jax.devices()], recurrence_here(), description)
-        if not resume:
+        if resume:
+            warn_of_another_recurrence(run_dir)
+        else:
             run_dir.move(hosts.from_main(lambda: begin_run(run_dir, stack, config, environment)))
         checkpointer = stack.enter_context(Checkpointer(run_dir.checkpoints, warn=say))
         fit = StreamFit(

@@ -206,7 +206,8 @@ def warn_of_another_recurrence(run_dir: RunDirectory) -> None:
         before = json.loads(run_dir.environment.read_text(encoding="utf-8")).get("recurrence")
         here = recurrence_here()
         if before not in (None, here):
-            say(f"warning: the run began with {before} and goes on with {here}: its numbers may differ in the last bits")
+            change = f"the run began with {before} and goes on with {here}"
+            say(f"warning: {change}: its numbers may differ in the last bits")
 
 
 def recurrence_here() -> str:

@@ -1,5 +1,6 @@
 """One run that is killed again and again: recipes, moments, the phase that was hit, and the comparison at the end."""
 
+import functools
 import json
 import os
 import random
@@ -30,7 +31,9 @@ RECIPES = {
     "tbptt": [*SMALL, "--cell=gru", "--tbptt=4", "--target=every", "--optimizer=rmsprop", "--epochs=1200"],
     "early-stop": [*SMALL, "--patience=60", "--learning-rate=0.003", "--schedule=constant", "--epochs=3000"],
     "shared": [*SMALL, "--devices=2", "--nonlinearity=relu", "--optimizer=sgd", "--momentum=0.9", "--epochs=1200"],
+    "stream": [*SMALL, "--cell=gru", "--batching=bucket", "--batch-size=400", "--epochs=10"],
 }  # fmt: skip
+STREAMED = {"stream"}  # from prepared data, an epoch of several pieces: saved in the middle of epochs too
 SIGNALS = {
     "KILL": [signal.SIGKILL],
     "INT": [signal.SIGINT],
@@ -112,7 +115,7 @@ class Watched:
         found = re.search(r"epoch +(\d+)/(\d+) [^\n]*\n\Z", self.said())
         return found is not None and found[1] == found[2]
 
-    def phase(self, last_epoch: int, *, knew_jax: bool) -> str:
+    def phase(self, last_step: int, *, knew_jax: bool) -> str:
         """What it was doing when it ended, by what it left behind."""
         said = self.said()
         steps = {int(step.name) for step in self.steps() if step.name.isdigit() and not is_unfinished(step)}
@@ -122,7 +125,7 @@ class Watched:
             if not knew_jax:
                 return "starting Python"
             return "opening the run" if "jax " in said or "devices:" in said else "importing JAX, reading"
-        if last_epoch in steps:
+        if last_step in steps:
             if (self.run_dir / "summary.json").exists():
                 return "printing the figures"
             return "drawing, writing summary" if (self.run_dir / "curves.png").exists() else "final evaluation"
@@ -139,16 +142,28 @@ class Bench:
     def __init__(self, directory: Path):
         self.directory = directory
         self.environment = os.environ | {"PYTHONPATH": str(REPOSITORY), "XDG_CACHE_HOME": str(directory / "cache")}
-        self.rows = directory / "rows.csv"
-        generator = np.random.default_rng(0)
-        self.rows.write_text("".join(
-            ",".join(map(str, start + generator.integers(1, 5) * np.arange(generator.integers(3, 16)))) + "\n"
-            for start in range(150)
-        ))  # fmt: skip
+        self.rows = self._write_rows("rows.csv", 150, 16)
         self._seconds: dict[str, float] = {}
 
+    def _write_rows(self, name: str, number: int, longest: int) -> Path:
+        generator = np.random.default_rng(0)
+        path = self.directory / name
+        path.write_text("".join(
+            ",".join(map(str, start + generator.integers(1, 5) * np.arange(generator.integers(3, longest)))) + "\n"
+            for start in range(number)
+        ))  # fmt: skip
+        return path
+
+    @functools.cached_property
+    def prepared(self) -> Path:
+        """A prepared data set, made when first asked for."""
+        rows, target = self._write_rows("many.csv", 20_000, 200), self.directory / "prepared"
+        command = [sys.executable, "-m", "jaxrnn.prepare", str(rows), f"--out={target}"]
+        subprocess.run(command, env=self.environment, check=True, capture_output=True)
+        return target
+
     def arguments(self, name: str) -> list[str]:
-        return [*RECIPES[name], f"--data={self.rows}"]
+        return [*RECIPES[name], f"--data={self.prepared if name in STREAMED else self.rows}"]
 
     def unbroken(self, name: str) -> Path:
         """Returns the directory of a recipe's unbroken run, made when first asked for."""
@@ -171,7 +186,7 @@ class Bench:
     def run_with_kills(self, name: str, run_dir: Path, draw: random.Random) -> Report:
         """Starts a run, kills it some times, resumes it each time, and compares it in the end."""
         unbroken = self.unbroken(name)
-        last_epoch = json.loads((unbroken / "summary.json").read_text())["epochs_run"]
+        last_step = max(int(path.name) for path in (unbroken / "checkpoints").iterdir() if path.name.isdigit())
         kills: list[Kill] = []
         problems: list[str] = []
         num_kills = draw.randint(2, MAX_KILLS)
@@ -184,7 +199,7 @@ class Bench:
                 if code:
                     problems.append(f"the last resume ended with {code}: {watched.said()[-500:]}")
                 break
-            kill, problem = self._kill(watched, name, last_epoch, draw, resumed=resume)
+            kill, problem = self._kill(watched, name, last_step, draw, resumed=resume)
             problems += [problem] if problem else []
             if kill is None:
                 break
@@ -194,7 +209,7 @@ class Bench:
         return Report(kills, problems or differences(run_dir, unbroken))
 
     def _kill(
-        self, watched: Watched, name: str, last_epoch: int, draw: random.Random, *, resumed: bool
+        self, watched: Watched, name: str, last_step: int, draw: random.Random, *, resumed: bool
     ) -> tuple[Kill | None, str]:
         process = watched.process
         trigger = draw.choice(
@@ -224,7 +239,7 @@ class Bench:
         seconds = time.monotonic() - sent
         if code == 0:  # it was faster
             return None, ""
-        phase = watched.phase(last_epoch, knew_jax=knew_jax)
+        phase = watched.phase(last_step, knew_jax=knew_jax)
         kill = Kill(f"{'resumed: ' if resumed else ''}{phase}", kind, seconds)
         return kill, self._complaint(watched, code, kind, knew_jax=knew_jax)
 

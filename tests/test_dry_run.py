@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from jaxrnn import runner, train
+from jaxrnn import cpu_kernels, runner, train
 from jaxrnn.config import Config
 from jaxrnn.config_files import read_toml
 
@@ -91,7 +91,9 @@ class TestDryRun:
         assert sum(int(batches) for _, _, _, batches, _ in lines) == int(an_epoch)
         training = int(re.search(r"(\d+) training", err)[1])
         assert sum(int(rows) for _, rows, _, _, _ in lines) == training
-        total, *parts = (float(size) for size in re.findall(r"([\d.]+) kB", out))
+        planned, beside = re.search(r"memory of a device(.*) of results(.*)", out).groups()
+        total, *parts = (float(size) for size in re.findall(r"([\d.]+) kB", planned))
+        assert ("the compiled recurrence up to" in beside) == cpu_kernels.is_built()
         assert 1 < total < 1000
         assert total == pytest.approx(sum(parts), abs=0.3)
         # The run itself says the same of its data and its parameters.

@@ -242,7 +242,7 @@ def test_train_and_eval_say_it_all(tmp_path, capsys, split):
     # The whole file holds the rows that were trained on, whatever the split.
     assert eval_command.main([f"--checkpoint={tmp_path / 'run'}", f"--data={path}", "--json"]) == 0
     evaluated = capsys.readouterr()
-    assert "is the file that the model was trained on" in evaluated.err
+    assert "is the data that the model was trained on" in evaluated.err
     assert "shared_rows" not in json.loads(evaluated.out)
     (tmp_path / "other.csv").write_text("1,2,3\n4,5,6\n")
     assert eval_command.main([f"--checkpoint={tmp_path / 'run'}", f"--data={tmp_path / 'other.csv'}"]) == 0

@@ -27,7 +27,8 @@ WITHOUT = (
     + """
 import contextlib, os
 from jaxrnn import (
-    bootstrap, checkpoint, command_line, device_memory, fitting, judgement, run_directory, runner, signals, step_files,
+    bootstrap, checkpoint, command_line, device_memory, fitting, judgement, run_directory, run_opening, runner,
+    signals, step_files,
 )
 
 os.fsync = lambda file: None
@@ -35,7 +36,7 @@ run_directory.sync_directory = step_files.sync_directory = lambda directory: Non
 step_files._sha256 = lambda path: ""
 checkpoint.Checkpointer._require_space = lambda *arguments: None
 device_memory.device_bytes = lambda: None
-runner.RunLock = lambda path: contextlib.nullcontext()
+run_opening.RunLock = lambda path: contextlib.nullcontext()
 command_line.EndOnSignal = lambda last_words: contextlib.nullcontext()
 class NoSignals:
     received, unsaved = None, False

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from jaxrnn import hosts
-from jaxrnn.checkpoint import Checkpointer, named_leaves
+from jaxrnn.checkpoint import named_leaves
 from jaxrnn.compilation import CompilationCounter
 from jaxrnn.config import Config
 from jaxrnn.data.complaints import naming
@@ -17,18 +17,9 @@ from jaxrnn.errors import UserError
 from jaxrnn.escaping import escape
 from jaxrnn.inference import TrainedModel
 from jaxrnn.reporting import parameter_table, say, table
-from jaxrnn.run_directory import RunDirectory, describe_environment
-from jaxrnn.runner import (
-    begin_run,
-    check_changes,
-    check_same_data,
-    lock,
-    open_scalars,
-    print_devices,
-    recurrence_here,
-    warn_of_another_recurrence,
-    write_report,
-)
+from jaxrnn.run_directory import RunDirectory
+from jaxrnn.run_opening import check_same_data, may_train, open_checkpoints, open_scalars, take_over
+from jaxrnn.runner import print_devices, write_report
 from jaxrnn.scalar_log import require_tensorboard
 from jaxrnn.stream_evaluation import evaluate_figures, evaluate_part
 from jaxrnn.stream_fitting import StreamData, StreamFit, build_stream_trainer, open_data, restore_progress
@@ -43,8 +34,7 @@ def train(config: Config, run_dir: RunDirectory, *, resume: bool, begin: float) 
         with hosts.all_or_none():
             config, dataset = _open(config)
         if resume:
-            hosts.from_main(lambda: lock(run_dir, stack))
-            hosts.from_main(lambda: check_changes(config, run_dir))
+            take_over(config, run_dir, stack)
         description = describe(dataset)
         compilations = stack.enter_context(CompilationCounter())
         with hosts.all_or_none(), naming(config.data.data):
@@ -52,25 +42,12 @@ def train(config: Config, run_dir: RunDirectory, *, resume: bool, begin: float) 
                 check_same_data(description, run_dir)
             data = open_data(config, dataset)
             trainer = build_stream_trainer(config, data)
-        environment = describe_environment([str(device) for device in jax.devices()], recurrence_here(), description)
-        if resume:
-            warn_of_another_recurrence(run_dir)
-        else:
-            run_dir.move(hosts.from_main(lambda: begin_run(run_dir, stack, config, environment)))
-        checkpointer = stack.enter_context(Checkpointer(run_dir.checkpoints, warn=say))
+        checkpointer = open_checkpoints(config, run_dir, stack, description, resume=resume)
         fit = StreamFit(
             trainer, data, run_dir=run_dir, data_description=description, **restore_progress(trainer, checkpointer)
         )
-        if config.training.epochs < fit.epoch:
-            text = f"--epochs: got {config.training.epochs}; expected at least {fit.epoch}, so many are done"
-            raise hosts.agreed(UserError(text), same=True)
-        if resume:
-            if hosts.from_main(lambda: fit.is_over() and run_dir.is_reported(fit.epoch)):
-                with open_scalars(config, run_dir):  # asked for late, they are written whole
-                    say(f"this run is finished, after epoch {fit.epoch}: see {run_dir.summary}; it is left as it is")
-                return
-            hosts.from_main(lambda: run_dir.create(config, environment))
-        run_dir.keep_metrics_until(fit.epoch)
+        if not may_train(fit, description, resume=resume):
+            return
         print_banner(config, data, fit.state.params)
         say(f"run directory: {escape(str(run_dir.path))}")
         if resume:

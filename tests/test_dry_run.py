@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from jaxrnn import cpu_kernels, runner, train
+from jaxrnn import cpu_kernels, run_opening, runner, train
 from jaxrnn.config import Config
 from jaxrnn.config_files import read_toml
 
@@ -130,6 +130,7 @@ class TestDryRun:
         def refuse(*_: object, **__: object) -> None:
             raise AssertionError("it trained")
 
-        for name in ("Checkpointer", "Fit", "restore_state"):
+        monkeypatch.setattr(run_opening, "Checkpointer", refuse)
+        for name in ("Fit", "restore_state"):
             monkeypatch.setattr(runner, name, refuse)
         said("--compilation-cache")

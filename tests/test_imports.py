@@ -22,7 +22,7 @@ pages.error_sections pages.settings_sections
 pages.result_sections
 pages.predictions pages.charts pages.shell
 evaluation pages.axes pages.markup pages.records
-stream_evaluation stream_fitting
+stream_evaluation stream_fitting run_opening
 fitting plots
 restoring
 inference device_memory stream_training

@@ -20,6 +20,7 @@ namespace {
 
 using FloatBuffer = ffi::Buffer<ffi::F32>;
 using MaskBuffer = ffi::Buffer<ffi::PRED>;
+using CodeBuffer = ffi::Buffer<ffi::U8>;
 using FloatResult = ffi::Result<FloatBuffer>;
 
 template <typename B>
@@ -29,10 +30,12 @@ auto DataOrNull(B& buffer) -> decltype(buffer.typed_data()) {
 float* DataOrNull(FloatResult& buffer) { return buffer->element_count() ? buffer->typed_data() : nullptr; }
 
 template <typename Buffer>
-Sizes SizesOf(const Buffer& inputs, const Buffer& h_first) {
+Sizes SizesOf(const Buffer& inputs, const Buffer& h_first, const Buffer& h_targets) {
   const auto dimensions = inputs.dimensions();
   const size_t rank = dimensions.size();
-  Sizes sizes{1, dimensions[rank - 3], dimensions[rank - 2], dimensions[rank - 1], h_first.dimensions().back()};
+  const int64_t targets = h_targets.element_count() ? h_targets.dimensions()[rank - 3] : 0;
+  Sizes sizes{1, dimensions[rank - 3], dimensions[rank - 2], dimensions[rank - 1], h_first.dimensions().back(),
+              targets};
   for (size_t i = 0; i + 3 < rank; ++i) sizes.models *= dimensions[i];
   return sizes;
 }
@@ -47,7 +50,9 @@ Arrays ModelArrays(const Arrays& all, const Sizes& sizes, int gates, int64_t mod
           At(all.bias_ih, model, width),
           At(all.bias_hh, model, width),
           At(all.h_first, model, rows),
-          At(all.c_first, model, rows)};
+          At(all.c_first, model, rows),
+          At(all.h_targets, model, sizes.targets * rows),
+          At(all.c_targets, model, sizes.targets * rows)};
 }
 
 constexpr int NumGates(Cell cell) { return cell == Cell::kLstm ? 4 : cell == Cell::kGru ? 3 : 1; }
@@ -60,7 +65,7 @@ void RunForward(ffi::ThreadPool& pool, const Sizes& sizes, bool reverse, const A
   auto run = [&](int64_t model, const auto& spread) {
     const Arrays arrays = ModelArrays(all, sizes, NumGates(cell), model);
     const auto weights = recurrence.PackForward(arrays);
-    const auto dealt = DealRows(sizes, arrays.valid, arrays.reset, deal.tasks_per_model);
+    const auto dealt = DealRows(sizes, arrays.valid, arrays.reset != nullptr, deal.tasks_per_model);
     const Kept own = {At(kept.outputs, model, pairs * sizes.hidden), At(kept.cells, model, pairs * recurrence.padded),
                       At(kept.gates, model, pairs * recurrence.gate_columns)};
     const Last own_last = {At(last.h, model, rows), At(last.c, model, rows)};
@@ -79,7 +84,7 @@ void RunBackward(ffi::ThreadPool& pool, const Sizes& sizes, bool reverse, const 
   auto run = [&](int64_t model, const auto& spread) {
     const Arrays arrays = ModelArrays(all, sizes, NumGates(cell), model);
     const auto weights = recurrence.PackBackward(arrays, gradients.inputs);
-    const auto dealt = DealRows(sizes, arrays.valid, arrays.reset, deal.tasks_per_model);
+    const auto dealt = DealRows(sizes, arrays.valid, arrays.reset != nullptr, deal.tasks_per_model);
     const Kept own = {At(kept.outputs, model, pairs * sizes.hidden), At(kept.cells, model, pairs * recurrence.padded),
                       At(kept.gates, model, pairs * recurrence.gate_columns)};
     const Cotangents own_cotangents = {At(cotangents.outputs, model, pairs * sizes.hidden),
@@ -90,9 +95,13 @@ void RunBackward(ffi::ThreadPool& pool, const Sizes& sizes, bool reverse, const 
                                      At(gradients.bias_ih, model, width),
                                      At(gradients.bias_hh, model, width),
                                      At(gradients.h_first, model, rows),
-                                     At(gradients.c_first, model, rows)};
+                                     At(gradients.c_first, model, rows),
+                                     At(gradients.h_targets, model, sizes.targets * rows),
+                                     At(gradients.c_targets, model, sizes.targets * rows)};
     std::fill_n(own_gradients.h_first, rows, 0.0f);
     if (own_gradients.c_first) std::fill_n(own_gradients.c_first, rows, 0.0f);
+    if (own_gradients.h_targets) std::fill_n(own_gradients.h_targets, sizes.targets * rows, 0.0f);
+    if (own_gradients.c_targets) std::fill_n(own_gradients.c_targets, sizes.targets * rows, 0.0f);
     std::vector<typename Recurrence<cell>::Sums> sums(deal.tasks_per_model);
     spread([&](int task) {
       recurrence.Backward(arrays, weights, dealt[task], own, own_cotangents, own_gradients, sums[task]);
@@ -115,34 +124,39 @@ ffi::Error WithCell(int64_t cell, const Use& use) {
   return ffi::Error::Success();
 }
 
-ffi::Error ForwardCall(ffi::ThreadPool pool, FloatBuffer inputs, MaskBuffer valid, MaskBuffer reset,
+ffi::Error ForwardCall(ffi::ThreadPool pool, FloatBuffer inputs, MaskBuffer valid, CodeBuffer reset,
                        FloatBuffer weight_ih, FloatBuffer weight_hh, FloatBuffer bias_ih, FloatBuffer bias_hh,
-                       FloatBuffer h_first, FloatBuffer c_first, FloatResult outputs, FloatResult h_last,
-                       FloatResult c_last, FloatResult cells, FloatResult gates, int64_t cell, bool reverse) {
+                       FloatBuffer h_first, FloatBuffer c_first, FloatBuffer h_targets, FloatBuffer c_targets,
+                       FloatResult outputs, FloatResult h_last, FloatResult c_last,
+                       FloatResult cells, FloatResult gates, int64_t cell, bool reverse) {
   const Arrays arrays = {inputs.typed_data(),    DataOrNull(valid),   DataOrNull(reset),
                          weight_ih.typed_data(), weight_hh.typed_data(), DataOrNull(bias_ih),
-                         DataOrNull(bias_hh),    h_first.typed_data(), DataOrNull(c_first)};
-  const Sizes sizes = SizesOf(inputs, h_first);
+                         DataOrNull(bias_hh),    h_first.typed_data(), DataOrNull(c_first),
+                         DataOrNull(h_targets),  DataOrNull(c_targets)};
+  const Sizes sizes = SizesOf(inputs, h_first, h_targets);
   return WithCell(cell, [&](auto which) {
     RunForward<which.value>(pool, sizes, reverse, arrays, {DataOrNull(outputs), DataOrNull(cells), DataOrNull(gates)},
                             {DataOrNull(h_last), DataOrNull(c_last)});
   });
 }
 
-ffi::Error BackwardCall(ffi::ThreadPool pool, FloatBuffer inputs, MaskBuffer valid, MaskBuffer reset,
+ffi::Error BackwardCall(ffi::ThreadPool pool, FloatBuffer inputs, MaskBuffer valid, CodeBuffer reset,
                         FloatBuffer weight_ih, FloatBuffer weight_hh, FloatBuffer bias_ih, FloatBuffer bias_hh,
-                        FloatBuffer h_first, FloatBuffer c_first, FloatBuffer outputs, FloatBuffer cells,
+                        FloatBuffer h_first, FloatBuffer c_first, FloatBuffer h_targets, FloatBuffer c_targets,
+                        FloatBuffer outputs, FloatBuffer cells,
                         FloatBuffer gates, FloatBuffer d_outputs, FloatBuffer d_h_last, FloatBuffer d_c_last,
                         FloatResult d_inputs, FloatResult d_weight_ih, FloatResult d_weight_hh, FloatResult d_bias_ih,
-                        FloatResult d_bias_hh, FloatResult d_h_first, FloatResult d_c_first, int64_t cell,
+                        FloatResult d_bias_hh, FloatResult d_h_first, FloatResult d_c_first, FloatResult d_h_targets,
+                        FloatResult d_c_targets, int64_t cell,
                         bool reverse) {
   const Arrays arrays = {inputs.typed_data(),    DataOrNull(valid),   DataOrNull(reset),
                          weight_ih.typed_data(), weight_hh.typed_data(), DataOrNull(bias_ih),
-                         DataOrNull(bias_hh),    h_first.typed_data(), DataOrNull(c_first)};
+                         DataOrNull(bias_hh),    h_first.typed_data(), DataOrNull(c_first),
+                         DataOrNull(h_targets),  DataOrNull(c_targets)};
   const Gradients gradients = {DataOrNull(d_inputs),  DataOrNull(d_weight_ih), DataOrNull(d_weight_hh),
                                DataOrNull(d_bias_ih), DataOrNull(d_bias_hh),   DataOrNull(d_h_first),
-                               DataOrNull(d_c_first)};
-  const Sizes sizes = SizesOf(inputs, h_first);
+                               DataOrNull(d_c_first),  DataOrNull(d_h_targets), DataOrNull(d_c_targets)};
+  const Sizes sizes = SizesOf(inputs, h_first, h_targets);
   return WithCell(cell, [&](auto which) {
     RunBackward<which.value>(pool, sizes, reverse, arrays,
                              {outputs.typed_data(), DataOrNull(cells), DataOrNull(gates)},
@@ -158,7 +172,9 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(JaxrnnForward, jaxrnn::ForwardCall,
                                   .Ctx<xla::ffi::ThreadPool>()
                                   .Arg<jaxrnn::FloatBuffer>()
                                   .Arg<jaxrnn::MaskBuffer>()
-                                  .Arg<jaxrnn::MaskBuffer>()
+                                  .Arg<jaxrnn::CodeBuffer>()
+                                  .Arg<jaxrnn::FloatBuffer>()
+                                  .Arg<jaxrnn::FloatBuffer>()
                                   .Arg<jaxrnn::FloatBuffer>()
                                   .Arg<jaxrnn::FloatBuffer>()
                                   .Arg<jaxrnn::FloatBuffer>()
@@ -178,7 +194,7 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(JaxrnnBackward, jaxrnn::BackwardCall,
                                   .Ctx<xla::ffi::ThreadPool>()
                                   .Arg<jaxrnn::FloatBuffer>()
                                   .Arg<jaxrnn::MaskBuffer>()
-                                  .Arg<jaxrnn::MaskBuffer>()
+                                  .Arg<jaxrnn::CodeBuffer>()
                                   .Arg<jaxrnn::FloatBuffer>()
                                   .Arg<jaxrnn::FloatBuffer>()
                                   .Arg<jaxrnn::FloatBuffer>()
@@ -191,6 +207,10 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(JaxrnnBackward, jaxrnn::BackwardCall,
                                   .Arg<jaxrnn::FloatBuffer>()
                                   .Arg<jaxrnn::FloatBuffer>()
                                   .Arg<jaxrnn::FloatBuffer>()
+                                  .Arg<jaxrnn::FloatBuffer>()
+                                  .Arg<jaxrnn::FloatBuffer>()
+                                  .Ret<jaxrnn::FloatBuffer>()
+                                  .Ret<jaxrnn::FloatBuffer>()
                                   .Ret<jaxrnn::FloatBuffer>()
                                   .Ret<jaxrnn::FloatBuffer>()
                                   .Ret<jaxrnn::FloatBuffer>()

@@ -49,10 +49,10 @@ inline void RunTasks(ffi::ThreadPool& pool, int count, const std::function<void(
 }
 
 // Deals the rows of a batch out to tasks: the longest ones first, back and forth, so that all get about as many steps.
-inline std::vector<Share> DealRows(const Sizes& sizes, const bool* valid, const bool* reset, int num_tasks) {
+inline std::vector<Share> DealRows(const Sizes& sizes, const bool* valid, bool resets, int num_tasks) {
   const int64_t batch = sizes.batch;
   std::vector<int> lengths(batch, valid ? 0 : int(sizes.steps));
-  bool is_simple = !reset;
+  bool is_simple = !resets;
   for (int64_t t = 0; t < sizes.steps && valid; ++t) {
     const bool *now = valid + t * batch, *before = t ? now - batch : now;
     unsigned char gaps = 0;

@@ -5,6 +5,7 @@ import warnings
 from typing import Any
 
 import jax
+import jax.export
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
@@ -31,6 +32,8 @@ def check_size(name: str, value: Any, *, minimum: int = 1) -> None:
       TypeError: It is not an integer.
       ValueError: It is too small.
     """
+    if jax.export.is_symbolic_dim(value):  # of a program that is exported for every size
+        return
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
         raise TypeError(f"{name}: got {value!r} ({type(value).__name__}); expected an integer")
     if value < minimum:
@@ -115,7 +118,7 @@ def check_inputs(inputs: Any, input_size: int, leading: tuple[str, ...]) -> None
         raise TypeError(f"inputs: got {inputs.dtype}; expected floating point: use inputs.astype(jnp.float32)")
 
 
-def check_state(state: State, sizes: Any, leading: tuple[int, ...], *, layout: str) -> None:
+def check_state(state: State, sizes: Any, leading: tuple[int, ...], *, layout: str, name: str = "state") -> None:
     """Raises unless a state has the structure and the shapes that an equation asks for.
 
     Args:
@@ -123,6 +126,7 @@ def check_state(state: State, sizes: Any, leading: tuple[int, ...], *, layout: s
       sizes: The size of every array, in the structure that is expected.
       leading: The dimensions before the size.
       layout: The names of the dimensions, for the message.
+      name: What to call it.
 
     Raises:
       TypeError: Another structure (a plain array for an LSTM, say), or not floating-point arrays.
@@ -132,11 +136,11 @@ def check_state(state: State, sizes: Any, leading: tuple[int, ...], *, layout: s
     if found != wanted:
         if isinstance(state, list | tuple) and hasattr(sizes, "_fields") and len(state) == len(sizes):
             wanted = f"{wanted}: use jaxrnn.{type(sizes).__name__}(*state)"
-        raise TypeError(f"state: got {found}; expected {wanted}")
-    names = getattr(sizes, "_fields", ("",))
+        raise TypeError(f"{name}: got {found}; expected {wanted}")
+    fields = getattr(sizes, "_fields", ("",))
     given = state if hasattr(sizes, "_fields") else (state,)
-    for name, leaf, size in zip(names, given, jax.tree.leaves(sizes), strict=False):
-        what = f"state {name}".rstrip()
+    for field, leaf, size in zip(fields, given, jax.tree.leaves(sizes), strict=False):
+        what = f"{name} {field}".rstrip()
         _check_is_array(what, leaf)
         if jnp.issubdtype(leaf.dtype, jnp.integer) and leaf.ndim < 2:
             raise TypeError(f"{what}: got {leaf.dtype} {leaf.shape}; expected a state: lengths=, mask= go by name")

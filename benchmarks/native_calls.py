@@ -184,7 +184,7 @@ def difference_of(found: Arrays, wanted: Arrays) -> tuple[float, str]:
 
 def plain_loop(case: Case, given: Arrays) -> Arrays:
     """Runs one model forward and backward, with None for what is absent, in float64."""
-    num_steps, batch, num_inputs, hidden = case.sizes
+    num_steps, batch, _, hidden = case.sizes
     floats = {n: a if a is None or a.dtype != np.float32 else a.astype(np.float64) for n, a in given.items()}
     x, w_ih, w_hh = floats["inputs"], floats["weight_ih"], floats["weight_hh"]
     gates = NUM_GATES[case.kind] * hidden

@@ -104,6 +104,32 @@ class Case:
         return {name: self.models + shape for name, shape in shapes.items()}
 
 
+def are_right(kind: str, shapes: dict[str, tuple[int, ...]]) -> bool:
+    """Says whether a call may take buffers of these shapes, its arguments' and its results'."""
+    inputs, weight_hh, h_targets = shapes["inputs"], shapes["weight_hh"], shapes["h_targets"]
+    if len(inputs) < 3 or not weight_hh or weight_hh[-1] < 1:
+        return False
+    models, (num_steps, batch, num_inputs), hidden = inputs[:-3], inputs[-3:], weight_hh[-1]
+    if max(num_steps, batch) > 2**31 - 3 or num_inputs > 2**30:
+        return False
+    targets = h_targets[len(models)] if len(h_targets) == len(models) + 3 else 0
+    sizes, is_backward = (num_steps, batch, num_inputs, hidden), "d_h_last" in shapes
+    whole = Case(kind, sizes, models, targets=max(targets, 1), masked="gaps", reset=True)
+    expected = whole.forward_shapes() | whole.forward_results()
+    expected |= whole.cotangent_shapes() | whole.backward_results()
+    if not targets:
+        of_targets = {f"{d}{key}_targets" for d in ("", "d_") for key in "hc"}
+        expected |= dict.fromkeys(of_targets, (*models, 0, batch, hidden))
+    optional = {"valid", "reset", "h_targets", "d_outputs", "d_inputs", "d_h_targets", "d_c_targets"}
+    optional |= set() if targets else {"c_targets"}
+    optional |= set() if is_backward else {"outputs", "cells", "gates"}
+    biases = {"bias_ih", "bias_hh", "d_bias_ih", "d_bias_hh"} & shapes.keys()
+    absent = {name for name, shape in shapes.items() if shape == (*models, 0)}
+    if biases <= absent:
+        optional |= biases
+    return all(shape == expected[name] or name in absent & optional for name, shape in shapes.items())
+
+
 def draw_arguments(case: Case, seed: int) -> tuple[Arrays, Arrays]:
     """Draws the arguments of the forward call, and the gradients that the backward call gets."""
     generator = np.random.default_rng(seed)
@@ -135,16 +161,23 @@ def call(name: str, case: Case, arguments: Arrays, results: dict[str, tuple[int,
     structs = [jax.ShapeDtypeStruct(shape, np.float32) for shape in results.values()]
     run = jax.ffi.ffi_call(name, structs)
     found = run(*arguments.values(), cell=np.int64(KINDS.index(case.kind)), reverse=case.reverse)
-    return dict(zip(results, map(np.asarray, found), strict=True))
+    return dict(zip(results, found, strict=True))
 
 
 def call_both(case: Case, arguments: Arrays, cotangents: Arrays) -> tuple[Arrays, Arrays | None]:
     """Returns what the forward call gives, and, where it keeps what is needed, what the backward call gives."""
-    forward = call("jaxrnn_forward", case, arguments, case.forward_results())
-    if not case.keep:
-        return forward, None
-    kept = {name: forward[name] for name in ("outputs", "cells", "gates")}
-    return forward, call("jaxrnn_backward", case, arguments | kept | cotangents, case.backward_results())
+
+    def run(arguments: list[Any], cotangents: list[Any]) -> tuple[Arrays, Arrays | None]:  # dicts would be sorted
+        given = dict(zip(case.forward_shapes(), arguments, strict=True))
+        forward = call("jaxrnn_forward", case, given, case.forward_results())
+        if not case.keep:
+            return forward, None
+        given |= {name: forward[name] for name in ("outputs", "cells", "gates")}
+        given |= zip(case.cotangent_shapes(), cotangents, strict=True)
+        return forward, call("jaxrnn_backward", case, given, case.backward_results())
+
+    found = jax.jit(run)(list(arguments.values()), list(cotangents.values()))
+    return jax.tree.map(np.asarray, found)
 
 
 def expected_of(case: Case, arguments: Arrays, cotangents: Arrays) -> tuple[Arrays, Arrays | None]:
@@ -156,9 +189,7 @@ def expected_of(case: Case, arguments: Arrays, cotangents: Arrays) -> tuple[Arra
 
     def stack(results: dict[str, tuple[int, ...]]) -> Arrays:
         return {
-            name: np.zeros(shape)
-            if 0 in shape
-            else np.stack([one[name] for one in found]).reshape(shape)
+            name: np.zeros(shape) if 0 in shape else np.stack([one[name] for one in found]).reshape(shape)
             for name, shape in results.items()
             if name not in ("cells", "gates")
         }
@@ -184,7 +215,7 @@ def difference_of(found: Arrays, wanted: Arrays) -> tuple[float, str]:
 
 def plain_loop(case: Case, given: Arrays) -> Arrays:
     """Runs one model forward and backward, with None for what is absent, in float64."""
-    num_steps, batch, num_inputs, hidden = case.sizes
+    num_steps, batch, _, hidden = case.sizes
     floats = {n: a if a is None or a.dtype != np.float32 else a.astype(np.float64) for n, a in given.items()}
     x, w_ih, w_hh = floats["inputs"], floats["weight_ih"], floats["weight_hh"]
     gates = NUM_GATES[case.kind] * hidden

@@ -92,30 +92,32 @@ def _draw_option(generator: np.random.Generator, program: Program, name: str, ro
     models = (MODELS,) if name in program.mapped else ()
     shape = (*models, *rows, program.time)
     time, style = program.time, generator.integers(6)
+    # Where several options make padding, each makes less: something must be left.
+    num_draws = len({"lengths", "mask", "segment_ids"} & {*program.options})
+
+    def counts(shape: tuple[int, ...], most: int) -> np.ndarray:
+        return np.asarray(generator.integers(0, most + 1, (max(num_draws, 1), *shape)).max(0))
+
     if name == "lengths":
         is_known = program.outer.startswith("eager") or program.outer == "disable_jit"
-        lengths = generator.integers(0, time + (1 if is_known or style > 2 else 4), shape[:-1])  # beyond time is time
-        lengths = {0: np.full_like(lengths, time), 1: np.zeros_like(lengths)}.get(style, lengths)
-        return np.asarray(lengths, program.integer_dtype)
+        lengths = counts(shape[:-1], time if is_known or style > 2 else time + 3)  # beyond time is time
+        few = np.where(generator.random(lengths.shape) < 0.5, 0, time)
+        return np.asarray({0: np.full_like(lengths, time), 1: few}.get(style, lengths), program.integer_dtype)
     if name == "mask":
-        mask = generator.random(shape) < generator.choice([0.3, 0.7, 0.9])
-        starts = generator.integers(0, time + 1, shape[:-1])
-        left = np.arange(time) >= np.asarray(starts)[..., None]
-        return {0: np.ones(shape, bool), 1: left, 2: ~left}.get(style, mask)
+        mask = generator.random(shape) < generator.choice([0.5, 0.8, 0.95])
+        tails = np.arange(time) < counts(shape[:-1], time)[..., None]
+        return {0: np.ones(shape, bool), 1: tails, 2: tails[..., ::-1]}.get(style, mask)
     if name == "resets":
         resets = generator.random(shape) < generator.choice([0.1, 0.3, 0.6])
         return {0: np.zeros(shape, bool), 1: np.ones(shape, bool)}.get(style, resets)
     if style == 0:
         return np.ones(shape, program.integer_dtype)
+    ids = generator.choice([0, 1, 2], shape, p=[0.2, 0.4, 0.4])
     if style < 4:  # one sequence after another, with padding behind
         ids = 1 + np.cumsum(generator.random(shape) < 0.35, axis=-1)
-        ids = np.where(np.arange(time) >= generator.integers(0, time + 1, (*shape[:-1], 1)), 0, ids)
-    else:
-        ids = generator.integers(0, 3, shape)
+        ids = np.where(np.arange(time) >= counts(shape[:-1], time)[..., None], 0, ids)
     if style == 5:
-        ids = np.where(
-            ids == 2, np.iinfo(program.integer_dtype).max if program.integer_dtype == "uint8" else 2**31 - 1, ids
-        )
+        ids = np.where(ids == 2, 255 if program.integer_dtype == "uint8" else 2**31 - 1, ids)
     return ids.astype(program.integer_dtype)
 
 

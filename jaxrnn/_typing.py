@@ -13,12 +13,14 @@ The public surface is batch-major, ``(batch, time, input)``; only recurrence.py 
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from jax import Array
 from jaxtyping import Bool, Float, Int, PyTree
 
 ArrayLike = Array | np.ndarray  # what public calls take
+Size = int | Any  # an integer, or a symbolic dimension of jax.export
 State = PyTree[Float[ArrayLike, "..."]]
 Mask = Bool[Array, "batch time"]
 TimeMajorMask = Bool[Array, "time batch"]
@@ -32,6 +34,7 @@ __all__ = [
     "Int",
     "Mask",
     "PyTree",
+    "Size",
     "State",
     "StateDict",
     "TimeMajorMask",

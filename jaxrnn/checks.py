@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax import export
 
 from jaxrnn._typing import State
 
@@ -35,6 +36,17 @@ def check_size(name: str, value: Any, *, minimum: int = 1) -> None:
         raise TypeError(f"{name}: got {value!r} ({type(value).__name__}); expected an integer")
     if value < minimum:
         raise ValueError(f"{name}: got {value}; expected at least {minimum}")
+
+
+def check_batch_size(value: Any) -> None:
+    """Raises unless `value` is a number of rows: an integer of at least 0, or a symbolic one of `jax.export`.
+
+    Raises:
+      TypeError: It is not an integer.
+      ValueError: It is negative.
+    """
+    if not export.is_symbolic_dim(value):
+        check_size("batch_size", value, minimum=0)
 
 
 def check_flag(name: str, value: Any) -> None:

@@ -21,7 +21,18 @@ jax.config.update("jax_default_matmul_precision", "highest")
 install_import_hook(
     [
         f"jaxrnn.{name}"
-        for name in ("recurrence", "loops", "forms", "masks", "checks", "cells", "layers", "recurrent_layer")
+        for name in (
+            "recurrence",
+            "loops",
+            "forms",
+            "masks",
+            "checks",
+            "parameters",
+            "cells",
+            "cell_stack",
+            "layers",
+            "recurrent_layer",
+        )
     ]
     + ["jaxrnn.interop.torch"],
     "beartype.beartype",

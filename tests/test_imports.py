@@ -36,8 +36,9 @@ model_state
 interop.torch interop.weight_files models
 layers
 recurrent_layer
+cell_stack
 cells
-checks recurrence shared_units
+checks parameters recurrence shared_units
 cpu_kernels masks
 loops
 forms

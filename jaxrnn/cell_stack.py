@@ -1,12 +1,15 @@
 """What a stack of recurrent cells is made of: sizes, options and parameters."""
 
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any
 
+import jax.numpy as jnp
 from flax import nnx
 from jax.sharding import Mesh
 
 from jaxrnn import cells, checks, loops, parameters
 from jaxrnn._typing import Array, Size, State
+from jaxrnn.layer_options import CHECKS, Backend
+from jaxrnn.shared_units import MODEL_AXIS
 
 _DIRECTION_SUFFIXES = ("", "_reverse")
 
@@ -18,23 +21,38 @@ class AbstractCellStack(nnx.Module):
     ``weight_ih_l{k}``, ``weight_hh_l{k}``, ``bias_ih_l{k}``, ``bias_hh_l{k}`` and, with a projection,
     ``weight_hr_l{k}``; those of the reverse direction end in ``_reverse``.
 
-    Attributes:
-      custom_gradient: The engine's own reverse rule, the fast one. Set it to False on a layer, and JAX differentiates
-        the plain loop instead: what forward mode (`jax.jvp`, `jax.jacfwd`) needs.
+    Args:
+      equation: How gates become the next state.
+      input_size: Features of a step.
+      hidden_size: Hidden units of each direction.
+      num_layers: Layers stacked, each reading the one below.
+      bias: Whether there are bias_ih and bias_hh.
+      dropout: Probability of zeroing an element of the output of every layer but the last, in training.
+      bidirectional: Whether a second direction reads the sequence from its end; outputs are joined.
+      proj_size: Where positive, the hidden vector is projected to this size by ``weight_hr_l{k}``.
+      backend: "auto" runs the recurrence compiled ahead for CPUs where it can (`cpu_kernels`), which is faster and the
+        same to float tolerance; "compiled" does so or refuses; "scan" always runs `lax.scan`.
       remat_steps: Where set, the gradient keeps the state of every so many steps only, and computes the others again:
         memory then grows with time / remat_steps + remat_steps, the least of it where that is the root of time.
       compute_dtype: Where set, the type of the operands of matmuls, such as jnp.bfloat16; states, sums and everything
         pointwise keep the type of the parameters.
-      backend: "auto" runs the recurrence compiled ahead for CPUs where it can (`cpu_kernels`), which is faster and the
-        same to float tolerance; "scan" always runs `lax.scan`, which can be sharded over devices and exported.
+      custom_gradient: Whether the gradient is the engine's own reverse rule, the fast one. False lets JAX differentiate
+        the plain loop instead: what forward mode (`jax.jvp`, `jax.jacfwd`) needs.
+      param_dtype: The type of the parameters.
+      rngs: Where initial values and dropout's masks come from.
+
+    All of them are attributes too, but for `param_dtype` and `rngs`. Those that say how a layer is run, from `backend`
+    to `custom_gradient`, may be set later; they are checked then as here.
+
+    Attributes:
       mesh: Where set, the hidden units are shared by the devices along its axis "model" (`shared_units`): the same
         numbers to float tolerance. Their number, and that of projected ones, must be a multiple of the axis's size.
     """
 
-    custom_gradient: bool = True
-    remat_steps: int | None = None
-    compute_dtype: Any = None
-    backend: Literal["auto", "scan"] = "auto"
+    backend: Backend
+    remat_steps: int | None
+    compute_dtype: Any
+    custom_gradient: bool
     mesh: Mesh | None = None
 
     def __init__(
@@ -43,14 +61,20 @@ class AbstractCellStack(nnx.Module):
         input_size: int,
         hidden_size: int,
         *,
-        num_layers: int,
-        bias: bool,
-        dropout: float,
-        bidirectional: bool,
-        param_dtype: Any,
-        rngs: nnx.Rngs,
+        num_layers: int = 1,
+        bias: bool = True,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
         proj_size: int = 0,
+        backend: Backend = "auto",
+        remat_steps: int | None = None,
+        compute_dtype: Any = None,
+        custom_gradient: bool = True,
+        param_dtype: Any = jnp.float32,
+        rngs: nnx.Rngs,
     ):
+        if not isinstance(equation, cells.Equation):
+            raise TypeError(f"equation: got {type(equation).__name__}; expected a jaxrnn.Equation")
         checks.check_size("input_size", input_size)
         checks.check_size("hidden_size", hidden_size)
         checks.check_size("num_layers", num_layers)
@@ -58,7 +82,7 @@ class AbstractCellStack(nnx.Module):
         checks.check_flag("bias", bias)
         checks.check_flag("bidirectional", bidirectional)
         checks.check_probability("dropout", dropout)
-        checks.check_param_dtype(param_dtype)
+        checks.check_floating_type("param_dtype", param_dtype)
         checks.check_rngs(rngs, dropout=dropout)
         if proj_size >= hidden_size:
             raise ValueError(f"proj_size: got {proj_size}; expected less than hidden_size = {hidden_size}")
@@ -74,6 +98,10 @@ class AbstractCellStack(nnx.Module):
         self.bias = bool(bias)
         self.bidirectional = bool(bidirectional)
         self.proj_size = int(proj_size)
+        self.backend = backend
+        self.remat_steps = remat_steps
+        self.compute_dtype = compute_dtype
+        self.custom_gradient = custom_gradient
         self.dropout = nnx.Dropout(dropout, rngs=rngs if dropout > 0 else None)
         for layer, direction in self._places():
             ending = _ending(layer, direction)
@@ -85,6 +113,12 @@ class AbstractCellStack(nnx.Module):
                 setattr(self, name + ending, parameter)
             for name, value in equation.extra_parameters(self.hidden_size).items():
                 setattr(self, name + ending, nnx.Param(value.astype(param_dtype)))
+
+    if not TYPE_CHECKING:  # of a class that has it, type checkers believe that it takes any attribute
+
+        def __setattr__(self, name: str, value: Any) -> None:
+            check = CHECKS.get(name)
+            super().__setattr__(name, value if check is None else check(value))
 
     @property
     def num_directions(self) -> int:
@@ -129,11 +163,18 @@ class AbstractCellStack(nnx.Module):
         return tuple(parameters.read_parameters(self, shapes, ending=_ending(layer, direction)).values())
 
     def _check_parameters(self) -> None:
-        """Raises unless every parameter has the shape that the sizes ask for.
+        """Raises unless every parameter has the shape that the sizes ask for, and a mesh can share the units.
 
         Raises:
-          ValueError: One has not.
+          ValueError: A parameter has another shape; the units are no multiple of the devices.
         """
+        devices = 1 if self.mesh is None else self.mesh.shape[MODEL_AXIS]
+        for name, size in (("hidden_size", self.hidden_size), ("proj_size", self.proj_size)):
+            if size % devices:
+                raise ValueError(
+                    f"{name}: got {size}; expected a multiple of {devices}, the devices along the mesh's axis"
+                    f" {MODEL_AXIS!r}"
+                )
         for layer, direction in self._places():
             self.cell_parameters(layer, direction)
             self._extras(layer, direction)

@@ -177,7 +177,7 @@ class AbstractCell(nnx.Module):
         checks.check_size("input_size", input_size)
         checks.check_size("hidden_size", hidden_size)
         checks.check_flag("bias", bias)
-        checks.check_param_dtype(param_dtype)
+        checks.check_floating_type("param_dtype", param_dtype)
         checks.check_rngs(rngs)
         self.equation = equation
         self.input_size = int(input_size)

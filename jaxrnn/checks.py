@@ -72,7 +72,7 @@ def check_probability(name: str, value: Any) -> None:
         raise ValueError(f"{name}: got {value}; expected a probability, from 0 to 1")
 
 
-def check_param_dtype(value: Any) -> None:
+def check_floating_type(name: str, value: Any) -> None:
     """Raises unless `value` is a floating-point type.
 
     Raises:
@@ -83,7 +83,7 @@ def check_param_dtype(value: Any) -> None:
     except TypeError:
         is_floating = False
     if not is_floating:
-        raise TypeError(f"param_dtype: got {value!r}; expected a floating-point type such as jnp.float32")
+        raise TypeError(f"{name}: got {value!r}; expected a floating-point type such as jnp.float32")
 
 
 def check_rngs(rngs: Any, *, dropout: float = 0.0) -> None:

@@ -29,6 +29,7 @@ install_import_hook(
             "checks",
             "parameters",
             "cells",
+            "layer_options",
             "cell_stack",
             "layers",
             "recurrent_layer",

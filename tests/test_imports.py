@@ -37,7 +37,7 @@ interop.torch interop.weight_files models
 layers
 recurrent_layer
 cell_stack
-cells
+cells layer_options
 checks parameters recurrence shared_units
 cpu_kernels masks
 loops

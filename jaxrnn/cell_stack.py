@@ -120,6 +120,10 @@ class AbstractCellStack(nnx.Module):
             check = CHECKS.get(name)
             super().__setattr__(name, value if check is None else check(value))
 
+    def __repr__(self) -> str:
+        """The call that builds such a layer; `str` and `print` give Flax's tree of it, with every parameter's shape."""
+        return parameters.call_of(self, weight=self.__dict__.get("weight_ih_l0"))
+
     @property
     def num_directions(self) -> int:
         return 2 if self.bidirectional else 1

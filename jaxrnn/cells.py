@@ -67,6 +67,17 @@ class Equation:
     summed_gates: int = 0
     kernel: Kernel | None = None
 
+    def __repr__(self) -> str:
+        return f"Equation({self.name}, num_gates={self.num_gates})"
+
+    @property
+    def name(self) -> str:
+        """The name of the function that is `pointwise`."""
+        function: Any = self.pointwise
+        while isinstance(function, functools.partial):
+            function = function.func
+        return getattr(function, "__name__", type(function).__name__)
+
     def zero_state(self, hidden_size: int, output_size: int, *, leading: tuple[int, ...], dtype: Any) -> State:
         """Returns a state of zeros with arrays of shape ``leading + (size,)``."""
         sizes = self.state_sizes(hidden_size, output_size)
@@ -188,6 +199,10 @@ class AbstractCell(nnx.Module):
         for name, shape in shapes.items():
             setattr(self, name, create_parameter(shape, self.hidden_size, rngs=rngs, dtype=param_dtype))
 
+    def __repr__(self) -> str:
+        """The call that builds such a cell; `str` and `print` give Flax's tree of it, with every parameter's shape."""
+        return parameters.call_of(self, weight=self.__dict__.get("weight_ih"))
+
     def _parameter_shapes(self) -> dict[str, tuple[int, ...]]:
         return parameter_shapes(self.equation, self.input_size, self.hidden_size, bias=self.bias)
 
@@ -261,6 +276,7 @@ class RNNCell(AbstractCell):
     ):
         equation = rnn_equation(nonlinearity)
         super().__init__(equation, input_size, hidden_size, bias=bias, param_dtype=param_dtype, rngs=rngs)
+        self.nonlinearity = nonlinearity
 
 
 class LSTMCell(AbstractCell):

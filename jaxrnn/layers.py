@@ -33,6 +33,7 @@ class RNN(AbstractRecurrentLayer):
         **options: Unpack[LayerOptions],
     ):
         super().__init__(cells.rnn_equation(nonlinearity), input_size, hidden_size, rngs=rngs, **options)
+        self.nonlinearity = nonlinearity
 
 
 class LSTM(AbstractRecurrentLayer):

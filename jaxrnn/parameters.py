@@ -1,5 +1,6 @@
-"""A module's parameters, held against the sizes that it was built with before anything is computed from them."""
+"""A module's parameters, held against the sizes that it was built with before anything is computed; and its repr."""
 
+import inspect
 import math
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -68,3 +69,30 @@ def _advice(found: tuple[int, ...], expected: tuple[int, ...], layer: str) -> st
     if extra > 0 and found[extra:] == expected:
         return f"{found[:extra]} in front is that of members stacked by nnx.vmap: call {layer} under nnx.vmap too"
     return f"a parameter of other sizes, or {layer}'s sizes were changed: build one with the sizes of its parameters"
+
+
+def call_of(module: nnx.Module, *, weight: Any) -> str:
+    """Writes the call that builds a module: its sizes, and of the options those that are not the default.
+
+    Args:
+      module: Whose attributes have the names of its constructor's arguments, or of that of a class it comes from.
+      weight: A parameter, whose type is `param_dtype`; None if there is none yet.
+    """
+    values = dict(vars(module))
+    values["dropout"] = getattr(values.get("dropout"), "rate", 0.0)
+    value: Any = weight.get_raw_value() if isinstance(weight, nnx.Variable) else None
+    if hasattr(value, "dtype"):
+        values["param_dtype"] = value.dtype
+    written: dict[str, str] = {}
+    for cls in type(module).__mro__:
+        if "__init__" not in vars(cls) or cls is nnx.Module:
+            continue
+        for name, argument in inspect.signature(vars(cls)["__init__"]).parameters.items():
+            if name not in values or name in written:
+                continue
+            if argument.default is inspect.Parameter.empty:
+                written[name] = repr(values[name]) if cls is type(module) else ""
+            else:
+                is_default = values[name] == argument.default
+                written[name] = "" if is_default else f"{name}={getattr(values[name], 'name', values[name])!r}"
+    return f"{type(module).__name__}({', '.join(filter(None, written.values()))})"

@@ -5,10 +5,10 @@ import warnings
 from typing import Any
 
 import jax
+import jax.export
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jax import export
 
 from jaxrnn._typing import State
 
@@ -45,7 +45,7 @@ def check_batch_size(value: Any) -> None:
       TypeError: It is not an integer.
       ValueError: It is negative.
     """
-    if not export.is_symbolic_dim(value):
+    if not jax.export.is_symbolic_dim(value):
         check_size("batch_size", value, minimum=0)
 
 
@@ -127,7 +127,7 @@ def check_inputs(inputs: Any, input_size: int, leading: tuple[str, ...]) -> None
         raise TypeError(f"inputs: got {inputs.dtype}; expected floating point: use inputs.astype(jnp.float32)")
 
 
-def check_state(state: State, sizes: Any, leading: tuple[int, ...], *, layout: str) -> None:
+def check_state(state: State, sizes: Any, leading: tuple[int, ...], *, layout: str, name: str = "state") -> None:
     """Raises unless a state has the structure and the shapes that an equation asks for.
 
     Args:
@@ -135,6 +135,7 @@ def check_state(state: State, sizes: Any, leading: tuple[int, ...], *, layout: s
       sizes: The size of every array, in the structure that is expected.
       leading: The dimensions before the size.
       layout: The names of the dimensions, for the message.
+      name: What to call it.
 
     Raises:
       TypeError: Another structure (a plain array for an LSTM, say), or not floating-point arrays.
@@ -144,11 +145,11 @@ def check_state(state: State, sizes: Any, leading: tuple[int, ...], *, layout: s
     if found != wanted:
         if isinstance(state, list | tuple) and hasattr(sizes, "_fields") and len(state) == len(sizes):
             wanted = f"{wanted}: use jaxrnn.{type(sizes).__name__}(*state)"
-        raise TypeError(f"state: got {found}; expected {wanted}")
-    names = getattr(sizes, "_fields", ("",))
+        raise TypeError(f"{name}: got {found}; expected {wanted}")
+    fields = getattr(sizes, "_fields", ("",))
     given = state if hasattr(sizes, "_fields") else (state,)
-    for name, leaf, size in zip(names, given, jax.tree.leaves(sizes), strict=False):
-        what = f"state {name}".rstrip()
+    for field, leaf, size in zip(fields, given, jax.tree.leaves(sizes), strict=False):
+        what = f"{name} {field}".rstrip()
         _check_is_array(what, leaf)
         if jnp.issubdtype(leaf.dtype, jnp.integer) and leaf.ndim < 2:
             raise TypeError(f"{what}: got {leaf.dtype} {leaf.shape}; expected a state: lengths=, mask= go by name")

@@ -26,6 +26,7 @@ class AbstractRecurrentLayer(AbstractCellStack):
         mask: Bool[ArrayLike, "*batch time"] | None = None,
         segment_ids: Int[ArrayLike, "*batch time"] | None = None,
         resets: Bool[ArrayLike, "*batch time"] | None = None,
+        reset_state: State | None = None,
     ) -> tuple[Float[Array, "*batch time features"], State]:
         """Runs the layers over sequences of different lengths.
 
@@ -41,7 +42,9 @@ class AbstractRecurrentLayer(AbstractCellStack):
           mask: (batch, time): True at steps that count, in any pattern.
           segment_ids: (batch, time): rows that hold several sequences; 0 is padding, and a new number
             is a new sequence, started from the initial state.
-          resets: (batch, time): True where the state returns to the initial state before the step.
+          resets: (batch, time): True where the state becomes `reset_state` before the step.
+          reset_state: Of the form of `initial_state`, or without its batch; zeros if None. So a carry from the chunk
+            before is used up to the first reset only, as recurrent reinforcement learning chunks its rollouts.
 
         Returns:
           ``(outputs, final_state)``. Outputs are (batch, time, num_directions * output), exactly 0 at
@@ -53,7 +56,8 @@ class AbstractRecurrentLayer(AbstractCellStack):
           ValueError: Sizes that do not fit, those of the parameters included; lengths outside 0..time. Lengths that
             `jax.jit` traces have no value yet: there, lengths beyond the inputs count as time.
         """
-        outputs, final_state, _ = self._run(loops.hidden_of, inputs, initial_state, lengths, mask, segment_ids, resets)
+        arguments = (inputs, initial_state, lengths, mask, segment_ids, resets, reset_state)
+        outputs, final_state, _ = self._run(loops.hidden_of, *arguments)
         return outputs, final_state
 
     def all_states(
@@ -65,6 +69,7 @@ class AbstractRecurrentLayer(AbstractCellStack):
         mask: Bool[ArrayLike, "*batch time"] | None = None,
         segment_ids: Int[ArrayLike, "*batch time"] | None = None,
         resets: Bool[ArrayLike, "*batch time"] | None = None,
+        reset_state: State | None = None,
     ) -> State:
         """Returns the state after every step of every layer and direction, an LSTM's c_t included.
 
@@ -74,7 +79,8 @@ class AbstractRecurrentLayer(AbstractCellStack):
           Arrays of (num_layers * num_directions, batch, time, size), without batch for a single row;
           exactly 0 at padding.
         """
-        _, _, states = self._run(_whole_state, inputs, initial_state, lengths, mask, segment_ids, resets)
+        arguments = (inputs, initial_state, lengths, mask, segment_ids, resets, reset_state)
+        _, _, states = self._run(_whole_state, *arguments)
         return states
 
     def final_state(
@@ -86,12 +92,14 @@ class AbstractRecurrentLayer(AbstractCellStack):
         mask: Bool[ArrayLike, "*batch time"] | None = None,
         segment_ids: Int[ArrayLike, "*batch time"] | None = None,
         resets: Bool[ArrayLike, "*batch time"] | None = None,
+        reset_state: State | None = None,
     ) -> State:
         """Returns the state that a call returns, without the outputs: the last layer's take no memory.
 
         Args and errors are those of a call.
         """
-        return self._run(loops.nothing_of, inputs, initial_state, lengths, mask, segment_ids, resets)[1]
+        arguments = (inputs, initial_state, lengths, mask, segment_ids, resets, reset_state)
+        return self._run(loops.nothing_of, *arguments)[1]
 
     def _run(
         self,
@@ -102,6 +110,7 @@ class AbstractRecurrentLayer(AbstractCellStack):
         mask: ArrayLike | None,
         segment_ids: ArrayLike | None,
         resets: ArrayLike | None,
+        reset_state: State | None,
     ) -> tuple[Any, State, Any]:
         """Returns the outputs, empty if nothing is collected, the final state, and what `collect` takes from all."""
         self._check_parameters()
@@ -118,17 +127,28 @@ class AbstractRecurrentLayer(AbstractCellStack):
         leading = (self.num_layers * self.num_directions, *rows)
         layout = f"(num_layers * num_directions, {'batch, ' if rows else ''}size)"
         checks.check_state(state, sizes, leading, layout=layout)
+        if reset_state is not None:
+            ndims = {leaf.ndim for leaf in jax.tree.leaves(reset_state) if hasattr(leaf, "ndim")}
+            given = leading[: max(ndims, default=2) - 1] if rows else leading
+            checks.check_state(reset_state, sizes, given, layout=layout, name="reset_state")
+            if len(given) < len(leading):
+                spread = [jnp.asarray(leaf)[:, None] for leaf in jax.tree.leaves(reset_state)]
+                spread = [jnp.broadcast_to(leaf, (*leading, leaf.shape[-1])) for leaf in spread]
+                reset_state = jax.tree.unflatten(jax.tree.structure(reset_state), spread)
         arrays = jax.tree.map(jnp.asarray, (inputs, lengths, mask, segment_ids, resets))
+        states = (state, reset_state)
         if rows:
-            return self._run_batch(collect, state, *arrays)
-        state, arrays = jax.tree.map(lambda leaf: leaf[:, None], state), jax.tree.map(lambda x: x[None], arrays)
-        outputs, *states = self._run_batch(collect, state, *arrays)
-        return jax.tree.map(lambda leaf: leaf[0], outputs), *jax.tree.map(lambda leaf: leaf[:, 0], states)
+            return self._run_batch(collect, *states, *arrays)
+        states = jax.tree.map(lambda leaf: leaf[:, None], states)
+        arrays = jax.tree.map(lambda leaf: leaf[None], arrays)
+        outputs, *found = self._run_batch(collect, *states, *arrays)
+        return jax.tree.map(lambda leaf: leaf[0], outputs), *jax.tree.map(lambda leaf: leaf[:, 0], found)
 
     def _run_batch(
         self,
         collect: Callable[[State], Any],
         state: State,
+        reset_state: State | None,
         inputs: Array,
         lengths: Array | None,
         mask: Array | None,
@@ -138,17 +158,22 @@ class AbstractRecurrentLayer(AbstractCellStack):
         batch, num_steps, _ = inputs.shape
         valid = _valid_steps(num_steps, lengths, mask)
         steps = masks.steps_from_masks((batch, num_steps), valid=valid, segment_ids=segment_ids, resets=resets)
-        features = jnp.swapaxes(inputs, 0, 1)
-        if steps.valid is not None:
-            features = jnp.where(steps.valid[:, :, None], features, 0)
+        targets: tuple[State, ...] = () if segment_ids is None else (state,)  # in the order of the reset codes
+        if resets is not None and reset_state is not None:
+            targets = (*targets, reset_state)
+        # What stands at padding is replaced before anything else is made of it: NaN would be found and complained of.
+        features = inputs if steps.valid is None else jnp.where(steps.valid.T[:, :, None], inputs, 0)
+        features = jnp.swapaxes(features, 0, 1)
         final_states, collected_states = [], []
         for layer in range(self.num_layers):
             is_last, directions = layer == self.num_layers - 1, []
             take = loops.hidden_of if collect is loops.nothing_of and not is_last else collect
             for direction in range(self.num_directions):
                 index = layer * self.num_directions + direction
-                start = jax.tree.map(lambda leaf, i=index: leaf[i], state)
-                collected, final_state = self._run_direction(take, features, start, steps, layer, direction)
+                start, own_targets = jax.tree.map(lambda leaf, i=index: leaf[i], (state, targets))
+                collected, final_state = self._run_direction(
+                    take, features, start, own_targets, steps, layer, direction
+                )
                 directions.append(collected)
                 final_states.append(final_state)
             collected_states += directions
@@ -164,13 +189,20 @@ class AbstractRecurrentLayer(AbstractCellStack):
         return jnp.swapaxes(features, 0, 1), finals, all_collected
 
     def step(
-        self, inputs: Float[ArrayLike, "*batch input"], state: State | None = None
+        self,
+        inputs: Float[ArrayLike, "*batch input"],
+        state: State | None = None,
+        *,
+        reset: Bool[ArrayLike, "*batch"] | None = None,
+        reset_state: State | None = None,
     ) -> tuple[Float[Array, "*batch output"], State]:
         """Advances by one step, for streams: the same numbers as the whole sequence gives.
 
         Args:
           inputs: (batch, input), or (input,) of a single row.
           state: As `initial_state` of a call; zeros if None.
+          reset: (batch,), or () of a single row: True where the state becomes `reset_state` before the step.
+          reset_state: As in a call; zeros if None.
 
         Returns:
           ``(output, state)``: (batch, output) and the state after the step.
@@ -185,7 +217,10 @@ class AbstractRecurrentLayer(AbstractCellStack):
                 " call the layer on the whole sequence"
             )
         checks.check_inputs(inputs, self.input_size, ("batch",))
-        outputs, final_state = self(jnp.expand_dims(inputs, -2), state)
+        if reset is not None:
+            checks.check_booleans("reset", reset, inputs.shape[:-1])
+            reset = jnp.asarray(reset)[..., None]
+        outputs, final_state = self(jnp.expand_dims(inputs, -2), state, resets=reset, reset_state=reset_state)
         return jnp.squeeze(outputs, -2), final_state
 
     def _run_direction(
@@ -193,6 +228,7 @@ class AbstractRecurrentLayer(AbstractCellStack):
         collect: Callable[[State], Any],
         features: Float[Array, "time batch features"],
         state: State,
+        targets: tuple[State, ...],
         steps: masks.Steps,
         layer: int,
         direction: int,
@@ -204,21 +240,24 @@ class AbstractRecurrentLayer(AbstractCellStack):
             pointwise = shared_units.dealt(pointwise, self.mesh)
             num_summed = num_summed if num_summed == self.equation.num_gates else 0  # those are no longer the first
         carried = jnp.result_type(features, parameters.weight_ih)
+        state, targets = jax.tree.map(lambda leaf: leaf.astype(carried), (state, targets))
         return recurrence.recur(
             pointwise,
             features,
             parameters,
-            jax.tree.map(lambda leaf: leaf.astype(carried), state),
+            state,
             num_summed=num_summed * self.hidden_size,
             valid=steps.valid,
             reset=steps.reset_backward if direction else steps.reset_forward,
+            targets=targets,
             extras=self._extras(layer, direction),
             reverse=bool(direction),
             collect=collect,
             custom_gradient=self.custom_gradient,
             chunk=self.remat_steps,
             dtype=self.compute_dtype,
-            kernel=self.equation.kernel if self.backend == "auto" else None,
+            kernel=self.equation.kernel if self.mesh is None else None,
+            backend=self.backend,
         )
 
 

@@ -13,13 +13,14 @@ The public surface is batch-major, ``(batch, time, input)``; only recurrence.py 
 """
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from jax import Array
 from jaxtyping import Bool, Float, Int, PyTree, UInt8
 
 ArrayLike = Array | np.ndarray  # what public calls take
+Size = int | Any  # an integer, or a symbolic dimension of jax.export
 State = PyTree[Float[ArrayLike, "..."]]
 Mask = Bool[Array, "batch time"]
 TimeMajorMask = Bool[Array, "time batch"]
@@ -37,6 +38,7 @@ __all__ = [
     "Mask",
     "PyTree",
     "ResetCodes",
+    "Size",
     "State",
     "StateDict",
     "TimeMajorMask",

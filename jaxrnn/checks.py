@@ -9,6 +9,7 @@ import jax.export
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax import export
 
 from jaxrnn._typing import State
 
@@ -40,6 +41,17 @@ def check_size(name: str, value: Any, *, minimum: int = 1) -> None:
         raise ValueError(f"{name}: got {value}; expected at least {minimum}")
 
 
+def check_batch_size(value: Any) -> None:
+    """Raises unless `value` is a number of rows: an integer of at least 0, or a symbolic one of `jax.export`.
+
+    Raises:
+      TypeError: It is not an integer.
+      ValueError: It is negative.
+    """
+    if not export.is_symbolic_dim(value):
+        check_size("batch_size", value, minimum=0)
+
+
 def check_flag(name: str, value: Any) -> None:
     """Raises unless `value` is True or False.
 
@@ -63,7 +75,7 @@ def check_probability(name: str, value: Any) -> None:
         raise ValueError(f"{name}: got {value}; expected a probability, from 0 to 1")
 
 
-def check_param_dtype(value: Any) -> None:
+def check_floating_type(name: str, value: Any) -> None:
     """Raises unless `value` is a floating-point type.
 
     Raises:
@@ -74,7 +86,7 @@ def check_param_dtype(value: Any) -> None:
     except TypeError:
         is_floating = False
     if not is_floating:
-        raise TypeError(f"param_dtype: got {value!r}; expected a floating-point type such as jnp.float32")
+        raise TypeError(f"{name}: got {value!r}; expected a floating-point type such as jnp.float32")
 
 
 def check_rngs(rngs: Any, *, dropout: float = 0.0) -> None:

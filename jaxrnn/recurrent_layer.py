@@ -1,127 +1,21 @@
 """What RNN, LSTM and GRU layers share: stacking, directions, dropout, and everything about variable length."""
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-from flax import nnx
-from jax.sharding import Mesh
 
-from jaxrnn import cells, checks, loops, masks, recurrence, shared_units
+from jaxrnn import checks, loops, masks, recurrence, shared_units
 from jaxrnn._typing import Array, ArrayLike, Bool, Float, Int, Mask, State
+from jaxrnn.cell_stack import AbstractCellStack
 
-_DIRECTION_SUFFIXES = ("", "_reverse")
 
-
-class AbstractRecurrentLayer(nnx.Module):
+class AbstractRecurrentLayer(AbstractCellStack):
     """A stack of recurrent layers, in one direction or both; RNN, LSTM and GRU say which equation.
 
-    Parameters are attributes with PyTorch's names, layouts and initial distribution:
-    ``weight_ih_l{k}``, ``weight_hh_l{k}``, ``bias_ih_l{k}``, ``bias_hh_l{k}`` and, with a projection,
-    ``weight_hr_l{k}``; those of the reverse direction end in ``_reverse``.
-
-    Attributes:
-      custom_gradient: The engine's own reverse rule, the fast one. Set it to False on a layer, and JAX differentiates
-        the plain loop instead: what forward mode (`jax.jvp`, `jax.jacfwd`) needs.
-      remat_steps: Where set, the gradient keeps the state of every so many steps only, and computes the others again:
-        memory then grows with time / remat_steps + remat_steps, the least of it where that is the root of time.
-      compute_dtype: Where set, the type of the operands of matmuls, such as jnp.bfloat16; states, sums and everything
-        pointwise keep the type of the parameters.
-      backend: "auto" runs the recurrence compiled ahead for CPUs where it can (`cpu_kernels`), which is faster and the
-        same to float tolerance; "scan" always runs `lax.scan`, which can be sharded over devices and exported.
-      mesh: Where set, the hidden units are shared by the devices along its axis "model" (`shared_units`): the same
-        numbers to float tolerance. Their number, and that of projected ones, must be a multiple of the axis's size.
+    `AbstractCellStack` has the parameters and the options; here is what runs them.
     """
-
-    custom_gradient: bool = True
-    remat_steps: int | None = None
-    compute_dtype: Any = None
-    backend: Literal["auto", "scan"] = "auto"
-    mesh: Mesh | None = None
-
-    def __init__(
-        self,
-        equation: cells.Equation,
-        input_size: int,
-        hidden_size: int,
-        *,
-        num_layers: int,
-        bias: bool,
-        dropout: float,
-        bidirectional: bool,
-        param_dtype: Any,
-        rngs: nnx.Rngs,
-        proj_size: int = 0,
-    ):
-        checks.check_size("input_size", input_size)
-        checks.check_size("hidden_size", hidden_size)
-        checks.check_size("num_layers", num_layers)
-        checks.check_size("proj_size", proj_size, minimum=0)
-        checks.check_flag("bias", bias)
-        checks.check_flag("bidirectional", bidirectional)
-        checks.check_probability("dropout", dropout)
-        checks.check_param_dtype(param_dtype)
-        checks.check_rngs(rngs, dropout=dropout)
-        if proj_size >= hidden_size:
-            raise ValueError(f"proj_size: got {proj_size}; expected less than hidden_size = {hidden_size}")
-        if dropout > 0 and num_layers == 1:
-            checks.warn_caller(
-                f"dropout = {dropout} has no effect with num_layers = 1: it acts on the output of every"
-                " layer but the last"
-            )
-        self.equation = equation
-        self.input_size = input_size
-        self.hidden_size = hidden_size
-        self.num_layers = num_layers
-        self.bias = bias
-        self.bidirectional = bidirectional
-        self.proj_size = proj_size
-        self.dropout = nnx.Dropout(dropout, rngs=rngs if dropout > 0 else None)
-
-        for layer in range(num_layers):
-            layer_input_size = input_size if layer == 0 else self.num_directions * self.output_size
-            shapes = cells.parameter_shapes(equation, layer_input_size, hidden_size, proj_size=proj_size, bias=bias)
-            for suffix in _DIRECTION_SUFFIXES[: self.num_directions]:
-                for name, shape in shapes.items():
-                    parameter = cells.create_parameter(shape, hidden_size, rngs=rngs, dtype=param_dtype)
-                    setattr(self, f"{name}_l{layer}{suffix}", parameter)
-                for name, value in equation.extra_parameters(hidden_size).items():
-                    setattr(self, f"{name}_l{layer}{suffix}", nnx.Param(value.astype(param_dtype)))
-
-    @property
-    def num_directions(self) -> int:
-        return 2 if self.bidirectional else 1
-
-    @property
-    def output_size(self) -> int:
-        """Size of the hidden state that each direction puts out: proj_size where there is one."""
-        return self.proj_size or self.hidden_size
-
-    def cell_parameters(self, layer: int, direction: int = 0) -> loops.Weights:
-        """Returns the parameters of one layer in one direction (0 forward, 1 reverse).
-
-        Raises:
-          IndexError: There is no such layer or direction.
-        """
-        if not (0 <= layer < self.num_layers and 0 <= direction < self.num_directions):
-            raise IndexError(
-                f"cell_parameters: got layer {layer}, direction {direction}; expected less than {self.num_layers} and"
-                f" {self.num_directions}"
-            )
-        ending = f"_l{layer}{_DIRECTION_SUFFIXES[direction]}"
-        named = {name: getattr(self, name + ending, None) for name in loops.Weights._fields}
-        values = {name: None if p is None else p.get_value() for name, p in named.items()}
-        return loops.Weights(**values)  # type: ignore[arg-type]
-
-    def initial_state(self, batch_size: int | None = None) -> State:
-        """Returns zeros: arrays of (num_layers * num_directions, batch, size), without batch if None."""
-        if batch_size is not None:
-            checks.check_size("batch_size", batch_size, minimum=0)
-        rows = () if batch_size is None else (batch_size,)
-        leading = (self.num_layers * self.num_directions, *rows)
-        dtype = self.cell_parameters(0).weight_ih.dtype
-        return self.equation.zero_state(self.hidden_size, self.output_size, leading=leading, dtype=dtype)
 
     def __call__(
         self,
@@ -159,8 +53,8 @@ class AbstractRecurrentLayer(nnx.Module):
         Raises:
           TypeError: Inputs that are not floating point, numbers where booleans belong or the reverse,
             lists in place of arrays; a state of the wrong structure.
-          ValueError: Sizes that do not fit; lengths outside 0..time. Lengths that `jax.jit` traces have no value yet:
-            there, lengths beyond the inputs count as time.
+          ValueError: Sizes that do not fit, those of the parameters included; lengths outside 0..time. Lengths that
+            `jax.jit` traces have no value yet: there, lengths beyond the inputs count as time.
         """
         arguments = (inputs, initial_state, lengths, mask, segment_ids, resets, reset_state)
         outputs, final_state, _ = self._run(loops.hidden_of, *arguments)
@@ -219,6 +113,7 @@ class AbstractRecurrentLayer(nnx.Module):
         reset_state: State | None,
     ) -> tuple[Any, State, Any]:
         """Returns the outputs, empty if nothing is collected, the final state, and what `collect` takes from all."""
+        self._check_parameters()
         checks.check_inputs(inputs, self.input_size, ("batch", "time"))
         rows, num_steps = inputs.shape[:-2], inputs.shape[-2]
         if isinstance(lengths, int) and not rows:
@@ -364,11 +259,6 @@ class AbstractRecurrentLayer(nnx.Module):
             kernel=self.equation.kernel if self.mesh is None else None,
             backend=self.backend,
         )
-
-    def _extras(self, layer: int, direction: int) -> tuple[Array, ...]:
-        """The equation's own parameters, in its order."""
-        ending = f"_l{layer}{_DIRECTION_SUFFIXES[direction]}"
-        return tuple(getattr(self, name + ending).get_value() for name in self.equation.extra_parameters(1))
 
 
 def _whole_state(state: State) -> State:

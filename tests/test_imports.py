@@ -36,8 +36,9 @@ model_state
 interop.torch interop.weight_files models
 layers
 recurrent_layer
-cells
-checks recurrence shared_units
+cell_stack
+cells layer_options
+checks parameters recurrence shared_units
 cpu_kernels masks
 loops
 forms

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from jaxrnn.data.reader import read_sequences
     from jaxrnn.inference import TrainedModel
     from jaxrnn.interop.flax import load_flax
+    from jaxrnn.interop.flax_cell import as_flax_cell
     from jaxrnn.interop.torch import load_torch_state_dict, to_torch_state_dict
     from jaxrnn.layers import GRU, LSTM, RNN, RecurrentLayer
 
@@ -30,6 +31,7 @@ _HOMES = {
     "Ragged": "data.ragged",
     "RecurrentLayer": "layers",
     "TrainedModel": "inference",
+    "as_flax_cell": "interop.flax_cell",
     "load_flax": "interop.flax",
     "load_torch_state_dict": "interop.torch",
     "pack_sequences": "data.packing",
@@ -52,6 +54,7 @@ __all__ = [
     "Ragged",
     "RecurrentLayer",
     "TrainedModel",
+    "as_flax_cell",
     "load_flax",
     "load_torch_state_dict",
     "pack_sequences",

@@ -299,3 +299,84 @@ def test_what_was_loaded_is_a_copy():
     jaxrnn.load_flax(layer, rnn)
     rnn.cell.dense_i.bias.get_value().delete()
     assert np.isfinite(layer.bias_ih_l0.get_value()).all()
+
+
+class TestAsFlaxCell:
+    def test_in_bidirectional_it_computes_what_a_layer_does(self, x64):
+        """Both directions, lengths, carries, and the gradients of inputs and of the parameters that are shared."""
+        layer = jaxrnn.LSTM(3, 4, bidirectional=True, param_dtype=jnp.float64, rngs=nnx.Rngs(0))
+        oracle.perturb(layer)
+        parts = [jaxrnn.LSTMCell(3, 4, param_dtype=jnp.float64, rngs=nnx.Rngs(1)) for _ in range(2)]
+        for direction, cell in enumerate(parts):
+            for what, value in layer.cell_parameters(0, direction)._asdict().items():
+                if value is not None:
+                    getattr(cell, what).set_value(value)
+        rnn = nnx.Bidirectional(*(nnx.RNN(jaxrnn.as_flax_cell(cell)) for cell in parts))
+        inputs, weights = jnp.asarray(oracle.draw(1, 3, 5, 3)), jnp.asarray(oracle.draw(2, 3, 5, 8) * VALID[:, :, None])
+
+        @nnx.jit
+        def outcome(rnn: Any, inputs: Any, lengths: Any) -> Any:
+            def loss(rnn: Any, inputs: Any) -> Any:
+                carries, outputs = rnn(inputs, seq_lengths=lengths, return_carry=True)
+                state = jax.tree.map(lambda *leaves: jnp.stack(leaves), *carries)
+                outputs = outputs * VALID[:, :, None]
+                return oracle.weigh((outputs, state), (weights, state_weights)), (outputs, state)
+
+            argnums = nnx.DiffState(0, nnx.Param), 1
+            (_, results), gradients = nnx.value_and_grad(loss, argnums=argnums, has_aux=True)(rnn, inputs)
+            return results, gradients
+
+        state_weights = jax.tree.map(lambda leaf: jnp.asarray(oracle.draw(3, *leaf.shape)), layer.initial_state(3))
+        (outputs, state), (d_rnn, d_inputs) = outcome(rnn, inputs, jnp.asarray(LENGTHS))
+        expected = oracle.outcome(
+            layer, inputs, layer.initial_state(3), (weights, state_weights), lengths=jnp.asarray(LENGTHS)
+        )
+        found = {"outputs": outputs, "d inputs": d_inputs}
+        found |= {f"final {part}": leaf for part, leaf in zip("hc", jax.tree.leaves(state), strict=False)}
+        for direction, ending in (("forward_rnn", "_l0"), ("backward_rnn", "_l0_reverse")):
+            for what, gradient in d_rnn[direction]["cell"]["cell"].items():
+                found[f"d {what}{ending}"] = gradient.get_value()
+        wanted = {part: value for part, value in expected.items() if not part.startswith("d initial")}
+        oracle.assert_close(found, wanted, 1e-12)
+
+    def test_parameters_are_the_cells_own(self):
+        cell = jaxrnn.RNNCell(3, 4, rngs=nnx.Rngs(0))
+        rnn = nnx.RNN(jaxrnn.as_flax_cell(cell), rngs=False)
+        assert rnn.cell.cell.weight_hh is cell.weight_hh
+        graphdef, parameters = nnx.split(rnn)
+        assert sorted(path[-1] for path, _ in nnx.to_flat_state(parameters)) == sorted(oracle.named_parameters(cell))
+        inputs = jnp.asarray(oracle.draw(1, 2, 3, 3), jnp.float32)
+        before = rnn(inputs)
+        cell.weight_hh.set_value(2 * cell.weight_hh.get_value())
+        assert np.abs(rnn(inputs) - before)[:, 1:].max() > 1e-3
+        np.testing.assert_array_equal(nnx.merge(graphdef, parameters)(inputs), rnn(inputs))
+
+    def test_the_carry(self):
+        cell = jaxrnn.as_flax_cell(jaxrnn.LSTMCell(3, 4, rngs=nnx.Rngs(0)))
+        assert cell.num_feature_axes == 1
+        state = cell.initialize_carry((2, 5, 3))
+        assert jax.tree.map(jnp.shape, state) == jaxrnn.LSTMState((2, 5, 4), (2, 5, 4))
+        assert not jax.tree.reduce(lambda found, leaf: found or leaf.any(), state, False)
+        drawn_state = cell.initialize_carry((2, 5, 3), nnx.Rngs(0), nnx.initializers.normal(1.0))
+        assert np.abs(drawn_state.h - drawn_state.c).min() > 0
+
+        @nnx.jit
+        def at_once_and_by_rows(cell: Any, state: Any, inputs: Any) -> Any:
+            rows = [cell(jax.tree.map(lambda leaf, b=b: leaf[b], state), inputs[b]) for b in range(2)]
+            return cell(state, inputs), jax.tree.map(lambda *leaves: jnp.stack(leaves), *rows)
+
+        # Several batch dimensions, as Flax's cells take them.
+        inputs = jnp.asarray(oracle.draw(1, 2, 5, 3), jnp.float32)
+        found, wanted = at_once_and_by_rows(cell, drawn_state, inputs)
+        oracle.assert_close(oracle.flat(found), oracle.flat(wanted), 1e-6)
+
+    def test_refusals(self):
+        cell = jaxrnn.as_flax_cell(jaxrnn.RNNCell(3, 4, rngs=nnx.Rngs(0)))
+        with pytest.raises(ValueError, match=r"input_shape: got \(2, 4\); expected \(\*batch, 3\)"):
+            cell.initialize_carry((2, 4))
+        with pytest.raises(ValueError, match=r"rngs: got None; expected nnx\.Rngs for carry_init"):
+            cell.initialize_carry((2, 3), carry_init=nnx.initializers.ones)
+        with pytest.raises(TypeError, match="cell: got the layer LSTM, which runs over time itself: call it"):
+            jaxrnn.as_flax_cell(OURS["lstm"]())
+        with pytest.raises(TypeError, match="cell: got SimpleCell; expected a cell of jaxrnn"):
+            jaxrnn.as_flax_cell(nnx_cell(nnx.SimpleCell))

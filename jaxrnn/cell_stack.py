@@ -7,8 +7,8 @@ from flax import nnx
 from jax.sharding import Mesh
 
 from jaxrnn import cells, checks, loops, parameters
-from jaxrnn._typing import Array, Size, State
-from jaxrnn.layer_options import CHECKS, Backend
+from jaxrnn._typing import Array, Backend, Size, State
+from jaxrnn.layer_options import CHECKS
 from jaxrnn.shared_units import MODEL_AXIS
 
 _DIRECTION_SUFFIXES = ("", "_reverse")

@@ -5,7 +5,6 @@ import warnings
 from typing import Any
 
 import jax
-import jax.export
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
@@ -33,8 +32,6 @@ def check_size(name: str, value: Any, *, minimum: int = 1) -> None:
       TypeError: It is not an integer.
       ValueError: It is too small.
     """
-    if jax.export.is_symbolic_dim(value):  # of a program that is exported for every size
-        return
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
         raise TypeError(f"{name}: got {value!r} ({type(value).__name__}); expected an integer")
     if value < minimum:

@@ -2,14 +2,13 @@
 
 import difflib
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, TypedDict, get_args
+from typing import Any, TypedDict, get_args
 
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from jaxrnn import checks, shared_units
-
-Backend = Literal["auto", "scan", "compiled"]
+from jaxrnn._typing import Backend
 
 
 class LayerOptions(TypedDict, total=False):

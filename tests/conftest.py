@@ -49,8 +49,7 @@ def pytest_configure(config: pytest.Config) -> None:
     jax.config.update("jax_default_matmul_precision", "highest")
     # Checks the shapes and types that annotations state, while tests run, in the modules that compute with arrays.
     install_import_hook(
-        [f"jaxrnn.{name}" for name in _CHECKED_MODULES]
-        + ["jaxrnn.interop.torch"],
+        [f"jaxrnn.{name}" for name in _CHECKED_MODULES] + ["jaxrnn.interop.torch"],
         "beartype.beartype",
     )
     if config.getoption("--loop-only"):

@@ -5,7 +5,6 @@ import warnings
 from typing import Any
 
 import jax
-import jax.export
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx

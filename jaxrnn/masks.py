@@ -37,10 +37,10 @@ def steps_from_masks(
 ) -> Steps:
     """Works out where the engine computes and where it starts afresh.
 
-    Going forward, a segment starts where the id differs from that of the valid step before; a reset acts at the first
-    valid step that is not before it, the row's first one included, unless it belongs to another segment. Going
-    backward, the same cuts lie on the other side of a step, so both directions see the same sequences; what cuts
-    nothing off, a reset at the first valid step, has no meaning there.
+    Going forward, a segment starts where the id differs from that of the valid step before. A reset acts at the first
+    valid step that is not before it, a row's first one included; at the first of a segment only if it stands in that
+    segment, not in the padding before it. Going backward, the same cuts lie on the other side of a step, so both
+    directions see the same sequences; what cuts nothing off, a reset at the first valid step, has no meaning there.
 
     Args:
       shape: (batch, time).
@@ -65,16 +65,18 @@ def steps_from_masks(
         return jnp.take_along_axis(array, jnp.clip(places, 0, num_steps - 1), axis=1)
 
     forward = backward = jnp.zeros(shape, jnp.uint8)
+    starts = jnp.zeros(shape, bool)  # of segments, the first of a row included
     if segment_ids is not None:
-        forward = jnp.where((before >= 0) & (segment_ids != at(segment_ids, before)), SEGMENT_CODE, forward)
+        starts = (before < 0) | (segment_ids != at(segment_ids, before))
+        forward = jnp.where(starts & (before >= 0), SEGMENT_CODE, forward)
         backward = jnp.where((after < num_steps) & (segment_ids != at(segment_ids, after)), SEGMENT_CODE, backward)
     if resets is not None:
         code = jnp.uint8(reset_code(segment_ids))
         latest = lax.cummax(jnp.where(resets, time, -1), axis=1)
+        acts = latest > before
         if segment_ids is not None:
-            latest = jnp.where(at(segment_ids, latest) == segment_ids, latest, -1)
-        forward = jnp.where(latest > before, code, forward)
-        is_cut = (after < num_steps) & (at(latest, after) > time) & (backward == 0)
-        backward = jnp.where(is_cut, code, backward)
+            acts &= ~starts | (segment_ids == at(segment_ids, latest))
+        forward = jnp.where(acts, code, forward)
+        backward = jnp.where((backward == 0) & (after < num_steps) & (at(latest, after) > time), code, backward)
     forward, backward = (jnp.where(every, codes, 0).astype(jnp.uint8) for codes in (forward, backward))
     return Steps(None if valid is None else valid.T, forward.T, backward.T)

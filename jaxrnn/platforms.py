@@ -44,13 +44,12 @@ class Target:
 
 
 class PlatformFunction(abc.ABC):
-    """A function of trees of arrays that has several forms. Subclasses are hashable: equal ones compute the same.
+    """A function of trees of arrays that has several forms. Subclasses are hashable: equal ones compute the same."""
 
-    Attributes:
-      is_dealt: Whether a form for a CPU wants to know the devices that XLA deals the program out to (`partitioning`).
-    """
-
-    is_dealt: bool = False
+    @property
+    def is_dealt(self) -> bool:
+        """Whether a form for a CPU wants to know the devices that XLA deals the program out to (`partitioning`)."""
+        return False
 
     @abc.abstractmethod
     def __call__(self, target: Target, *arguments: Any) -> Any:

@@ -13,8 +13,23 @@ import pytest
 from quick_flags import set_quick_flags
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-CHECKED_MODULES = ["recurrence", "loops", "forms", "masks", "checks", "parameters", "cells", "layer_options"]
-CHECKED_MODULES += ["cell_stack", "layers", "recurrent_layer"]
+
+
+# The modules that compute with arrays: what their annotations state is checked while tests run.
+_CHECKED_MODULES = (
+    "recurrence",
+    "loops",
+    "forms",
+    "masks",
+    "closed",
+    "checks",
+    "parameters",
+    "cells",
+    "layer_options",
+    "cell_stack",
+    "layers",
+    "recurrent_layer",
+)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -34,7 +49,7 @@ def pytest_configure(config: pytest.Config) -> None:
     jax.config.update("jax_default_matmul_precision", "highest")
     # Checks the shapes and types that annotations state, while tests run, in the modules that compute with arrays.
     install_import_hook(
-        [f"jaxrnn.{name}" for name in CHECKED_MODULES] + ["jaxrnn.interop.torch"],
+        [f"jaxrnn.{name}" for name in _CHECKED_MODULES] + ["jaxrnn.interop.torch"],
         "beartype.beartype",
     )
     if config.getoption("--loop-only"):

@@ -33,7 +33,7 @@ objective state_sharding
 shared_rows
 devices truncation train_state
 model_state
-interop.torch interop.weight_files models
+interop.flax interop.flax_cell interop.torch interop.weight_files models
 layers
 recurrent_layer
 cell_stack

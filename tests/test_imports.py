@@ -39,9 +39,11 @@ recurrent_layer
 cell_stack
 cells layer_options
 checks parameters recurrence shared_units
-cpu_kernels masks
+closed cpu_kernels masks
 loops
 forms
+platforms
+partitioning
 judgement command_line data.loading data.ball data.layout preparation step_metadata
 data.part_writer
 data.dataset

@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
+import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax.sharding import Mesh
@@ -31,14 +32,16 @@ class AbstractCellStack(nnx.Module):
       bidirectional: Whether a second direction reads the sequence from its end; outputs are joined.
       proj_size: Where positive, the hidden vector is projected to this size by ``weight_hr_l{k}``.
       backend: "auto" runs the recurrence compiled ahead for CPUs where it can (`cpu_kernels`), which is faster and the
-        same to float tolerance; "compiled" does so or refuses; "scan" always runs `lax.scan`.
+        same to float tolerance; "compiled" does so in exported programs too, and refuses where it cannot; "scan" always
+        runs `lax.scan`.
       remat_steps: Where set, the gradient keeps the state of every so many steps only, and computes the others again:
         memory then grows with time / remat_steps + remat_steps, the least of it where that is the root of time.
       compute_dtype: Where set, the type of the operands of matmuls, such as jnp.bfloat16; states, sums and everything
         pointwise keep the type of the parameters.
       custom_gradient: Whether the gradient is the engine's own reverse rule, the fast one. False lets JAX differentiate
         the plain loop instead: what forward mode (`jax.jvp`, `jax.jacfwd`) needs.
-      param_dtype: The type of the parameters.
+      param_dtype: The type of the parameters, and so of states and outputs, whatever that of the inputs is: they, and
+        states that are given, are converted to it. Of parameters of several types it is the one that holds them all.
       rngs: Where initial values and dropout's masks come from.
 
     All of them are attributes too, but for `param_dtype` and `rngs`. Those that say how a layer is run, from `backend`
@@ -166,8 +169,11 @@ class AbstractCellStack(nnx.Module):
         shapes = cells.extra_parameter_shapes(self.equation.extra_parameters, self.hidden_size)
         return tuple(parameters.read_parameters(self, shapes, ending=_ending(layer, direction)).values())
 
-    def _check_parameters(self) -> None:
+    def _check_parameters(self) -> Any:
         """Raises unless every parameter has the shape that the sizes ask for, and a mesh can share the units.
+
+        Returns:
+          The type of states and outputs.
 
         Raises:
           ValueError: A parameter has another shape; the units are no multiple of the devices.
@@ -179,9 +185,9 @@ class AbstractCellStack(nnx.Module):
                     f"{name}: got {size}; expected a multiple of {devices}, the devices along the mesh's axis"
                     f" {MODEL_AXIS!r}"
                 )
-        for layer, direction in self._places():
-            self.cell_parameters(layer, direction)
-            self._extras(layer, direction)
+        weights = [self.cell_parameters(layer, direction) for layer, direction in self._places()]
+        extras = [self._extras(layer, direction) for layer, direction in self._places()]
+        return jnp.result_type(*jax.tree.leaves((weights, extras)))
 
     def initial_state(self, batch_size: Size | None = None) -> State:
         """Returns zeros: arrays of (num_layers * num_directions, batch, size), without batch if None."""
@@ -189,7 +195,7 @@ class AbstractCellStack(nnx.Module):
             checks.check_batch_size(batch_size)
         rows = () if batch_size is None else (batch_size,)
         leading = (self.num_layers * self.num_directions, *rows)
-        dtype = self.cell_parameters(0).weight_ih.dtype
+        dtype = self._check_parameters()
         return self.equation.zero_state(self.hidden_size, self.output_size, leading=leading, dtype=dtype)
 
 

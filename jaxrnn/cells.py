@@ -217,7 +217,7 @@ class AbstractCell(nnx.Module):
         if batch_size is not None:
             checks.check_batch_size(batch_size)
         leading = () if batch_size is None else (batch_size,)
-        dtype = self._weights().weight_ih.dtype
+        dtype = jnp.result_type(*jax.tree.leaves(self._weights()))
         return self.equation.zero_state(self.hidden_size, self.hidden_size, leading=leading, dtype=dtype)
 
     def __call__(self, inputs: Float[ArrayLike, "*batch input"], state: State | None = None) -> State:
@@ -241,12 +241,12 @@ class AbstractCell(nnx.Module):
         sizes = self.equation.state_sizes(self.hidden_size, self.hidden_size)
         layout = "(batch, hidden)" if inputs.ndim == 2 else "(hidden,)"
         checks.check_state(state, sizes, inputs.shape[:-1], layout=layout)
-        inputs, single = jnp.asarray(inputs), inputs.ndim == 1
+        dtype, single = jnp.result_type(*jax.tree.leaves(weights)), inputs.ndim == 1
+        x, state = jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), (inputs, state))
         if single:
-            inputs, state = inputs[None], jax.tree.map(lambda leaf: leaf[None], state)
-        new_state = recurrence.step(
-            self.equation.pointwise, state, inputs, weights, num_summed=self.equation.summed_gates * self.hidden_size
-        )
+            x, state = jax.tree.map(lambda leaf: leaf[None], (x, state))
+        num_summed = self.equation.summed_gates * self.hidden_size
+        new_state = recurrence.step(self.equation.pointwise, state, x, weights, num_summed=num_summed)
         return jax.tree.map(lambda leaf: leaf[0], new_state) if single else new_state
 
 
@@ -258,7 +258,7 @@ class RNNCell(AbstractCell):
       hidden_size: Hidden units.
       nonlinearity: "tanh" or "relu".
       bias: Whether there are bias_ih and bias_hh.
-      param_dtype: The type of the parameters.
+      param_dtype: The type of the parameters, and so of states; inputs, and states that are given, are converted to it.
       rngs: Where initial values come from.
 
     Source: torch.nn.RNNCell; Elman, "Finding Structure in Time", 1990.

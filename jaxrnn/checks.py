@@ -8,7 +8,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jax import export
 
 from jaxrnn._typing import State
 
@@ -45,7 +44,7 @@ def check_batch_size(value: Any) -> None:
       TypeError: It is not an integer.
       ValueError: It is negative.
     """
-    if not export.is_symbolic_dim(value):
+    if not jax.export.is_symbolic_dim(value):
         check_size("batch_size", value, minimum=0)
 
 

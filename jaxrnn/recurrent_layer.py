@@ -113,7 +113,7 @@ class AbstractRecurrentLayer(AbstractCellStack):
         reset_state: State | None,
     ) -> tuple[Any, State, Any]:
         """Returns the outputs, empty if nothing is collected, the final state, and what `collect` takes from all."""
-        self._check_parameters()
+        dtype = self._check_parameters()
         checks.check_inputs(inputs, self.input_size, ("batch", "time"))
         rows, num_steps = inputs.shape[:-2], inputs.shape[-2]
         if isinstance(lengths, int) and not rows:
@@ -135,8 +135,8 @@ class AbstractRecurrentLayer(AbstractCellStack):
                 spread = [jnp.asarray(leaf)[:, None] for leaf in jax.tree.leaves(reset_state)]
                 spread = [jnp.broadcast_to(leaf, (*leading, leaf.shape[-1])) for leaf in spread]
                 reset_state = jax.tree.unflatten(jax.tree.structure(reset_state), spread)
+        inputs, *states = jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), (inputs, state, reset_state))
         arrays = jax.tree.map(jnp.asarray, (inputs, lengths, mask, segment_ids, resets))
-        states = (state, reset_state)
         if rows:
             return self._run_batch(collect, *states, *arrays)
         states = jax.tree.map(lambda leaf: leaf[:, None], states)
@@ -239,8 +239,6 @@ class AbstractRecurrentLayer(AbstractCellStack):
             parameters = shared_units.deal_rows(parameters, self.equation.num_gates, self.mesh)
             pointwise = shared_units.dealt(pointwise, self.mesh)
             num_summed = num_summed if num_summed == self.equation.num_gates else 0  # those are no longer the first
-        carried = jnp.result_type(features, parameters.weight_ih)
-        state, targets = jax.tree.map(lambda leaf: leaf.astype(carried), (state, targets))
         return recurrence.recur(
             pointwise,
             features,

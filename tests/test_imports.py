@@ -57,7 +57,7 @@ reporting signals metrics bootstrap scalar_log
 data.arranging
 data.batching data.packing data.normalizer data.split data.reader
 data.columnar_reader data.text_reader data.moments
-data.exact_parser data.sources data.ragged data.short_integers data.columnar_sizes
+data.exact_parser data.sources data.listed data.ragged data.short_integers data.columnar_sizes
 data.complaints data.options
 config_files
 config

@@ -72,9 +72,9 @@ def test_another_option_is_another_program() -> None:
 
 
 WRONG = [
-    ("backend", "sacn", ValueError, "backend: got 'sacn'; expected 'auto', 'scan' or 'compiled': did you mean 'scan'?"),
+    ("backend", "sacn", ValueError, "backend: got 'sacn'; expected 'auto', 'compiled' or 'scan': did you mean 'scan'?"),
     ("backend", "Compiled", ValueError, "did you mean 'compiled'?"),
-    ("backend", None, ValueError, "backend: got None; expected 'auto', 'scan' or 'compiled'"),
+    ("backend", None, ValueError, "backend: got None; expected 'auto', 'compiled' or 'scan'"),
     ("remat_steps", 0, ValueError, "remat_steps: got 0; expected at least 1"),
     ("remat_steps", 2.0, TypeError, "remat_steps: got 2.0 (float); expected an integer"),
     ("remat_steps", True, TypeError, "remat_steps: got True (bool); expected an integer"),

@@ -102,7 +102,9 @@ def rows_one_by_one(
     from `reset_state`, and the end of a row or segment from the first state.
     """
     named = {
-        name: value.get_value() for name, value in vars(layer).items() if isinstance(value, nnx.Param) and name != "rate"
+        name: value.get_value()
+        for name, value in vars(layer).items()
+        if isinstance(value, nnx.Param) and name != "rate"
     }
     starts, resets_to = jax.tree.leaves(state), jax.tree.leaves(reset_state)
     size = starts[0].shape[-1]
@@ -124,7 +126,11 @@ def rows_one_by_one(
                     if is_new:
                         now = first
                     begin = -1 if before is None else before
-                    passed = RESETS[b, t + 1 : before + 1] if direction and before is not None else RESETS[b, begin + 1 : t + 1]
+                    passed = (
+                        RESETS[b, t + 1 : before + 1]
+                        if direction and before is not None
+                        else RESETS[b, begin + 1 : t + 1]
+                    )
                     if not direction and segments is not None and (is_new or before is None):
                         passed = RESETS[b, t : t + 1]  # what stands before a segment is not in it
                     if passed.any() and not (direction and (is_new or before is None)):

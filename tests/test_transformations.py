@@ -259,7 +259,8 @@ def test_scan_over_layers(backend: str) -> None:
             inputs = layer(inputs, lengths=lengths)[0]
         return loss_of(inputs)
 
-    close(nnx.jit(nnx.grad(whole, argnums=(0, 1)))(stacked, inputs), nnx.jit(nnx.grad(one_by_one, argnums=(0, 1)))(stacked, inputs))  # fmt: skip
+    found, wanted = (nnx.jit(nnx.grad(run, argnums=(0, 1)))(stacked, inputs) for run in (whole, one_by_one))
+    close(found, wanted)
 
 
 def test_an_equation_may_read_what_is_traced_around_it() -> None:

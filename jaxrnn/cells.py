@@ -9,6 +9,7 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax import export
 
 from jaxrnn import checks, equation_checks, loops, parameters, recurrence
 from jaxrnn._typing import Array, ArrayLike, Float, Size, State
@@ -27,6 +28,10 @@ class LSTMState(NamedTuple):
 
     h: Array
     c: Array
+
+
+# A program that takes or returns a state can be written by `jax.export`, and read where this package is imported.
+export.register_namedtuple_serialization(LSTMState, serialized_name="jaxrnn.LSTMState")
 
 
 @functools.lru_cache

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from jaxrnn._typing import State
+from jaxrnn._typing import Size, State
 
 # Between a user's line and a constructor of this package: Flax builds, JAX traces, jaxtyping may check the arguments.
 MAX_SEGMENT_ID = 2**31 - 1
@@ -126,7 +126,7 @@ def check_inputs(inputs: Any, input_size: int, leading: tuple[str, ...]) -> None
         raise TypeError(f"inputs: got {inputs.dtype}; expected floating point: use inputs.astype(jnp.float32)")
 
 
-def check_state(state: State, sizes: Any, leading: tuple[int, ...], *, layout: str, name: str = "state") -> None:
+def check_state(state: State, sizes: Any, leading: tuple[Size, ...], *, layout: str, name: str = "state") -> None:
     """Raises unless a state has the structure and the shapes that an equation asks for.
 
     Args:
@@ -165,7 +165,7 @@ def check_state(state: State, sizes: Any, leading: tuple[int, ...], *, layout: s
             raise TypeError(f"{what}: got {leaf.dtype}; expected floating point")
 
 
-def check_lengths(lengths: Any, leading: tuple[int, ...], num_steps: int) -> None:
+def check_lengths(lengths: Any, leading: tuple[Size, ...], num_steps: Size) -> None:
     """Raises unless lengths are integers, one a row, from 0 to the number of steps.
 
     What a traced array holds is not known, and not checked.
@@ -179,14 +179,14 @@ def check_lengths(lengths: Any, leading: tuple[int, ...], num_steps: int) -> Non
         return
     known = np.asarray(lengths)  # NumPy's minimum: while JAX traces, its own has no value, even of a constant
     shortest, longest = int(known.min()), int(known.max())
-    if shortest < 0 or longest > num_steps:
+    if shortest < 0 or (isinstance(num_steps, int) and longest > num_steps):
         raise ValueError(
             f"lengths: got values from {shortest} to {longest}; expected 0 to {num_steps}, the"
             " number of steps of the inputs"
         )
 
 
-def check_segment_ids(segment_ids: Any, shape: tuple[int, ...]) -> None:
+def check_segment_ids(segment_ids: Any, shape: tuple[Size, ...]) -> None:
     """Raises unless segment ids are integers in that shape, from 0 to what int32 holds.
 
     What a traced array holds is not known, and not checked.
@@ -205,7 +205,7 @@ def check_segment_ids(segment_ids: Any, shape: tuple[int, ...]) -> None:
         )
 
 
-def check_integers(name: str, array: Any, shape: tuple[int, ...]) -> None:
+def check_integers(name: str, array: Any, shape: tuple[Size, ...]) -> None:
     """Raises unless `array` is None or holds integers in that shape.
 
     Raises:
@@ -217,7 +217,7 @@ def check_integers(name: str, array: Any, shape: tuple[int, ...]) -> None:
         raise TypeError(f"{name}: got {array.dtype}; expected integers: use {name}.astype(int)")
 
 
-def check_booleans(name: str, array: Any, shape: tuple[int, ...]) -> None:
+def check_booleans(name: str, array: Any, shape: tuple[Size, ...]) -> None:
     """Raises unless `array` is None or holds booleans in that shape.
 
     Raises:
@@ -229,7 +229,7 @@ def check_booleans(name: str, array: Any, shape: tuple[int, ...]) -> None:
         raise TypeError(f"{name}: got {array.dtype}; expected booleans: use {name}.astype(bool)")
 
 
-def _check_shape(name: str, array: Any, shape: tuple[int, ...]) -> None:
+def _check_shape(name: str, array: Any, shape: tuple[Size, ...]) -> None:
     if array is None:
         return
     _check_is_array(name, array, shape)
@@ -237,7 +237,7 @@ def _check_shape(name: str, array: Any, shape: tuple[int, ...]) -> None:
         raise ValueError(f"{name}: got shape {array.shape}; expected {shape}")
 
 
-def _check_is_array(name: str, value: Any, shape: tuple[int, ...] | None = None) -> None:
+def _check_is_array(name: str, value: Any, shape: tuple[Size, ...] | None = None) -> None:
     if isinstance(value, jax.Array | np.ndarray | np.generic):
         return
     advice = "" if shape is None else f" of shape {shape}"

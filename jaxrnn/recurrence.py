@@ -134,7 +134,15 @@ def recur(
         elif backend == "compiled":
             raise ValueError(f"backend: got 'compiled', which cannot compute this: {reason}; use backend='auto'")
     run = _recur_now if custom_gradient else _recur_plain_now
-    return run(recurrence, *platforms.vary_alike((steps, weights, initial_state, targets, extras)))
+    try:
+        return run(recurrence, *platforms.vary_alike((steps, weights, initial_state, targets, extras)))
+    except TypeError as error:
+        if "jvp" not in str(error) or "custom_vjp" not in str(error):
+            raise
+        raise TypeError(
+            "got forward-mode differentiation (jax.jvp, jax.jacfwd), which the engine's own gradient does not have;"
+            " expected reverse mode: use jax.vjp or jax.jacrev, or a layer with custom_gradient=False"
+        ) from error
 
 
 @dataclasses.dataclass(frozen=True)

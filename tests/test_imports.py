@@ -39,9 +39,11 @@ recurrent_layer
 cell_stack
 cells layer_options
 checks equation_checks parameters recurrence shared_units
-cpu_kernels masks
+closed cpu_kernels masks
 loops
 forms
+platforms
+partitioning
 judgement command_line data.loading data.ball data.layout preparation step_metadata
 data.part_writer
 data.dataset
@@ -55,7 +57,7 @@ reporting signals metrics bootstrap scalar_log
 data.arranging
 data.batching data.packing data.normalizer data.split data.reader
 data.columnar_reader data.text_reader data.moments
-data.exact_parser data.sources data.ragged data.short_integers data.columnar_sizes
+data.exact_parser data.sources data.listed data.ragged data.short_integers data.columnar_sizes
 data.complaints data.options
 config_files
 config

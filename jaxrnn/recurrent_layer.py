@@ -212,13 +212,13 @@ class AbstractRecurrentLayer(AbstractCellStack):
           ``(output, state)``: (batch, output) and the state after the step.
 
         Raises:
-          ValueError: A size does not fit, or the layer is bidirectional: the reverse direction needs
-            the whole sequence.
+          ValueError: A size does not fit, or a direction of the layer is reverse: that needs the whole sequence.
         """
-        if self.bidirectional:
+        if any(self.directions):
+            which = "bidirectional layer" if self.bidirectional else "layer with reverse=True"
             raise ValueError(
-                "step: a bidirectional layer cannot stream, its reverse direction starts at the end;"
-                " call the layer on the whole sequence"
+                f"step: a {which} cannot stream, its reverse direction starts at the end; call the layer on the whole"
+                " sequence"
             )
         checks.check_inputs(inputs, self.input_size, ("batch",))
         if reset is not None:
@@ -249,10 +249,10 @@ class AbstractRecurrentLayer(AbstractCellStack):
             state,
             num_summed=num_summed * self.hidden_size,
             valid=steps.valid,
-            reset=steps.reset_backward if direction else steps.reset_forward,
+            reset=steps.reset_backward if self.directions[direction] else steps.reset_forward,
             targets=targets,
             extras=self._extras(layer, direction),
-            reverse=bool(direction),
+            reverse=self.directions[direction],
             collect=collect,
             custom_gradient=self.custom_gradient,
             chunk=self.remat_steps,

@@ -421,6 +421,12 @@ def test_dropout_with_one_layer_warns_and_does_nothing() -> None:
         ({"dropout": True}, TypeError, r"dropout: got True \(bool\); expected a probability"),
         ({"dropout": float("nan")}, ValueError, "dropout: got nan; expected a probability"),
         ({"bias": 1}, TypeError, r"bias: got 1 \(int\); expected True or False"),
+        ({"reverse": 1}, TypeError, r"reverse: got 1 \(int\); expected True or False"),
+        (
+            {"reverse": True, "bidirectional": True},
+            ValueError,
+            "reverse: got True with bidirectional=True; expected one",
+        ),
         ({"bidirectional": "no"}, TypeError, r"bidirectional: got 'no' \(str\); expected True or False"),
         ({"param_dtype": jnp.int32}, TypeError, "param_dtype: got .*int32.*; expected a floating-point type"),
         ({"param_dtype": None}, TypeError, "param_dtype: got None; expected a floating-point type"),
@@ -558,6 +564,8 @@ def test_wrong_steps_are_refused(unchecked: None) -> None:
             layer.step(inputs)
     with pytest.raises(ValueError, match="bidirectional layer cannot stream"):
         jaxrnn.GRU(INPUT, HIDDEN, bidirectional=True, rngs=nnx.Rngs(0)).step(FLOATS[:, 0])
+    with pytest.raises(ValueError, match="step: a layer with reverse=True cannot stream, its reverse direction starts"):
+        jaxrnn.GRU(INPUT, HIDDEN, reverse=True, rngs=nnx.Rngs(0)).step(FLOATS[:, 0])
 
 
 def test_numpy_arrays_are_taken() -> None:

@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from jaxrnn.data.ragged import Ragged
     from jaxrnn.data.reader import read_sequences
     from jaxrnn.inference import TrainedModel
+    from jaxrnn.interop.flax import load_flax
+    from jaxrnn.interop.flax_cell import as_flax_cell
     from jaxrnn.interop.torch import load_torch_state_dict, to_torch_state_dict
     from jaxrnn.layers import GRU, LSTM, RNN, RecurrentLayer
 
@@ -29,6 +31,8 @@ _HOMES = {
     "Ragged": "data.ragged",
     "RecurrentLayer": "layers",
     "TrainedModel": "inference",
+    "as_flax_cell": "interop.flax_cell",
+    "load_flax": "interop.flax",
     "load_torch_state_dict": "interop.torch",
     "pack_sequences": "data.packing",
     "pad_sequences": "data.batching",
@@ -50,6 +54,8 @@ __all__ = [
     "Ragged",
     "RecurrentLayer",
     "TrainedModel",
+    "as_flax_cell",
+    "load_flax",
     "load_torch_state_dict",
     "pack_sequences",
     "pad_sequences",

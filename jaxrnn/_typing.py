@@ -13,25 +13,32 @@ The public surface is batch-major, ``(batch, time, input)``; only recurrence.py 
 """
 
 from collections.abc import Mapping
+from typing import Any, Literal
 
 import numpy as np
 from jax import Array
-from jaxtyping import Bool, Float, Int, PyTree
+from jaxtyping import Bool, Float, Int, PyTree, UInt8
 
 ArrayLike = Array | np.ndarray  # what public calls take
+Size = int | Any  # an integer, or a symbolic dimension of jax.export
 State = PyTree[Float[ArrayLike, "..."]]
 Mask = Bool[Array, "batch time"]
 TimeMajorMask = Bool[Array, "time batch"]
+ResetCodes = UInt8[Array, "time batch"]
+Backend = Literal["auto", "compiled", "scan"]
 StateDict = Mapping[str, np.ndarray]
 
 __all__ = [
     "Array",
     "ArrayLike",
+    "Backend",
     "Bool",
     "Float",
     "Int",
     "Mask",
     "PyTree",
+    "ResetCodes",
+    "Size",
     "State",
     "StateDict",
     "TimeMajorMask",

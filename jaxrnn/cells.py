@@ -1,6 +1,7 @@
 """RNNCell, LSTMCell, GRUCell: parameters, projections and the equations, as PyTorch defines them."""
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
@@ -8,9 +9,10 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax import export
 
-from jaxrnn import checks, loops, recurrence
-from jaxrnn._typing import Array, ArrayLike, Float, State
+from jaxrnn import checks, loops, parameters, recurrence
+from jaxrnn._typing import Array, ArrayLike, Float, Size, State
 from jaxrnn.cpu_kernels import Kernel
 
 Nonlinearity = Literal["tanh", "relu"]
@@ -26,6 +28,19 @@ class LSTMState(NamedTuple):
 
     h: Array
     c: Array
+
+
+# A program that takes or returns a state can be written by `jax.export`, and read where this package is imported.
+export.register_namedtuple_serialization(LSTMState, serialized_name="jaxrnn.LSTMState")
+
+
+@functools.lru_cache
+def extra_parameter_shapes(
+    extra_parameters: Callable[[int], dict[str, Array]], hidden_size: int
+) -> dict[str, tuple[int, ...]]:
+    """Returns the shapes of an equation's own parameters, by name."""
+    with jax.ensure_compile_time_eval():  # values, also while JAX traces
+        return {name: jnp.shape(value) for name, value in extra_parameters(hidden_size).items()}
 
 
 def no_extra_parameters(hidden_size: int) -> dict[str, Array]:
@@ -56,6 +71,17 @@ class Equation:
     extra_parameters: Callable[[int], dict[str, Array]] = no_extra_parameters
     summed_gates: int = 0
     kernel: Kernel | None = None
+
+    def __repr__(self) -> str:
+        return f"Equation({self.name}, num_gates={self.num_gates})"
+
+    @property
+    def name(self) -> str:
+        """The name of the function that is `pointwise`."""
+        function: Any = self.pointwise
+        while isinstance(function, functools.partial):
+            function = function.func
+        return getattr(function, "__name__", type(function).__name__)
 
     def zero_state(self, hidden_size: int, output_size: int, *, leading: tuple[int, ...], dtype: Any) -> State:
         """Returns a state of zeros with arrays of shape ``leading + (size,)``."""
@@ -167,21 +193,36 @@ class AbstractCell(nnx.Module):
         checks.check_size("input_size", input_size)
         checks.check_size("hidden_size", hidden_size)
         checks.check_flag("bias", bias)
-        checks.check_param_dtype(param_dtype)
+        checks.check_floating_type("param_dtype", param_dtype)
         checks.check_rngs(rngs)
         self.equation = equation
-        self.input_size = input_size
-        self.hidden_size = hidden_size
-        self.bias = bias
-        for name, shape in parameter_shapes(equation, input_size, hidden_size, bias=bias).items():
-            setattr(self, name, create_parameter(shape, hidden_size, rngs=rngs, dtype=param_dtype))
+        self.input_size = int(input_size)
+        self.hidden_size = int(hidden_size)
+        self.bias = bool(bias)
+        shapes = self._parameter_shapes()
+        parameters.check_shapes(shapes)
+        for name, shape in shapes.items():
+            setattr(self, name, create_parameter(shape, self.hidden_size, rngs=rngs, dtype=param_dtype))
 
-    def initial_state(self, batch_size: int | None = None) -> State:
+    def __repr__(self) -> str:
+        """The call that builds such a cell; `str` and `print` give Flax's tree of it, with every parameter's shape."""
+        return parameters.call_of(self, weight=self.__dict__.get("weight_ih"))
+
+    def _parameter_shapes(self) -> dict[str, tuple[int, ...]]:
+        return parameter_shapes(self.equation, self.input_size, self.hidden_size, bias=self.bias)
+
+    def _weights(self) -> loops.Weights:
+        """The parameters, of the shapes that the sizes ask for; anything else is refused."""
+        shapes = self._parameter_shapes()
+        absent = [name for name in loops.Weights._fields if name not in shapes]
+        return loops.Weights(**parameters.read_parameters(self, shapes, absent=absent))
+
+    def initial_state(self, batch_size: Size | None = None) -> State:
         """Returns zeros: arrays of (batch, hidden), or (hidden,) without a batch size."""
         if batch_size is not None:
-            checks.check_size("batch_size", batch_size, minimum=0)
+            checks.check_batch_size(batch_size)
         leading = () if batch_size is None else (batch_size,)
-        dtype = self.weight_ih.get_value().dtype
+        dtype = jnp.result_type(*jax.tree.leaves(self._weights()))
         return self.equation.zero_state(self.hidden_size, self.hidden_size, leading=leading, dtype=dtype)
 
     def __call__(self, inputs: Float[ArrayLike, "*batch input"], state: State | None = None) -> State:
@@ -196,22 +237,21 @@ class AbstractCell(nnx.Module):
 
         Raises:
           TypeError: Inputs or a state that are not floating-point arrays; a state of the wrong structure.
-          ValueError: A size does not fit.
+          ValueError: A size does not fit, be it one of the inputs, of the state or of a parameter.
         """
+        weights = self._weights()
         checks.check_inputs(inputs, self.input_size, ("batch",))
         if state is None:
             state = self.initial_state(*inputs.shape[:-1])
         sizes = self.equation.state_sizes(self.hidden_size, self.hidden_size)
         layout = "(batch, hidden)" if inputs.ndim == 2 else "(hidden,)"
         checks.check_state(state, sizes, inputs.shape[:-1], layout=layout)
-        inputs, single = jnp.asarray(inputs), inputs.ndim == 1
+        dtype, single = jnp.result_type(*jax.tree.leaves(weights)), inputs.ndim == 1
+        x, state = jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), (inputs, state))
         if single:
-            inputs, state = inputs[None], jax.tree.map(lambda leaf: leaf[None], state)
-        names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh") if self.bias else ("weight_ih", "weight_hh")
-        weights = loops.Weights(*(getattr(self, name).get_value() for name in names))
-        new_state = recurrence.step(
-            self.equation.pointwise, state, inputs, weights, num_summed=self.equation.summed_gates * self.hidden_size
-        )
+            x, state = jax.tree.map(lambda leaf: leaf[None], (x, state))
+        num_summed = self.equation.summed_gates * self.hidden_size
+        new_state = recurrence.step(self.equation.pointwise, state, x, weights, num_summed=num_summed)
         return jax.tree.map(lambda leaf: leaf[0], new_state) if single else new_state
 
 
@@ -223,7 +263,7 @@ class RNNCell(AbstractCell):
       hidden_size: Hidden units.
       nonlinearity: "tanh" or "relu".
       bias: Whether there are bias_ih and bias_hh.
-      param_dtype: The type of the parameters.
+      param_dtype: The type of the parameters, and so of states; inputs, and states that are given, are converted to it.
       rngs: Where initial values come from.
 
     Source: torch.nn.RNNCell; Elman, "Finding Structure in Time", 1990.
@@ -241,6 +281,7 @@ class RNNCell(AbstractCell):
     ):
         equation = rnn_equation(nonlinearity)
         super().__init__(equation, input_size, hidden_size, bias=bias, param_dtype=param_dtype, rngs=rngs)
+        self.nonlinearity = nonlinearity
 
 
 class LSTMCell(AbstractCell):

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from jaxrnn._typing import State
+from jaxrnn._typing import Size, State
 
 # Between a user's line and a constructor of this package: Flax builds, JAX traces, jaxtyping may check the arguments.
 MAX_SEGMENT_ID = 2**31 - 1
@@ -37,6 +37,17 @@ def check_size(name: str, value: Any, *, minimum: int = 1) -> None:
         raise ValueError(f"{name}: got {value}; expected at least {minimum}")
 
 
+def check_batch_size(value: Any) -> None:
+    """Raises unless `value` is a number of rows: an integer of at least 0, or a symbolic one of `jax.export`.
+
+    Raises:
+      TypeError: It is not an integer.
+      ValueError: It is negative.
+    """
+    if not jax.export.is_symbolic_dim(value):
+        check_size("batch_size", value, minimum=0)
+
+
 def check_flag(name: str, value: Any) -> None:
     """Raises unless `value` is True or False.
 
@@ -60,7 +71,7 @@ def check_probability(name: str, value: Any) -> None:
         raise ValueError(f"{name}: got {value}; expected a probability, from 0 to 1")
 
 
-def check_param_dtype(value: Any) -> None:
+def check_floating_type(name: str, value: Any) -> None:
     """Raises unless `value` is a floating-point type.
 
     Raises:
@@ -71,7 +82,7 @@ def check_param_dtype(value: Any) -> None:
     except TypeError:
         is_floating = False
     if not is_floating:
-        raise TypeError(f"param_dtype: got {value!r}; expected a floating-point type such as jnp.float32")
+        raise TypeError(f"{name}: got {value!r}; expected a floating-point type such as jnp.float32")
 
 
 def check_rngs(rngs: Any, *, dropout: float = 0.0) -> None:
@@ -115,7 +126,7 @@ def check_inputs(inputs: Any, input_size: int, leading: tuple[str, ...]) -> None
         raise TypeError(f"inputs: got {inputs.dtype}; expected floating point: use inputs.astype(jnp.float32)")
 
 
-def check_state(state: State, sizes: Any, leading: tuple[int, ...], *, layout: str) -> None:
+def check_state(state: State, sizes: Any, leading: tuple[Size, ...], *, layout: str, name: str = "state") -> None:
     """Raises unless a state has the structure and the shapes that an equation asks for.
 
     Args:
@@ -123,6 +134,7 @@ def check_state(state: State, sizes: Any, leading: tuple[int, ...], *, layout: s
       sizes: The size of every array, in the structure that is expected.
       leading: The dimensions before the size.
       layout: The names of the dimensions, for the message.
+      name: What to call it.
 
     Raises:
       TypeError: Another structure (a plain array for an LSTM, say), or not floating-point arrays.
@@ -132,11 +144,11 @@ def check_state(state: State, sizes: Any, leading: tuple[int, ...], *, layout: s
     if found != wanted:
         if isinstance(state, list | tuple) and hasattr(sizes, "_fields") and len(state) == len(sizes):
             wanted = f"{wanted}: use jaxrnn.{type(sizes).__name__}(*state)"
-        raise TypeError(f"state: got {found}; expected {wanted}")
-    names = getattr(sizes, "_fields", ("",))
+        raise TypeError(f"{name}: got {found}; expected {wanted}")
+    fields = getattr(sizes, "_fields", ("",))
     given = state if hasattr(sizes, "_fields") else (state,)
-    for name, leaf, size in zip(names, given, jax.tree.leaves(sizes), strict=False):
-        what = f"state {name}".rstrip()
+    for field, leaf, size in zip(fields, given, jax.tree.leaves(sizes), strict=False):
+        what = f"{name} {field}".rstrip()
         _check_is_array(what, leaf)
         if jnp.issubdtype(leaf.dtype, jnp.integer) and leaf.ndim < 2:
             raise TypeError(f"{what}: got {leaf.dtype} {leaf.shape}; expected a state: lengths=, mask= go by name")
@@ -146,7 +158,7 @@ def check_state(state: State, sizes: Any, leading: tuple[int, ...], *, layout: s
             raise TypeError(f"{what}: got {leaf.dtype}; expected floating point")
 
 
-def check_lengths(lengths: Any, leading: tuple[int, ...], num_steps: int) -> None:
+def check_lengths(lengths: Any, leading: tuple[Size, ...], num_steps: Size) -> None:
     """Raises unless lengths are integers, one a row, from 0 to the number of steps.
 
     What a traced array holds is not known, and not checked.
@@ -160,14 +172,14 @@ def check_lengths(lengths: Any, leading: tuple[int, ...], num_steps: int) -> Non
         return
     known = np.asarray(lengths)  # NumPy's minimum: while JAX traces, its own has no value, even of a constant
     shortest, longest = int(known.min()), int(known.max())
-    if shortest < 0 or longest > num_steps:
+    if shortest < 0 or (isinstance(num_steps, int) and longest > num_steps):
         raise ValueError(
             f"lengths: got values from {shortest} to {longest}; expected 0 to {num_steps}, the"
             " number of steps of the inputs"
         )
 
 
-def check_segment_ids(segment_ids: Any, shape: tuple[int, ...]) -> None:
+def check_segment_ids(segment_ids: Any, shape: tuple[Size, ...]) -> None:
     """Raises unless segment ids are integers in that shape, from 0 to what int32 holds.
 
     What a traced array holds is not known, and not checked.
@@ -186,7 +198,7 @@ def check_segment_ids(segment_ids: Any, shape: tuple[int, ...]) -> None:
         )
 
 
-def check_integers(name: str, array: Any, shape: tuple[int, ...]) -> None:
+def check_integers(name: str, array: Any, shape: tuple[Size, ...]) -> None:
     """Raises unless `array` is None or holds integers in that shape.
 
     Raises:
@@ -198,7 +210,7 @@ def check_integers(name: str, array: Any, shape: tuple[int, ...]) -> None:
         raise TypeError(f"{name}: got {array.dtype}; expected integers: use {name}.astype(int)")
 
 
-def check_booleans(name: str, array: Any, shape: tuple[int, ...]) -> None:
+def check_booleans(name: str, array: Any, shape: tuple[Size, ...]) -> None:
     """Raises unless `array` is None or holds booleans in that shape.
 
     Raises:
@@ -210,7 +222,7 @@ def check_booleans(name: str, array: Any, shape: tuple[int, ...]) -> None:
         raise TypeError(f"{name}: got {array.dtype}; expected booleans: use {name}.astype(bool)")
 
 
-def _check_shape(name: str, array: Any, shape: tuple[int, ...]) -> None:
+def _check_shape(name: str, array: Any, shape: tuple[Size, ...]) -> None:
     if array is None:
         return
     _check_is_array(name, array, shape)
@@ -218,7 +230,7 @@ def _check_shape(name: str, array: Any, shape: tuple[int, ...]) -> None:
         raise ValueError(f"{name}: got shape {array.shape}; expected {shape}")
 
 
-def _check_is_array(name: str, value: Any, shape: tuple[int, ...] | None = None) -> None:
+def _check_is_array(name: str, value: Any, shape: tuple[Size, ...] | None = None) -> None:
     if isinstance(value, jax.Array | np.ndarray | np.generic):
         return
     advice = "" if shape is None else f" of shape {shape}"

@@ -15,6 +15,23 @@ from quick_flags import set_quick_flags
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 
+# The modules that compute with arrays: what their annotations state is checked while tests run.
+_CHECKED_MODULES = (
+    "recurrence",
+    "loops",
+    "forms",
+    "masks",
+    "closed",
+    "checks",
+    "parameters",
+    "cells",
+    "layer_options",
+    "cell_stack",
+    "layers",
+    "recurrent_layer",
+)
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--loop-only", action="store_true", help="leave the compiled recurrence out, as if it were not built"
@@ -34,11 +51,7 @@ def pytest_configure(config: pytest.Config) -> None:
     jax.config.update("jax_default_matmul_precision", "highest")
     # Checks the shapes and types that annotations state, while tests run, in the modules that compute with arrays.
     install_import_hook(
-        [
-            f"jaxrnn.{name}"
-            for name in ("recurrence", "loops", "forms", "masks", "checks", "cells", "layers", "recurrent_layer")
-        ]
-        + ["jaxrnn.interop.torch"],
+        [f"jaxrnn.{name}" for name in _CHECKED_MODULES] + ["jaxrnn.interop.torch"],
         "beartype.beartype",
     )
     if config.getoption("--loop-only"):

@@ -250,7 +250,7 @@ def test_second_derivatives_are_those_of_the_plain_loop(kind: str, mode: str, x6
         own = jax.tree.map(lambda leaf: leaf, nested)
         nnx.replace_by_pure_dict(own, parameters)
         # Squared, so that the second derivative is not that of a linear function of the results.
-        results = nnx.merge(graphdef, own)(inputs, state, **options)
+        results = nnx.merge(graphdef, own)(inputs, state, reset_state=state, **options)
         return oracle.weigh(jax.tree.map(jnp.square, results), weights)
 
     def plain_loss(arrays: Any) -> Any:
@@ -639,7 +639,8 @@ def test_every_way_of_running_the_engine_has_the_gradient_of_its_plain_loop(
                 weights,
                 start,
                 valid=jnp.asarray(MASK.T),
-                reset=jnp.asarray(RESETS.T),
+                reset=jnp.asarray(RESETS.T, jnp.uint8),
+                targets=(start,),
                 reverse=reverse,
                 collect=lambda state: {"cell": state.c, "sum": state.h.sum(axis=1, keepdims=True)},
                 **options,
@@ -655,7 +656,7 @@ def test_every_way_of_running_the_engine_has_the_gradient_of_its_plain_loop(
 
     assert RESETS[~MASK].any()  # a reset at a step that is passed over
     expected = run_engine(custom_gradient=False)
-    monkeypatch.setattr(forms, "choose_form", lambda *sizes: form)
+    monkeypatch.setattr(forms, "choose_form", lambda *sizes, **_: form)
     oracle.assert_close(run_engine(**WAYS[way]), expected)
 
 
@@ -684,7 +685,7 @@ def test_the_engine_ignores_resets_at_steps_that_are_passed_over(x64: None) -> N
             layer.cell_parameters(0),
             state[0],
             valid=jnp.asarray(MASK.T),
-            reset=reset,
+            reset=reset.astype(jnp.uint8),
         )
 
     found, expected = run_engine(RESETS.T), run_engine((RESETS & MASK).T)

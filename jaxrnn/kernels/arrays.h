@@ -11,15 +11,18 @@
 namespace jaxrnn {
 
 struct Sizes {
-  int64_t models, steps, batch, input, hidden;
+  int64_t models, steps, batch, input, hidden, targets;
   int padded() const { return RoundUp(int(hidden), kLanes); }
 };
 
-// One model's arrays, time-major; null where there is none. Shapes are those of `jaxrnn.recurrence`.
+// One model's arrays, time-major; null where there is none. Shapes are those of `jaxrnn.recurrence`, targets of resets
+// are (targets, batch, hidden). Before a step that counts, reset 0 does nothing, 1 and on put the state to that row's
+// target 0 and on, and a code that has no target puts it to zeros.
 struct Arrays {
   const float* inputs;
-  const bool *valid, *reset;
-  const float *weight_ih, *weight_hh, *bias_ih, *bias_hh, *h_first, *c_first;
+  const bool* valid;
+  const uint8_t* reset;
+  const float *weight_ih, *weight_hh, *bias_ih, *bias_hh, *h_first, *c_first, *h_targets, *c_targets;
 };
 struct Kept {
   float *outputs, *cells, *gates;  // cells and gates are padded; null is what nobody reads
@@ -32,6 +35,7 @@ struct Cotangents {
 };
 struct Gradients {
   float *inputs, *weight_ih, *weight_hh, *bias_ih, *bias_hh, *h_first, *c_first;  // inputs may be null
+  float *h_targets, *c_targets;                                                   // so may these
 };
 
 inline const float* At(const float* base, int64_t index, int64_t size) { return base ? base + index * size : nullptr; }

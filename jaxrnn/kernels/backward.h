@@ -49,28 +49,27 @@ void Recurrence<cell>::Backward(const Arrays& arrays, const BackwardWeights& wei
     sums.hidden = OuterSum(capacity, hidden, 0, hidden_columns);
   }
 
-  // Of every step of every row, the step before it that counts: -1 where that is the initial state.
+  const Origins origins(sizes, arrays, rows, Eq::kHasCellState);
+  // Of every step of every row, the step before it that counts; -1 - origin where it begins from one of those.
   std::vector<int32_t> before(is_simple ? 0 : size_t(sizes.steps) * num_rows);
   for (int i = 0; i < num_rows && !is_simple; ++i) {
     int32_t previous = -1;
     for (int64_t turn = 0; turn < sizes.steps; ++turn) {
       const int64_t step = StepAt(turn), pair = step * batch + rows[i];
       if (arrays.valid && !arrays.valid[pair]) continue;
-      before[turn * num_rows + i] = arrays.reset && arrays.reset[pair] ? -1 : previous;
+      const uint8_t code = arrays.reset ? arrays.reset[pair] : 0;
+      before[turn * num_rows + i] = code ? -1 - origins.NumberOf(code) : previous;
       previous = step;
     }
   }
 
-  Floats d_h(size_t(num_rows) * padded), d_c(size_t(num_rows) * padded), first_c(size_t(num_rows) * padded);
+  Floats d_h(size_t(num_rows) * padded), d_c(size_t(num_rows) * padded);
   Floats d_gates(size_t(capacity) * gate_columns);
   std::vector<const float*> x_rows(capacity), h_rows(capacity), gate_pointers(capacity), part(capacity);
   std::vector<float*> dx_rows(capacity), d_h_rows(num_rows);
   const Vec zeros[kPanelVectors] = {};
   CopyPadded(d_h.get(), cotangents.h, rows);
-  if (Eq::kHasCellState) {
-    CopyPadded(d_c.get(), cotangents.c, rows);
-    CopyPadded(first_c.get(), arrays.c_first, rows);
-  }
+  if (Eq::kHasCellState) CopyPadded(d_c.get(), cotangents.c, rows);
 
   int gathered = 0;
   auto flush = [&] {
@@ -99,14 +98,14 @@ void Recurrence<cell>::Backward(const Arrays& arrays, const BackwardWeights& wei
               **const part_at = part.data();
   float **const dx_at = dx_rows.data(), **const d_h_at = d_h_rows.data();
   float *const d_gates_begin = d_gates.get(), *const d_h_begin = d_h.get(), *const d_c_begin = d_c.get();
-  const float* const first_c_begin = first_c.get();
+  const Origins* const origins_at = &origins;
   const int hidden_offset = of_hidden.begin * padded;
   // Computes the gradients of one row's gates; `place` is among those gathered, `number` among those of its step.
   auto take = [=](int place, int number, int i, int64_t row_number, int64_t step, int64_t previous) {
     const int64_t pair = step * batch + row_number, pair_before = previous * batch + row_number;
-    const float* h_before = previous < 0 ? arrays.h_first + row_number * hidden : kept.outputs + pair_before * hidden;
+    const float* h_before = previous < 0 ? origins_at->h(-1 - previous, i) : kept.outputs + pair_before * hidden;
     const float* c_before = !Eq::kHasCellState ? nullptr
-                            : previous < 0     ? first_c_begin + size_t(i) * padded
+                            : previous < 0     ? origins_at->c(-1 - previous, i)
                                                : kept.cells + pair_before * padded;
     float* row_gates = d_gates_begin + size_t(place) * gate_columns;
     const BackwardRow row = {At(kept.gates, pair, gate_columns),
@@ -160,16 +159,21 @@ void Recurrence<cell>::Backward(const Arrays& arrays, const BackwardWeights& wei
     if (arrays.reset) {
       for (int i = 0; i < num_rows; ++i) {
         const int64_t pair = step * batch + rows[i];
-        if (!arrays.reset[pair] || (arrays.valid && !arrays.valid[pair])) continue;
-        MoveToFirst(gradients.h_first + rows[i] * hidden, d_h.get() + size_t(i) * padded);
-        if (Eq::kHasCellState) MoveToFirst(gradients.c_first + rows[i] * hidden, d_c.get() + size_t(i) * padded);
+        const int64_t code = arrays.reset[pair], target_row = (code - 1) * batch + rows[i];
+        if (!code || (arrays.valid && !arrays.valid[pair])) continue;
+        const bool has_target = code <= sizes.targets;
+        MoveToOrigin(has_target ? At(gradients.h_targets, target_row, hidden) : nullptr,
+                     d_h.get() + size_t(i) * padded);
+        if (!Eq::kHasCellState) continue;
+        MoveToOrigin(has_target ? At(gradients.c_targets, target_row, hidden) : nullptr,
+                     d_c.get() + size_t(i) * padded);
       }
     }
   }
   if (gathered) flush();
   for (int i = 0; i < num_rows; ++i) {
-    MoveToFirst(gradients.h_first + rows[i] * hidden, d_h.get() + size_t(i) * padded);
-    if (Eq::kHasCellState) MoveToFirst(gradients.c_first + rows[i] * hidden, d_c.get() + size_t(i) * padded);
+    MoveToOrigin(gradients.h_first + rows[i] * hidden, d_h.get() + size_t(i) * padded);
+    if (Eq::kHasCellState) MoveToOrigin(gradients.c_first + rows[i] * hidden, d_c.get() + size_t(i) * padded);
   }
 }
 

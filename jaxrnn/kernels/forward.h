@@ -67,14 +67,14 @@ void Recurrence<cell>::Forward(const Arrays& arrays, const ForwardWeights& weigh
   std::vector<float*> gate_rows(num_rows);
   std::vector<ForwardRow> active(num_rows);
   Floats gates(kept.gates ? 0 : size_t(num_rows) * gate_columns);
-  Floats first_c(Eq::kHasCellState ? size_t(num_rows) * padded : 0);
+  const Origins origins(sizes, arrays, rows, Eq::kHasCellState);
   Floats running_c(Eq::kHasCellState && !kept.cells ? size_t(num_rows) * padded : 0);
   Floats running_h(kept.outputs ? 0 : size_t(num_rows) * hidden);
-  if (Eq::kHasCellState) CopyPadded(first_c.get(), arrays.c_first, rows);
-  for (int i = 0; i < num_rows; ++i) {
-    h[i] = arrays.h_first + rows[i] * hidden;
-    c[i] = At(first_c.get(), i, padded);
-  }
+  auto begin_from = [&](int origin, int i) {
+    h[i] = origins.h(origin, i);
+    if (Eq::kHasCellState) c[i] = origins.c(origin, i);
+  };
+  for (int i = 0; i < num_rows; ++i) begin_from(0, i);
   // Plain pointers in local variables: a vector's would be read again after each of the stores below.
   const float **const x_at = x_rows.data(), **const h_at = h_rows.data(), **const h_now = h.data(),
               **const c_now = c.data();
@@ -116,10 +116,7 @@ void Recurrence<cell>::Forward(const Arrays& arrays, const ForwardWeights& weigh
           if (outputs) Zero(outputs + pair * hidden, hidden);
           continue;
         }
-        if (arrays.reset && arrays.reset[pair]) {
-          h[i] = arrays.h_first + rows[i] * hidden;
-          c[i] = At(first_c.get(), i, padded);
-        }
+        if (arrays.reset && arrays.reset[pair]) begin_from(origins.NumberOf(arrays.reset[pair]), i);
         take(count++, i, pair);
       }
     }

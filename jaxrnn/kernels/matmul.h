@@ -4,9 +4,9 @@
 #define JAXRNN_MATMUL_H_
 
 #include <algorithm>
-#include <cstdlib>
 #include <cstring>
 #include <memory>
+#include <new>
 #include <utility>
 #include <vector>
 
@@ -17,15 +17,15 @@
 
 namespace jaxrnn {
 
+constexpr std::align_val_t kCacheLine{64};
 struct Free {
-  void operator()(void* pointer) const { std::free(pointer); }
+  void operator()(float* pointer) const { ::operator delete(pointer, kCacheLine); }
 };
 // Uninitialised floats on a cache line's boundary.
 class Floats {
  public:
   Floats() = default;
-  explicit Floats(size_t size)
-      : data_(static_cast<float*>(std::aligned_alloc(64, (size * sizeof(float) + 64) / 64 * 64))) {}
+  explicit Floats(size_t size) : data_(static_cast<float*>(::operator new(size * sizeof(float), kCacheLine))) {}
   float* get() const { return data_.get(); }
 
  private:

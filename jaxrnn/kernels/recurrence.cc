@@ -7,11 +7,15 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <new>
+#include <stdexcept>
+#include <string>
 #include <type_traits>
 #include <vector>
 
 #include "backward.h"
 #include "forward.h"
+#include "shapes.h"
 #include "threads.h"
 #include "xla/ffi/api/ffi.h"
 
@@ -20,21 +24,55 @@ namespace {
 
 using FloatBuffer = ffi::Buffer<ffi::F32>;
 using MaskBuffer = ffi::Buffer<ffi::PRED>;
+using CodeBuffer = ffi::Buffer<ffi::U8>;
 using FloatResult = ffi::Result<FloatBuffer>;
 
-template <typename B>
-auto DataOrNull(B& buffer) -> decltype(buffer.typed_data()) {
-  return buffer.element_count() ? buffer.typed_data() : nullptr;
-}
-float* DataOrNull(FloatResult& buffer) { return buffer->element_count() ? buffer->typed_data() : nullptr; }
+// What both calls begin with.
+struct Given {
+  FloatBuffer inputs;
+  MaskBuffer valid;
+  CodeBuffer reset;
+  FloatBuffer weight_ih, weight_hh, bias_ih, bias_hh, h_first, c_first, h_targets, c_targets;
+};
 
 template <typename Buffer>
-Sizes SizesOf(const Buffer& inputs, const Buffer& h_first) {
-  const auto dimensions = inputs.dimensions();
-  const size_t rank = dimensions.size();
-  Sizes sizes{1, dimensions[rank - 3], dimensions[rank - 2], dimensions[rank - 1], h_first.dimensions().back()};
-  for (size_t i = 0; i + 3 < rank; ++i) sizes.models *= dimensions[i];
-  return sizes;
+auto DataOrNull(const Buffer& buffer) -> decltype(buffer.typed_data()) {
+  const Shape shape = buffer.dimensions();
+  return std::count(shape.begin(), shape.end(), 0) ? nullptr : buffer.typed_data();
+}
+float* DataOrNull(FloatResult& buffer) { return DataOrNull(*buffer); }
+
+Arrays ArraysOf(const Given& given) {
+  return {DataOrNull(given.inputs),    DataOrNull(given.valid),     DataOrNull(given.reset),
+          DataOrNull(given.weight_ih), DataOrNull(given.weight_hh), DataOrNull(given.bias_ih),
+          DataOrNull(given.bias_hh),   DataOrNull(given.h_first),   DataOrNull(given.c_first),
+          DataOrNull(given.h_targets), DataOrNull(given.c_targets)};
+}
+
+constexpr int NumGates(Cell cell) { return cell == Cell::kLstm ? 4 : cell == Cell::kGru ? 3 : 1; }
+constexpr bool HasCellState(Cell cell) { return cell == Cell::kLstm; }
+// Groups of gates that are kept for the backward call; a plain RNN's gradient needs its outputs only.
+constexpr int NumKept(Cell cell) { return NumGates(cell) > 1 ? kMaxGroups : 0; }
+
+ShapeCheck CheckGiven(const char* call, Cell cell, const Given& given) {
+  ShapeCheck check(call, NumGates(cell), given.inputs.dimensions(), given.weight_hh.dimensions(),
+                   given.h_targets.dimensions());
+  if (!check.ok()) return check;
+  const auto [models, steps, batch, input, hidden, targets] = check.sizes();
+  const int64_t width = NumGates(cell) * hidden;
+  const Presence cell_state = NeededIf(HasCellState(cell));
+  check.Check("valid", given.valid.dimensions(), {steps, batch}, Presence::kOptional);
+  check.Check("reset", given.reset.dimensions(), {steps, batch}, Presence::kOptional);
+  check.Check("weight_ih", given.weight_ih.dimensions(), {width, input});
+  check.Check("weight_hh", given.weight_hh.dimensions(), {width, hidden});
+  check.Check("bias_ih", given.bias_ih.dimensions(), {width}, Presence::kOptional);
+  check.Check("bias_hh", given.bias_hh.dimensions(), {width}, NeededIf(!check.IsAbsent(given.bias_ih.dimensions())));
+  check.Check("h_first", given.h_first.dimensions(), {batch, hidden});
+  check.Check("c_first", given.c_first.dimensions(), {batch, hidden}, cell_state);
+  check.Check("h_targets", given.h_targets.dimensions(), {targets, batch, hidden}, Presence::kOptional);
+  check.Check("c_targets", given.c_targets.dimensions(), {targets, batch, hidden},
+              targets ? cell_state : Presence::kOptional);
+  return check;
 }
 
 Arrays ModelArrays(const Arrays& all, const Sizes& sizes, int gates, int64_t model) {
@@ -47,10 +85,10 @@ Arrays ModelArrays(const Arrays& all, const Sizes& sizes, int gates, int64_t mod
           At(all.bias_ih, model, width),
           At(all.bias_hh, model, width),
           At(all.h_first, model, rows),
-          At(all.c_first, model, rows)};
+          At(all.c_first, model, rows),
+          At(all.h_targets, model, sizes.targets * rows),
+          At(all.c_targets, model, sizes.targets * rows)};
 }
-
-constexpr int NumGates(Cell cell) { return cell == Cell::kLstm ? 4 : cell == Cell::kGru ? 3 : 1; }
 
 template <Cell cell>
 void RunForward(ffi::ThreadPool& pool, const Sizes& sizes, bool reverse, const Arrays& all, Kept kept, Last last) {
@@ -60,7 +98,7 @@ void RunForward(ffi::ThreadPool& pool, const Sizes& sizes, bool reverse, const A
   auto run = [&](int64_t model, const auto& spread) {
     const Arrays arrays = ModelArrays(all, sizes, NumGates(cell), model);
     const auto weights = recurrence.PackForward(arrays);
-    const auto dealt = DealRows(sizes, arrays.valid, arrays.reset, deal.tasks_per_model);
+    const auto dealt = DealRows(sizes, arrays.valid, arrays.reset != nullptr, deal.tasks_per_model);
     const Kept own = {At(kept.outputs, model, pairs * sizes.hidden), At(kept.cells, model, pairs * recurrence.padded),
                       At(kept.gates, model, pairs * recurrence.gate_columns)};
     const Last own_last = {At(last.h, model, rows), At(last.c, model, rows)};
@@ -79,7 +117,7 @@ void RunBackward(ffi::ThreadPool& pool, const Sizes& sizes, bool reverse, const 
   auto run = [&](int64_t model, const auto& spread) {
     const Arrays arrays = ModelArrays(all, sizes, NumGates(cell), model);
     const auto weights = recurrence.PackBackward(arrays, gradients.inputs);
-    const auto dealt = DealRows(sizes, arrays.valid, arrays.reset, deal.tasks_per_model);
+    const auto dealt = DealRows(sizes, arrays.valid, arrays.reset != nullptr, deal.tasks_per_model);
     const Kept own = {At(kept.outputs, model, pairs * sizes.hidden), At(kept.cells, model, pairs * recurrence.padded),
                       At(kept.gates, model, pairs * recurrence.gate_columns)};
     const Cotangents own_cotangents = {At(cotangents.outputs, model, pairs * sizes.hidden),
@@ -90,9 +128,13 @@ void RunBackward(ffi::ThreadPool& pool, const Sizes& sizes, bool reverse, const 
                                      At(gradients.bias_ih, model, width),
                                      At(gradients.bias_hh, model, width),
                                      At(gradients.h_first, model, rows),
-                                     At(gradients.c_first, model, rows)};
+                                     At(gradients.c_first, model, rows),
+                                     At(gradients.h_targets, model, sizes.targets * rows),
+                                     At(gradients.c_targets, model, sizes.targets * rows)};
     std::fill_n(own_gradients.h_first, rows, 0.0f);
     if (own_gradients.c_first) std::fill_n(own_gradients.c_first, rows, 0.0f);
+    if (own_gradients.h_targets) std::fill_n(own_gradients.h_targets, sizes.targets * rows, 0.0f);
+    if (own_gradients.c_targets) std::fill_n(own_gradients.c_targets, sizes.targets * rows, 0.0f);
     std::vector<typename Recurrence<cell>::Sums> sums(deal.tasks_per_model);
     spread([&](int task) {
       recurrence.Backward(arrays, weights, dealt[task], own, own_cotangents, own_gradients, sums[task]);
@@ -102,51 +144,93 @@ void RunBackward(ffi::ThreadPool& pool, const Sizes& sizes, bool reverse, const 
   RunModels(pool, sizes.models, deal, run);
 }
 
-// Calls use(integral_constant of the cell) for the cell of a number.
-template <typename Use>
-ffi::Error WithCell(int64_t cell, const Use& use) {
-  switch (Cell(cell)) {
-    case Cell::kTanh: use(std::integral_constant<Cell, Cell::kTanh>()); break;
-    case Cell::kRelu: use(std::integral_constant<Cell, Cell::kRelu>()); break;
-    case Cell::kLstm: use(std::integral_constant<Cell, Cell::kLstm>()); break;
-    case Cell::kGru: use(std::integral_constant<Cell, Cell::kGru>()); break;
-    default: return ffi::Error::InvalidArgument("jaxrnn: no such cell");
+// Runs a call for the cell of a number: call(integral_constant of the cell). What is thrown becomes an error of XLA's:
+// there are no exceptions behind its interface.
+template <typename Call>
+ffi::Error WithCell(const char* name, int64_t cell, const Call& call) {
+  try {
+    switch (cell) {
+      case int64_t(Cell::kTanh): return call(std::integral_constant<Cell, Cell::kTanh>());
+      case int64_t(Cell::kRelu): return call(std::integral_constant<Cell, Cell::kRelu>());
+      case int64_t(Cell::kLstm): return call(std::integral_constant<Cell, Cell::kLstm>());
+      case int64_t(Cell::kGru): return call(std::integral_constant<Cell, Cell::kGru>());
+    }
+    return ffi::Error::InvalidArgument(std::string(name) + ": cell is " + std::to_string(cell) + ", expected 0 to 3");
+  } catch (const std::bad_alloc&) {
+  } catch (const std::length_error&) {  // of a vector that no memory could hold
+  } catch (...) {
+    return ffi::Error(ffi::ErrorCode::kInternal, "jaxrnn failed");
   }
-  return ffi::Error::Success();
+  return ffi::Error(ffi::ErrorCode::kResourceExhausted, "no memory left");  // short enough to need none itself
 }
 
-ffi::Error ForwardCall(ffi::ThreadPool pool, FloatBuffer inputs, MaskBuffer valid, MaskBuffer reset,
+ffi::Error ForwardCall(ffi::ThreadPool pool, FloatBuffer inputs, MaskBuffer valid, CodeBuffer reset,
                        FloatBuffer weight_ih, FloatBuffer weight_hh, FloatBuffer bias_ih, FloatBuffer bias_hh,
-                       FloatBuffer h_first, FloatBuffer c_first, FloatResult outputs, FloatResult h_last,
-                       FloatResult c_last, FloatResult cells, FloatResult gates, int64_t cell, bool reverse) {
-  const Arrays arrays = {inputs.typed_data(),    DataOrNull(valid),   DataOrNull(reset),
-                         weight_ih.typed_data(), weight_hh.typed_data(), DataOrNull(bias_ih),
-                         DataOrNull(bias_hh),    h_first.typed_data(), DataOrNull(c_first)};
-  const Sizes sizes = SizesOf(inputs, h_first);
-  return WithCell(cell, [&](auto which) {
-    RunForward<which.value>(pool, sizes, reverse, arrays, {DataOrNull(outputs), DataOrNull(cells), DataOrNull(gates)},
-                            {DataOrNull(h_last), DataOrNull(c_last)});
+                       FloatBuffer h_first, FloatBuffer c_first, FloatBuffer h_targets, FloatBuffer c_targets,
+                       FloatResult outputs, FloatResult h_last, FloatResult c_last, FloatResult cells,
+                       FloatResult gates, int64_t cell, bool reverse) {
+  return WithCell("jaxrnn_forward", cell, [&](auto which) {
+    const Given given = {inputs,  valid,   reset,   weight_ih, weight_hh, bias_ih,
+                         bias_hh, h_first, c_first, h_targets, c_targets};
+    ShapeCheck check = CheckGiven("jaxrnn_forward", which, given);
+    const auto [models, steps, batch, input, hidden, targets] = check.sizes();
+    const int64_t padded = check.sizes().padded();
+    const Presence cell_state = NeededIf(HasCellState(which));
+    check.Check("outputs", outputs->dimensions(), {steps, batch, hidden}, Presence::kOptional);
+    check.Check("h_last", h_last->dimensions(), {batch, hidden});
+    check.Check("c_last", c_last->dimensions(), {batch, hidden}, cell_state);
+    check.Check("cells", cells->dimensions(), {steps, batch, padded}, OptionalIf(HasCellState(which)));
+    check.Check("gates", gates->dimensions(), {steps, batch, NumKept(which) * padded}, OptionalIf(NumKept(which)));
+    if (check.ok()) {
+      RunForward<which>(pool, check.sizes(), reverse, ArraysOf(given),
+                        {DataOrNull(outputs), DataOrNull(cells), DataOrNull(gates)},
+                        {DataOrNull(h_last), DataOrNull(c_last)});
+    }
+    return check.error();
   });
 }
 
-ffi::Error BackwardCall(ffi::ThreadPool pool, FloatBuffer inputs, MaskBuffer valid, MaskBuffer reset,
+ffi::Error BackwardCall(ffi::ThreadPool pool, FloatBuffer inputs, MaskBuffer valid, CodeBuffer reset,
                         FloatBuffer weight_ih, FloatBuffer weight_hh, FloatBuffer bias_ih, FloatBuffer bias_hh,
-                        FloatBuffer h_first, FloatBuffer c_first, FloatBuffer outputs, FloatBuffer cells,
-                        FloatBuffer gates, FloatBuffer d_outputs, FloatBuffer d_h_last, FloatBuffer d_c_last,
-                        FloatResult d_inputs, FloatResult d_weight_ih, FloatResult d_weight_hh, FloatResult d_bias_ih,
-                        FloatResult d_bias_hh, FloatResult d_h_first, FloatResult d_c_first, int64_t cell,
+                        FloatBuffer h_first, FloatBuffer c_first, FloatBuffer h_targets, FloatBuffer c_targets,
+                        FloatBuffer outputs, FloatBuffer cells, FloatBuffer gates, FloatBuffer d_outputs,
+                        FloatBuffer d_h_last, FloatBuffer d_c_last, FloatResult d_inputs, FloatResult d_weight_ih,
+                        FloatResult d_weight_hh, FloatResult d_bias_ih, FloatResult d_bias_hh, FloatResult d_h_first,
+                        FloatResult d_c_first, FloatResult d_h_targets, FloatResult d_c_targets, int64_t cell,
                         bool reverse) {
-  const Arrays arrays = {inputs.typed_data(),    DataOrNull(valid),   DataOrNull(reset),
-                         weight_ih.typed_data(), weight_hh.typed_data(), DataOrNull(bias_ih),
-                         DataOrNull(bias_hh),    h_first.typed_data(), DataOrNull(c_first)};
-  const Gradients gradients = {DataOrNull(d_inputs),  DataOrNull(d_weight_ih), DataOrNull(d_weight_hh),
-                               DataOrNull(d_bias_ih), DataOrNull(d_bias_hh),   DataOrNull(d_h_first),
-                               DataOrNull(d_c_first)};
-  const Sizes sizes = SizesOf(inputs, h_first);
-  return WithCell(cell, [&](auto which) {
-    RunBackward<which.value>(pool, sizes, reverse, arrays,
-                             {outputs.typed_data(), DataOrNull(cells), DataOrNull(gates)},
-                             {DataOrNull(d_outputs), d_h_last.typed_data(), DataOrNull(d_c_last)}, gradients);
+  return WithCell("jaxrnn_backward", cell, [&](auto which) {
+    const Given given = {inputs,  valid,   reset,   weight_ih, weight_hh, bias_ih,
+                         bias_hh, h_first, c_first, h_targets, c_targets};
+    ShapeCheck check = CheckGiven("jaxrnn_backward", which, given);
+    const auto [models, steps, batch, input, hidden, targets] = check.sizes();
+    const int64_t padded = check.sizes().padded(), width = NumGates(which) * hidden;
+    const Presence cell_state = NeededIf(HasCellState(which));
+    const Presence biases = NeededIf(!check.IsAbsent(bias_ih.dimensions()));
+    check.Check("outputs", outputs.dimensions(), {steps, batch, hidden});
+    check.Check("cells", cells.dimensions(), {steps, batch, padded}, cell_state);
+    check.Check("gates", gates.dimensions(), {steps, batch, NumKept(which) * padded}, NeededIf(NumKept(which)));
+    check.Check("d_outputs", d_outputs.dimensions(), {steps, batch, hidden}, Presence::kOptional);
+    check.Check("d_h_last", d_h_last.dimensions(), {batch, hidden});
+    check.Check("d_c_last", d_c_last.dimensions(), {batch, hidden}, cell_state);
+    check.Check("d_inputs", d_inputs->dimensions(), {steps, batch, input}, Presence::kOptional);
+    check.Check("d_weight_ih", d_weight_ih->dimensions(), {width, input});
+    check.Check("d_weight_hh", d_weight_hh->dimensions(), {width, hidden});
+    check.Check("d_bias_ih", d_bias_ih->dimensions(), {width}, biases);
+    check.Check("d_bias_hh", d_bias_hh->dimensions(), {width}, biases);
+    check.Check("d_h_first", d_h_first->dimensions(), {batch, hidden});
+    check.Check("d_c_first", d_c_first->dimensions(), {batch, hidden}, cell_state);
+    check.Check("d_h_targets", d_h_targets->dimensions(), {targets, batch, hidden}, Presence::kOptional);
+    check.Check("d_c_targets", d_c_targets->dimensions(), {targets, batch, hidden},
+                OptionalIf(HasCellState(which) || !targets));
+    if (check.ok()) {
+      RunBackward<which>(pool, check.sizes(), reverse, ArraysOf(given),
+                         {DataOrNull(outputs), DataOrNull(cells), DataOrNull(gates)},
+                         {DataOrNull(d_outputs), DataOrNull(d_h_last), DataOrNull(d_c_last)},
+                         {DataOrNull(d_inputs), DataOrNull(d_weight_ih), DataOrNull(d_weight_hh),
+                          DataOrNull(d_bias_ih), DataOrNull(d_bias_hh), DataOrNull(d_h_first), DataOrNull(d_c_first),
+                          DataOrNull(d_h_targets), DataOrNull(d_c_targets)});
+    }
+    return check.error();
   });
 }
 
@@ -158,7 +242,9 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(JaxrnnForward, jaxrnn::ForwardCall,
                                   .Ctx<xla::ffi::ThreadPool>()
                                   .Arg<jaxrnn::FloatBuffer>()
                                   .Arg<jaxrnn::MaskBuffer>()
-                                  .Arg<jaxrnn::MaskBuffer>()
+                                  .Arg<jaxrnn::CodeBuffer>()
+                                  .Arg<jaxrnn::FloatBuffer>()
+                                  .Arg<jaxrnn::FloatBuffer>()
                                   .Arg<jaxrnn::FloatBuffer>()
                                   .Arg<jaxrnn::FloatBuffer>()
                                   .Arg<jaxrnn::FloatBuffer>()
@@ -178,7 +264,7 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(JaxrnnBackward, jaxrnn::BackwardCall,
                                   .Ctx<xla::ffi::ThreadPool>()
                                   .Arg<jaxrnn::FloatBuffer>()
                                   .Arg<jaxrnn::MaskBuffer>()
-                                  .Arg<jaxrnn::MaskBuffer>()
+                                  .Arg<jaxrnn::CodeBuffer>()
                                   .Arg<jaxrnn::FloatBuffer>()
                                   .Arg<jaxrnn::FloatBuffer>()
                                   .Arg<jaxrnn::FloatBuffer>()
@@ -191,6 +277,10 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(JaxrnnBackward, jaxrnn::BackwardCall,
                                   .Arg<jaxrnn::FloatBuffer>()
                                   .Arg<jaxrnn::FloatBuffer>()
                                   .Arg<jaxrnn::FloatBuffer>()
+                                  .Arg<jaxrnn::FloatBuffer>()
+                                  .Arg<jaxrnn::FloatBuffer>()
+                                  .Ret<jaxrnn::FloatBuffer>()
+                                  .Ret<jaxrnn::FloatBuffer>()
                                   .Ret<jaxrnn::FloatBuffer>()
                                   .Ret<jaxrnn::FloatBuffer>()
                                   .Ret<jaxrnn::FloatBuffer>()

@@ -15,6 +15,53 @@ namespace jaxrnn {
 // (step, row) pairs up to which the weights are read as they are: packing them costs about as much as four products.
 constexpr int64_t kPairsWithoutPacking = 4;
 
+// What a step may begin from in place of the state before it, by number: 0 is the first state, 1 and on are the targets
+// of resets, and the number behind the last target is zeros.
+class Origins {
+ public:
+  Origins(const Sizes& sizes, const Arrays& arrays, const std::vector<int>& rows, bool has_cell_state)
+      : targets_(arrays.reset ? int(std::min(sizes.targets, kMaxTargets)) : 0),
+        batch_(sizes.batch),
+        hidden_(sizes.hidden),
+        padded_(sizes.padded()),
+        arrays_(&arrays),
+        rows_(&rows),
+        zeros_(padded_),
+        c_(has_cell_state ? size_t(targets_ + 1) * rows.size() * padded_ : 0) {
+    std::fill_n(zeros_.get(), padded_, 0.0f);
+    for (int number = 0; number <= targets_ && has_cell_state; ++number) {
+      const float* from = number ? arrays.c_targets + (number - 1) * batch_ * hidden_ : arrays.c_first;
+      for (size_t i = 0; i < rows.size(); ++i) {
+        float* row = c_.get() + (number * rows.size() + i) * padded_;
+        std::copy_n(from + rows[i] * hidden_, hidden_, row);
+        std::fill(row + hidden_, row + padded_, 0.0f);
+      }
+    }
+  }
+
+  int NumberOf(uint8_t code) const { return std::min<int>(code, targets_ + 1); }
+  // The hidden state of the task's row i: as many values as there are units.
+  const float* h(int number, int i) const {
+    if (number > targets_) return zeros_.get();
+    const int64_t row = (*rows_)[i] * hidden_;
+    return number ? arrays_->h_targets + (number - 1) * batch_ * hidden_ + row : arrays_->h_first + row;
+  }
+  // Its cell state, padded; for cells that have one.
+  const float* c(int number, int i) const {
+    return number > targets_ ? zeros_.get() : c_.get() + (number * rows_->size() + i) * padded_;
+  }
+
+ private:
+  static constexpr int64_t kMaxTargets = 255;  // that a code can name
+
+  int targets_;
+  int64_t batch_, hidden_;
+  int padded_;
+  const Arrays* arrays_;
+  const std::vector<int>* rows_;
+  Floats zeros_, c_;
+};
+
 // Consecutive groups of gates that are made of the same operands.
 struct Section {
   int begin, end;
@@ -115,9 +162,9 @@ struct Recurrence {
   void Backward(const Arrays& arrays, const BackwardWeights& weights, const Share& share, Kept kept,
                 Cotangents cotangents, Gradients gradients, Sums& sums) const;
 
-  // Adds a running gradient to that of the initial state, and leaves 0.
-  void MoveToFirst(float* first, float* running) const {
-    for (int unit = 0; unit < sizes.hidden; ++unit) first[unit] += running[unit];
+  // Adds a running gradient to that of what a step began from, null where nobody reads it, and leaves 0.
+  void MoveToOrigin(float* origin, float* running) const {
+    for (int unit = 0; unit < sizes.hidden && origin; ++unit) origin[unit] += running[unit];
     std::fill_n(running, padded, 0.0f);
   }
 

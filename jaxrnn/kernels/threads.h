@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <atomic>
 #include <condition_variable>
+#include <cstdint>
+#include <exception>
 #include <functional>
 #include <memory>
 #include <mutex>
@@ -22,18 +24,26 @@ namespace ffi = xla::ffi;
 constexpr int64_t kWorkOfAThread = 1 << 16;
 
 // Runs task(0) .. task(count - 1), here and on the pool's threads; returns when all have ended. Waits only for tasks
-// that a thread has begun, so it cannot wait for a thread that waits for it.
+// that a thread has begun, so it cannot wait for a thread that waits for it. Throws what the first task threw that did,
+// when no thread is at work any more; those not begun by then are left out.
 inline void RunTasks(ffi::ThreadPool& pool, int count, const std::function<void(int)>& task) {
   if (count == 1) return task(0);
   struct Shared {
     std::atomic<int> next{0}, done{0};
+    std::atomic<bool> failed{false};
+    std::exception_ptr error;
     std::mutex mutex;
     std::condition_variable all_done;
   };
   auto shared = std::make_shared<Shared>();
-  auto work = [shared, count, &task] {
+  auto work = [shared, count, &task]() noexcept {
     for (int number; (number = shared->next.fetch_add(1)) < count;) {
-      task(number);
+      try {
+        if (!shared->failed.load()) task(number);
+      } catch (...) {
+        std::lock_guard<std::mutex> lock(shared->mutex);
+        if (!shared->failed.exchange(true)) shared->error = std::current_exception();
+      }
       if (shared->done.fetch_add(1) + 1 == count) {
         std::lock_guard<std::mutex> lock(shared->mutex);
         shared->all_done.notify_one();
@@ -41,18 +51,22 @@ inline void RunTasks(ffi::ThreadPool& pool, int count, const std::function<void(
     }
   };
   const int64_t helpers = std::min<int64_t>(pool.num_threads(), count) - 1;
-  for (int64_t i = 0; i < helpers; ++i) pool.Schedule(decltype(work)(work));
+  try {
+    for (int64_t i = 0; i < helpers; ++i) pool.Schedule(decltype(work)(work));
+  } catch (...) {  // no memory: threads that were not asked are not needed, and those that were may be at work
+  }
   work();
   for (int spin = 0; spin < 20000 && shared->done.load() < count; ++spin) __asm__ volatile("" ::: "memory");
   std::unique_lock<std::mutex> lock(shared->mutex);
   shared->all_done.wait(lock, [&] { return shared->done.load() == count; });
+  if (shared->error) std::rethrow_exception(std::move(shared->error));
 }
 
 // Deals the rows of a batch out to tasks: the longest ones first, back and forth, so that all get about as many steps.
-inline std::vector<Share> DealRows(const Sizes& sizes, const bool* valid, const bool* reset, int num_tasks) {
+inline std::vector<Share> DealRows(const Sizes& sizes, const bool* valid, bool resets, int num_tasks) {
   const int64_t batch = sizes.batch;
   std::vector<int> lengths(batch, valid ? 0 : int(sizes.steps));
-  bool is_simple = !reset;
+  bool is_simple = !resets;
   for (int64_t t = 0; t < sizes.steps && valid; ++t) {
     const bool *now = valid + t * batch, *before = t ? now - batch : now;
     unsigned char gaps = 0;
@@ -89,10 +103,13 @@ struct Deal {
 };
 
 inline Deal ChooseDeal(const Sizes& sizes, int gates, int64_t threads) {
-  const int64_t work = sizes.models * sizes.steps * sizes.batch * gates * sizes.hidden * (sizes.input + sizes.hidden);
-  if (threads < 2 || work < 2 * kWorkOfAThread) return {};
+  // Not an integer: it may be more than any holds.
+  const double work_of_a_model = double(sizes.steps * sizes.batch) * (gates * sizes.hidden) *
+                                 (sizes.input + sizes.hidden);
+  if (threads < 2 || work_of_a_model * sizes.models < 2 * kWorkOfAThread) return {};
   if (sizes.models >= threads) return {1, true};
-  return {int(std::max<int64_t>(1, std::min({threads, work / sizes.models / kWorkOfAThread, sizes.batch}))), false};
+  const int64_t most = std::min(threads, sizes.batch);
+  return {int(std::max(1.0, std::min(double(most), work_of_a_model / kWorkOfAThread))), false};
 }
 
 // Calls run(model, spread) for every model; `spread` calls what it is given for every task of the model.

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.sharding import Mesh
 
-from jaxrnn import cells, checks, loops, parameters
+from jaxrnn import cells, checks, equation_checks, loops, parameters
 from jaxrnn._typing import Array, Backend, Size, State
 from jaxrnn.layer_options import CHECKS
 from jaxrnn.shared_units import MODEL_AXIS
@@ -106,6 +106,7 @@ class AbstractCellStack(nnx.Module):
         self.compute_dtype = compute_dtype
         self.custom_gradient = custom_gradient
         self.dropout = nnx.Dropout(dropout, rngs=rngs if dropout > 0 else None)
+        equation_checks.check_sizes(equation, self.hidden_size, self.output_size)
         for layer, direction in self._places():
             ending = _ending(layer, direction)
             parameters.check_shapes({name + ending: shape for name, shape in self._shapes(layer).items()})
@@ -114,8 +115,10 @@ class AbstractCellStack(nnx.Module):
             for name, shape in self._shapes(layer).items():
                 parameter = cells.create_parameter(shape, self.hidden_size, rngs=rngs, dtype=param_dtype)
                 setattr(self, name + ending, parameter)
-            for name, value in equation.extra_parameters(self.hidden_size).items():
-                setattr(self, name + ending, nnx.Param(value.astype(param_dtype)))
+            extras = equation.extra_parameters(self.hidden_size)
+            equation_checks.check_extra_parameters(equation, extras)
+            for name, value in extras.items():
+                setattr(self, name + ending, nnx.Param(jnp.asarray(value, param_dtype)))
 
     if not TYPE_CHECKING:  # of a class that has it, type checkers believe that it takes any attribute
 
@@ -189,13 +192,20 @@ class AbstractCellStack(nnx.Module):
         extras = [self._extras(layer, direction) for layer, direction in self._places()]
         return jnp.result_type(*jax.tree.leaves((weights, extras)))
 
+    def _check_equation(self, batch: Size, dtype: Any) -> None:
+        """Raises unless an equation that a user wrote makes states of `batch` rows and this type."""
+        if self.equation.kernel is None:  # this package's own need no check
+            sizes, extras = (self.hidden_size, self.output_size), self._extras(0, 0)
+            equation_checks.check_equation(self.equation, *sizes, batch=batch, dtype=dtype, extras=extras)
+
     def initial_state(self, batch_size: Size | None = None) -> State:
         """Returns zeros: arrays of (num_layers * num_directions, batch, size), without batch if None."""
         if batch_size is not None:
             checks.check_batch_size(batch_size)
-        rows = () if batch_size is None else (batch_size,)
+        return self._zero_state(() if batch_size is None else (batch_size,), self._check_parameters())
+
+    def _zero_state(self, rows: tuple[Size, ...], dtype: Any) -> State:
         leading = (self.num_layers * self.num_directions, *rows)
-        dtype = self._check_parameters()
         return self.equation.zero_state(self.hidden_size, self.output_size, leading=leading, dtype=dtype)
 
 

@@ -140,15 +140,22 @@ def check_state(state: State, sizes: Any, leading: tuple[Size, ...], *, layout: 
       TypeError: Another structure (a plain array for an LSTM, say), or not floating-point arrays.
       ValueError: Another shape.
     """
-    found, wanted = _describe(state), _describe(sizes)
-    if found != wanted:
+    structure: Any = jax.tree.structure(sizes)
+    try:
+        leaves = structure.flatten_up_to(state)
+    except (TypeError, ValueError):
+        leaves = []
+    is_one = structure.num_nodes == 1
+    if not leaves or (is_one and isinstance(state, tuple | list | dict)):
+        found, wanted = _describe(state), _describe(sizes)
+        if found == wanted:  # they differ further down
+            found, wanted = (str(jax.tree.structure(tree)) for tree in (state, sizes))
         if isinstance(state, list | tuple) and hasattr(sizes, "_fields") and len(state) == len(sizes):
-            wanted = f"{wanted}: use jaxrnn.{type(sizes).__name__}(*state)"
+            package = "jaxrnn." if type(sizes).__module__.startswith("jaxrnn.") else ""
+            wanted = f"{wanted}: use {package}{type(sizes).__name__}(*state)"
         raise TypeError(f"{name}: got {found}; expected {wanted}")
-    fields = getattr(sizes, "_fields", ("",))
-    given = state if hasattr(sizes, "_fields") else (state,)
-    for field, leaf, size in zip(fields, given, jax.tree.leaves(sizes), strict=False):
-        what = f"{name} {field}".rstrip()
+    for (path, size), leaf in zip(jax.tree_util.tree_leaves_with_path(sizes), leaves, strict=True):
+        what = f"{name} {jax.tree_util.keystr(path, simple=True, separator='.')}".rstrip()
         _check_is_array(what, leaf)
         if jnp.issubdtype(leaf.dtype, jnp.integer) and leaf.ndim < 2:
             raise TypeError(f"{what}: got {leaf.dtype} {leaf.shape}; expected a state: lengths=, mask= go by name")
@@ -251,5 +258,7 @@ def _describe(state: Any) -> str:
         return f"{type(state).__name__}({', '.join(fields)})"
     if isinstance(state, tuple | list):
         return f"a {type(state).__name__} of {len(state)}"
+    if isinstance(state, dict):
+        return f"a dict of {', '.join(map(repr, state))}"
     is_size = isinstance(state, int) and not isinstance(state, bool)
     return "an array" if is_size or isinstance(state, jax.Array | np.ndarray | np.generic) else _type_name(state)

@@ -122,11 +122,12 @@ class AbstractRecurrentLayer(AbstractCellStack):
         checks.check_booleans("mask", mask, (*rows, num_steps))
         checks.check_segment_ids(segment_ids, (*rows, num_steps))
         checks.check_booleans("resets", resets, (*rows, num_steps))
-        state = self.initial_state(*rows) if initial_state is None else initial_state
+        state = self._zero_state(rows, dtype) if initial_state is None else initial_state
         sizes = self.equation.state_sizes(self.hidden_size, self.output_size)
         leading = (self.num_layers * self.num_directions, *rows)
         layout = f"(num_layers * num_directions, {'batch, ' if rows else ''}size)"
         checks.check_state(state, sizes, leading, layout=layout)
+        self._check_equation(rows[0] if rows else 1, dtype)
         if reset_state is not None:
             ndims = {leaf.ndim for leaf in jax.tree.leaves(reset_state) if hasattr(leaf, "ndim")}
             given = leading[: max(ndims, default=2) - 1] if rows else leading

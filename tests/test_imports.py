@@ -38,7 +38,7 @@ layers
 recurrent_layer
 cell_stack
 cells layer_options
-checks parameters recurrence shared_units
+checks equation_checks parameters recurrence shared_units
 closed cpu_kernels masks
 loops
 forms

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxrnn import checks, loops, masks, recurrence, shared_units
 from jaxrnn._typing import Array, ArrayLike, Float, Mask, RowFlags, RowLengths, State, StepFlags, StepNumbers
 from jaxrnn.cell_stack import AbstractCellStack
+from jaxrnn.sequential import check_sequential
 
 
 class AbstractRecurrentLayer(AbstractCellStack):
@@ -57,6 +58,7 @@ class AbstractRecurrentLayer(AbstractCellStack):
           ValueError: Sizes that do not fit, those of the parameters included; lengths outside 0..time. Lengths that
             `jax.jit` traces have no value yet: there, lengths beyond the inputs count as time.
         """
+        check_sequential(self)
         arguments = (inputs, initial_state, lengths, mask, segment_ids, resets, reset_state)
         outputs, final_state, _ = self._run(loops.hidden_of, *arguments)
         return outputs, final_state

@@ -36,6 +36,7 @@ model_state
 interop.flax interop.flax_cell interop.torch interop.weight_files models
 layers
 recurrent_layer
+sequential
 cell_stack
 cells layer_options
 checks equation_checks parameters recurrence shared_units

@@ -149,7 +149,7 @@ def test_export_for_every_platform_and_batch(kind: str, options: str) -> None:
     """With a symbolic batch, for CPU, CUDA and TPU at once; written, read and called here."""
     graphdef, arguments = arguments_of(build(kind, options))
     (size,) = jax.export.symbolic_shape("b")
-    params, inputs, *states = arguments
+    _, inputs, *states = arguments
 
     def with_batch(leaf: Any, axis: int) -> jax.ShapeDtypeStruct:
         shape = list(leaf.shape)

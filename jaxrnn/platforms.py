@@ -105,7 +105,15 @@ def _may_be_dealt() -> bool:
     """Whether XLA may deal out a program of this process to several CPUs: not where each device runs its own part."""
     mesh = jax.sharding.get_abstract_mesh()
     is_whole = mesh.empty or not mesh.manual_axes
-    return is_whole and jax.default_backend() == "cpu" and jax.device_count() > 1
+    return is_whole and _num_cpu_devices() > 1
+
+
+def _num_cpu_devices() -> int:
+    """Counts JAX's CPU devices, which a process whose own platform is another has too, unless JAX_PLATFORMS says no."""
+    try:
+        return len(jax.devices("cpu"))
+    except RuntimeError:
+        return 0
 
 
 def _likely_target() -> Target:

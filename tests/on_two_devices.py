@@ -16,6 +16,8 @@ from jax.sharding import PartitionSpec as P
 from plain_rows import LENGTHS, RESETS, build
 from test_transformations import CASES, arguments_of, close, each_backend, each_case, expected, run_layer
 
+from jaxrnn import cpu_kernels
+
 pytestmark = pytest.mark.skipif(jax.device_count() < 2, reason="run by test_transformations.py, with two devices")
 ROWS = (P(), P("data"), P(None, "data"), P(None, "data"), P("data"), P("data"))
 EVERYDAY = [("lstm", "plain")]
@@ -100,6 +102,20 @@ def test_a_batch_that_is_shared_stays_so(kind: str, options: str, backend: str) 
         assert "all-gather" not in text
     outputs = jax.jit(lambda *given: run_layer(loss.args[0], *given[:4], lengths=given[4])[1][0])(*arguments)
     assert outputs.sharding.is_equivalent_to(places[1], 3)
+
+
+@pytest.mark.skipif(not cpu_kernels.is_built(), reason="the compiled recurrence is not built here")
+def test_a_batch_on_the_cpus_of_a_process_with_accelerators_stays_shared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the program runs counts, not what the process would use by itself."""
+    monkeypatch.setattr(jax, "default_backend", lambda: "tpu")
+    graphdef, (params, *_) = arguments_of(build("lstm", "plain"))
+    width = params["weight_ih_l0"].get_value().shape[1]
+    inputs = jax.device_put(
+        jnp.ones((6, 2, width)), NamedSharding(mesh(), P("data"))
+    )  # a shape of its own: none cached
+    text = jax.jit(lambda *given: nnx.merge(graphdef, given[0])(given[1])[0]).lower(params, inputs).compile().as_text()
+    assert 'custom_call_target="jaxrnn_forward"' in text
+    assert "all-gather" not in text
 
 
 @each_backend

@@ -4,12 +4,13 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from jaxrnn.cells import Equation, GRUCell, LSTMCell, LSTMState, RNNCell
+    from jaxrnn.cells import GRUCell, LSTMCell, RNNCell
     from jaxrnn.cpu_kernels import register_kernels
     from jaxrnn.data.batching import pad_sequences, unpad_sequences
     from jaxrnn.data.packing import Packed, pack_sequences
     from jaxrnn.data.ragged import Ragged
     from jaxrnn.data.reader import read_sequences
+    from jaxrnn.equations import Equation, LSTMState
     from jaxrnn.inference import TrainedModel
     from jaxrnn.interop.flax import load_flax
     from jaxrnn.interop.flax_cell import as_flax_cell
@@ -20,12 +21,12 @@ __version__ = "0.1.0"
 
 # Imported when first asked for: a command's --help must not wait for JAX.
 _HOMES = {
-    "Equation": "cells",
+    "Equation": "equations",
     "GRU": "layers",
     "GRUCell": "cells",
     "LSTM": "layers",
     "LSTMCell": "cells",
-    "LSTMState": "cells",
+    "LSTMState": "equations",
     "RNN": "layers",
     "Packed": "data.packing",
     "RNNCell": "cells",

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.sharding import Mesh
 
-from jaxrnn import cells, checks, equation_checks, loops, parameters
+from jaxrnn import checks, equation_checks, equations, loops, parameters
 from jaxrnn._typing import Array, Backend, Size, State
 from jaxrnn.layer_options import CHECKS
 from jaxrnn.shared_units import MODEL_AXIS
@@ -42,11 +42,16 @@ class AbstractCellStack(nnx.Module):
         pointwise keep the type of the parameters.
       custom_gradient: Whether the gradient is the engine's own reverse rule, the fast one. False lets JAX differentiate
         the plain loop instead: what forward mode (`jax.jvp`, `jax.jacfwd`) needs.
+      kernel_init: Where the initial values of ``weight_ih_l{k}`` and ``weight_hr_l{k}`` come from; PyTorch's
+        distribution if None. A function such as those of `jax.nn.initializers`, called for each gate
+        (`parameters.Initializers`).
+      recurrent_init: The same for ``weight_hh_l{k}``.
+      bias_init: The same for both biases.
       param_dtype: The type of the parameters, and so of states and outputs, whatever that of the inputs is: they, and
         states that are given, are converted to it. Of parameters of several types it is the one that holds them all.
       rngs: Where initial values and dropout's masks come from.
 
-    All of them are attributes too, but for `param_dtype` and `rngs`. `reverse`, and those from `backend` to
+    All of them are attributes too, but for the last five. `reverse`, and those from `backend` to
     `custom_gradient`, may be set later; they are checked then as here.
 
     Attributes:
@@ -63,7 +68,7 @@ class AbstractCellStack(nnx.Module):
 
     def __init__(
         self,
-        equation: cells.Equation,
+        equation: equations.Equation,
         input_size: int,
         hidden_size: int,
         *,
@@ -77,10 +82,13 @@ class AbstractCellStack(nnx.Module):
         remat_steps: int | None = None,
         compute_dtype: Any = None,
         custom_gradient: bool = True,
+        kernel_init: parameters.Initializer | None = None,
+        recurrent_init: parameters.Initializer | None = None,
+        bias_init: parameters.Initializer | None = None,
         param_dtype: Any = jnp.float32,
         rngs: nnx.Rngs,
     ):
-        if not isinstance(equation, cells.Equation):
+        if not isinstance(equation, equations.Equation):
             raise TypeError(f"equation: got {type(equation).__name__}; expected a jaxrnn.Equation")
         checks.check_size("input_size", input_size)
         checks.check_size("hidden_size", hidden_size)
@@ -92,6 +100,8 @@ class AbstractCellStack(nnx.Module):
         checks.check_probability("dropout", dropout)
         checks.check_floating_type("param_dtype", param_dtype)
         checks.check_rngs(rngs, dropout=dropout)
+        initializers = parameters.Initializers(kernel_init, recurrent_init, bias_init)
+        initializers.check()
         _check_directions(reverse, bidirectional)
         if proj_size >= hidden_size:
             raise ValueError(f"proj_size: got {proj_size}; expected less than hidden_size = {hidden_size}")
@@ -120,8 +130,10 @@ class AbstractCellStack(nnx.Module):
         for layer, direction in self._places():
             ending = _ending(layer, direction)
             for name, shape in self._shapes(layer).items():
-                parameter = cells.create_parameter(shape, self.hidden_size, rngs=rngs, dtype=param_dtype)
-                setattr(self, name + ending, parameter)
+                created = parameters.create_parameter(
+                    name, shape, self.hidden_size, initializers, rngs=rngs, dtype=param_dtype
+                )
+                setattr(self, name + ending, created)
             extras = equation.extra_parameters(self.hidden_size)
             equation_checks.check_extra_parameters(equation, extras)
             for name, value in extras.items():
@@ -151,13 +163,18 @@ class AbstractCellStack(nnx.Module):
         """Size of the hidden state that each direction puts out: proj_size where there is one."""
         return self.proj_size or self.hidden_size
 
+    @property
+    def endings(self) -> tuple[str, ...]:
+        """What the names of the parameters of each cell end in, in the order of states: _l0, _l0_reverse, _l1."""
+        return tuple(_ending(*place) for place in self._places())
+
     def _places(self) -> list[tuple[int, int]]:
         """Layer and direction of every cell, in the order of states and parameters."""
         return [(layer, direction) for layer in range(self.num_layers) for direction in range(self.num_directions)]
 
     def _shapes(self, layer: int) -> dict[str, tuple[int, ...]]:
         input_size = self.input_size if layer == 0 else self.num_directions * self.output_size
-        return cells.parameter_shapes(
+        return equations.parameter_shapes(
             self.equation, input_size, self.hidden_size, proj_size=self.proj_size, bias=self.bias
         )
 
@@ -181,7 +198,7 @@ class AbstractCellStack(nnx.Module):
 
     def _extras(self, layer: int, direction: int) -> tuple[Array, ...]:
         """The equation's own parameters, in its order."""
-        shapes = cells.extra_parameter_shapes(self.equation.extra_parameters, self.hidden_size)
+        shapes = equations.extra_parameter_shapes(self.equation.extra_parameters, self.hidden_size)
         return tuple(parameters.read_parameters(self, shapes, ending=_ending(layer, direction)).values())
 
     def _check_parameters(self) -> Any:

@@ -71,6 +71,19 @@ def check_probability(name: str, value: Any) -> None:
         raise ValueError(f"{name}: got {value}; expected a probability, from 0 to 1")
 
 
+def check_number(name: str, value: Any) -> None:
+    """Raises unless `value` is a finite number.
+
+    Raises:
+      TypeError: It is not a number.
+      ValueError: It is not finite.
+    """
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
+        raise TypeError(f"{name}: got {value!r} ({type(value).__name__}); expected a number")
+    if not np.isfinite(value):
+        raise ValueError(f"{name}: got {value}; expected a finite number")
+
+
 def check_floating_type(name: str, value: Any) -> None:
     """Raises unless `value` is a floating-point type.
 

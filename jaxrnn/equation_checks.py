@@ -8,7 +8,7 @@ import jax
 from jaxrnn import loops
 
 if TYPE_CHECKING:
-    from jaxrnn.cells import Equation
+    from jaxrnn.equations import Equation
 
 
 def check_sizes(equation: "Equation", hidden_size: int, output_size: int) -> None:

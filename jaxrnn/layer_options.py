@@ -10,6 +10,7 @@ from jax.sharding import Mesh
 
 from jaxrnn import checks, shared_units
 from jaxrnn._typing import Backend
+from jaxrnn.parameters import Initializer
 
 
 class LayerOptions(TypedDict, total=False):
@@ -24,6 +25,9 @@ class LayerOptions(TypedDict, total=False):
     remat_steps: int | None
     compute_dtype: Any
     custom_gradient: bool
+    kernel_init: Initializer | None
+    recurrent_init: Initializer | None
+    bias_init: Initializer | None
     param_dtype: Any
 
 

@@ -4,7 +4,7 @@ from typing import Unpack
 
 from flax import nnx
 
-from jaxrnn import cells
+from jaxrnn import equations, parameters
 from jaxrnn.layer_options import LayerOptions
 from jaxrnn.recurrent_layer import AbstractRecurrentLayer
 
@@ -17,8 +17,9 @@ class RNN(AbstractRecurrentLayer):
       hidden_size: Hidden units of each direction.
       nonlinearity: "tanh" or "relu".
       rngs: Where initial values and dropout's masks come from.
-      **options: `num_layers`, `bias`, `dropout`, `bidirectional`, `backend`, `remat_steps`, `compute_dtype`,
-        `custom_gradient`, `param_dtype`: see `AbstractCellStack`.
+      **options: `num_layers`, `bias`, `dropout`, `bidirectional`, `reverse`; how it is run: `backend`, `remat_steps`,
+        `compute_dtype`, `custom_gradient`; what it begins with: `kernel_init`, `recurrent_init`, `bias_init`,
+        `param_dtype`. See `AbstractCellStack`.
 
     Source: torch.nn.RNN.
     """
@@ -28,11 +29,11 @@ class RNN(AbstractRecurrentLayer):
         input_size: int,
         hidden_size: int,
         *,
-        nonlinearity: cells.Nonlinearity = "tanh",
+        nonlinearity: equations.Nonlinearity = "tanh",
         rngs: nnx.Rngs,
         **options: Unpack[LayerOptions],
     ):
-        super().__init__(cells.rnn_equation(nonlinearity), input_size, hidden_size, rngs=rngs, **options)
+        super().__init__(equations.rnn_equation(nonlinearity), input_size, hidden_size, rngs=rngs, **options)
         self.nonlinearity = nonlinearity
 
 
@@ -41,6 +42,8 @@ class LSTM(AbstractRecurrentLayer):
 
     Args as `RNN`, without a nonlinearity, and with:
       proj_size: Where positive, h is W_hr o tanh(c) of this size, smaller than hidden_size.
+      forget_bias: Added to the initial values of the forget gate's part of every bias_ih, so that the cells remember
+        from the start; 0, as in PyTorch, by default.
 
     Source: torch.nn.LSTM; the projection: Sak et al., "Long Short-Term Memory Based Recurrent Neural
     Network Architectures for Large Vocabulary Speech Recognition", 2014.
@@ -52,10 +55,13 @@ class LSTM(AbstractRecurrentLayer):
         hidden_size: int,
         *,
         proj_size: int = 0,
+        forget_bias: float = 0.0,
         rngs: nnx.Rngs,
         **options: Unpack[LayerOptions],
     ):
-        super().__init__(cells.LSTM, input_size, hidden_size, proj_size=proj_size, rngs=rngs, **options)
+        super().__init__(equations.LSTM, input_size, hidden_size, proj_size=proj_size, rngs=rngs, **options)
+        for ending in self.endings:
+            parameters.add_forget_bias(getattr(self, f"bias_ih{ending}", None), self.hidden_size, forget_bias)
 
 
 class GRU(AbstractRecurrentLayer):
@@ -65,7 +71,7 @@ class GRU(AbstractRecurrentLayer):
     """
 
     def __init__(self, input_size: int, hidden_size: int, *, rngs: nnx.Rngs, **options: Unpack[LayerOptions]):
-        super().__init__(cells.GRU, input_size, hidden_size, rngs=rngs, **options)
+        super().__init__(equations.GRU, input_size, hidden_size, rngs=rngs, **options)
 
 
 class RecurrentLayer(AbstractRecurrentLayer):
@@ -80,7 +86,7 @@ class RecurrentLayer(AbstractRecurrentLayer):
 
     def __init__(
         self,
-        equation: cells.Equation,
+        equation: equations.Equation,
         input_size: int,
         hidden_size: int,
         *,

@@ -1,18 +1,123 @@
-"""A module's parameters, held against the sizes that it was built with before anything is computed; and its repr."""
+"""A module's parameters: their initial values, and the check that they fit its sizes before anything is computed."""
 
 import inspect
 import math
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from jaxrnn import checks
 from jaxrnn._typing import Array
 
 Shapes = Mapping[str, tuple[int, ...]]
 # The buffers' sizes and XLA's indices into them are 32-bit numbers in places.
 MAX_ELEMENTS = 2**31 - 1
+
+
+Initializer = Callable[..., Any]
+
+
+class Initializers(NamedTuple):
+    """Where initial values come from; None is PyTorch's U(-1/sqrt(hidden), 1/sqrt(hidden)).
+
+    Each is a function ``(key, shape, dtype) -> array`` such as those of `jax.nn.initializers`. It is called for one
+    gate at a time, with the shape (inputs, outputs) that such functions expect: a fan-in is that of one gate, and an
+    orthogonal recurrent matrix is one of (hidden, hidden).
+
+    Attributes:
+      kernel_init: Of weight_ih, and of weight_hr, which has no gates.
+      recurrent_init: Of weight_hh.
+      bias_init: Of bias_ih and bias_hh.
+    """
+
+    kernel_init: Initializer | None = None
+    recurrent_init: Initializer | None = None
+    bias_init: Initializer | None = None
+
+    def check(self) -> None:
+        """Raises unless each is a function, or None.
+
+        Raises:
+          TypeError: One is not.
+        """
+        for name, initializer in self._asdict().items():
+            if initializer is not None and not callable(initializer):
+                raise TypeError(
+                    f"{name}: got {type(initializer).__name__}; expected a function (key, shape, dtype), such as"
+                    " jax.nn.initializers.orthogonal()"
+                )
+
+
+_INITIALIZER_OF = {
+    "weight_ih": "kernel_init",
+    "weight_hh": "recurrent_init",
+    "weight_hr": "kernel_init",
+    "bias_ih": "bias_init",
+    "bias_hh": "bias_init",
+}
+
+
+def create_parameter(
+    name: str,
+    shape: tuple[int, ...],
+    hidden_size: int,
+    initializers: Initializers,
+    *,
+    rngs: nnx.Rngs,
+    dtype: Any,
+) -> nnx.Param:
+    """Draws a parameter.
+
+    Args:
+      name: A name of `loops.Weights`.
+      shape: Its shape; that of gates is (gates * hidden, ...).
+      hidden_size: Hidden units.
+      initializers: Where its values come from.
+      rngs: Where their keys come from.
+      dtype: Its type.
+
+    Raises:
+      ValueError: An initialiser returned something else than an array of the shape that it was given.
+    """
+    of = _INITIALIZER_OF[name]
+    initializer = getattr(initializers, of)
+    if initializer is None:
+        bound = 1 / math.sqrt(hidden_size)
+        return nnx.Param(jax.random.uniform(rngs.params(), shape, dtype, -bound, bound))
+    num_blocks = 1 if name == "weight_hr" else shape[0] // hidden_size
+    block = (*shape[1:], shape[0] // num_blocks)
+    blocks = []
+    for _ in range(num_blocks):
+        # At least in float32: JAX decomposes no matrix of a shorter type, which an orthogonal one needs.
+        drawn = initializer(rngs.params(), block, jnp.promote_types(dtype, jnp.float32))
+        if not isinstance(drawn, jax.Array) or drawn.shape != block:
+            found = f"shape {drawn.shape}" if isinstance(drawn, jax.Array) else type(drawn).__name__
+            raise ValueError(f"{of}: got {found}; expected an array of the shape that it was given, {block}")
+        blocks.append(drawn.T)
+    return nnx.Param(jnp.concatenate(blocks).astype(dtype))
+
+
+def add_forget_bias(bias: nnx.Param | None, hidden_size: int, value: float) -> None:
+    """Adds a number to the forget gate's part of an LSTM's bias_ih.
+
+    Args:
+      bias: The bias; None of an LSTM without.
+      hidden_size: Hidden units.
+      value: What is added; 0 changes nothing.
+
+    Raises:
+      TypeError: It is no number.
+      ValueError: It is not finite, or there is no bias.
+    """
+    checks.check_number("forget_bias", value)
+    if value == 0:
+        return
+    if bias is None:
+        raise ValueError(f"forget_bias: got {value} with bias=False; expected a bias to add it to: bias=True")
+    bias.set_value(bias.get_value().at[hidden_size : 2 * hidden_size].add(value))
 
 
 def check_shapes(shapes: Shapes) -> None:

@@ -24,6 +24,7 @@ _CHECKED_MODULES = (
     "closed",
     "checks",
     "parameters",
+    "equations",
     "cells",
     "layer_options",
     "cell_stack",

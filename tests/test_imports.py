@@ -39,7 +39,9 @@ recurrent_layer
 sequential
 cell_stack
 cells layer_options
-checks equation_checks parameters recurrence shared_units
+equations
+equation_checks parameters recurrence shared_units
+checks
 closed cpu_kernels masks
 loops
 forms

@@ -139,7 +139,11 @@ class AbstractCellStack(nnx.Module):
             for name, value in extras.items():
                 setattr(self, name + ending, nnx.Param(jnp.asarray(value, param_dtype)))
 
-    if not TYPE_CHECKING:  # of a class that has it, type checkers believe that it takes any attribute
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> nnx.Param: ...  # weight_hh_l0 and the others, as many as there are layers
+
+    else:  # of a class that has it, type checkers believe that it takes any attribute
 
         def __setattr__(self, name: str, value: Any) -> None:
             check = CHECKS.get(name)

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from jaxrnn.cells import Equation, GRUCell, LSTMCell, LSTMState, RNNCell
+    from jaxrnn.cpu_kernels import register_kernels
     from jaxrnn.data.batching import pad_sequences, unpad_sequences
     from jaxrnn.data.packing import Packed, pack_sequences
     from jaxrnn.data.ragged import Ragged
@@ -37,6 +38,7 @@ _HOMES = {
     "pack_sequences": "data.packing",
     "pad_sequences": "data.batching",
     "read_sequences": "data.reader",
+    "register_kernels": "cpu_kernels",
     "to_torch_state_dict": "interop.torch",
     "unpad_sequences": "data.batching",
 }
@@ -60,6 +62,7 @@ __all__ = [
     "pack_sequences",
     "pad_sequences",
     "read_sequences",
+    "register_kernels",
     "to_torch_state_dict",
     "unpad_sequences",
 ]

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.sharding import Mesh
 
-from jaxrnn import cells, checks, loops, parameters
+from jaxrnn import cells, checks, equation_checks, loops, parameters
 from jaxrnn._typing import Array, Backend, Size, State
 from jaxrnn.layer_options import CHECKS
 from jaxrnn.shared_units import MODEL_AXIS
@@ -30,6 +30,8 @@ class AbstractCellStack(nnx.Module):
       bias: Whether there are bias_ih and bias_hh.
       dropout: Probability of zeroing an element of the output of every layer but the last, in training.
       bidirectional: Whether a second direction reads the sequence from its end; outputs are joined.
+      reverse: Whether a layer of one direction reads each row from its last valid step to its first. Outputs stay in
+        the order of the inputs; the final state is that after the first step. Parameters keep names without a suffix.
       proj_size: Where positive, the hidden vector is projected to this size by ``weight_hr_l{k}``.
       backend: "auto" runs the recurrence compiled ahead for CPUs where it can (`cpu_kernels`), which is faster and the
         same to float tolerance; "compiled" does so in exported programs too, and refuses where it cannot; "scan" always
@@ -44,14 +46,15 @@ class AbstractCellStack(nnx.Module):
         states that are given, are converted to it. Of parameters of several types it is the one that holds them all.
       rngs: Where initial values and dropout's masks come from.
 
-    All of them are attributes too, but for `param_dtype` and `rngs`. Those that say how a layer is run, from `backend`
-    to `custom_gradient`, may be set later; they are checked then as here.
+    All of them are attributes too, but for `param_dtype` and `rngs`. `reverse`, and those from `backend` to
+    `custom_gradient`, may be set later; they are checked then as here.
 
     Attributes:
       mesh: Where set, the hidden units are shared by the devices along its axis "model" (`shared_units`): the same
         numbers to float tolerance. Their number, and that of projected ones, must be a multiple of the axis's size.
     """
 
+    reverse: bool
     backend: Backend
     remat_steps: int | None
     compute_dtype: Any
@@ -68,6 +71,7 @@ class AbstractCellStack(nnx.Module):
         bias: bool = True,
         dropout: float = 0.0,
         bidirectional: bool = False,
+        reverse: bool = False,
         proj_size: int = 0,
         backend: Backend = "auto",
         remat_steps: int | None = None,
@@ -84,9 +88,11 @@ class AbstractCellStack(nnx.Module):
         checks.check_size("proj_size", proj_size, minimum=0)
         checks.check_flag("bias", bias)
         checks.check_flag("bidirectional", bidirectional)
+        checks.check_flag("reverse", reverse)
         checks.check_probability("dropout", dropout)
         checks.check_floating_type("param_dtype", param_dtype)
         checks.check_rngs(rngs, dropout=dropout)
+        _check_directions(reverse, bidirectional)
         if proj_size >= hidden_size:
             raise ValueError(f"proj_size: got {proj_size}; expected less than hidden_size = {hidden_size}")
         if dropout > 0 and num_layers == 1:
@@ -100,12 +106,14 @@ class AbstractCellStack(nnx.Module):
         self.num_layers = int(num_layers)
         self.bias = bool(bias)
         self.bidirectional = bool(bidirectional)
+        self.reverse = reverse
         self.proj_size = int(proj_size)
         self.backend = backend
         self.remat_steps = remat_steps
         self.compute_dtype = compute_dtype
         self.custom_gradient = custom_gradient
         self.dropout = nnx.Dropout(dropout, rngs=rngs if dropout > 0 else None)
+        equation_checks.check_sizes(equation, self.hidden_size, self.output_size)
         for layer, direction in self._places():
             ending = _ending(layer, direction)
             parameters.check_shapes({name + ending: shape for name, shape in self._shapes(layer).items()})
@@ -114,8 +122,10 @@ class AbstractCellStack(nnx.Module):
             for name, shape in self._shapes(layer).items():
                 parameter = cells.create_parameter(shape, self.hidden_size, rngs=rngs, dtype=param_dtype)
                 setattr(self, name + ending, parameter)
-            for name, value in equation.extra_parameters(self.hidden_size).items():
-                setattr(self, name + ending, nnx.Param(value.astype(param_dtype)))
+            extras = equation.extra_parameters(self.hidden_size)
+            equation_checks.check_extra_parameters(equation, extras)
+            for name, value in extras.items():
+                setattr(self, name + ending, nnx.Param(jnp.asarray(value, param_dtype)))
 
     if not TYPE_CHECKING:  # of a class that has it, type checkers believe that it takes any attribute
 
@@ -130,6 +140,11 @@ class AbstractCellStack(nnx.Module):
     @property
     def num_directions(self) -> int:
         return 2 if self.bidirectional else 1
+
+    @property
+    def directions(self) -> tuple[bool, ...]:
+        """Whether each direction reads from the last step to the first."""
+        return (False, True) if self.bidirectional else (self.reverse,)
 
     @property
     def output_size(self) -> int:
@@ -178,6 +193,7 @@ class AbstractCellStack(nnx.Module):
         Raises:
           ValueError: A parameter has another shape; the units are no multiple of the devices.
         """
+        _check_directions(self.reverse, self.bidirectional)
         devices = 1 if self.mesh is None else self.mesh.shape[MODEL_AXIS]
         for name, size in (("hidden_size", self.hidden_size), ("proj_size", self.proj_size)):
             if size % devices:
@@ -189,14 +205,26 @@ class AbstractCellStack(nnx.Module):
         extras = [self._extras(layer, direction) for layer, direction in self._places()]
         return jnp.result_type(*jax.tree.leaves((weights, extras)))
 
+    def _check_equation(self, batch: Size, dtype: Any) -> None:
+        """Raises unless an equation that a user wrote makes states of `batch` rows and this type."""
+        if self.equation.kernel is None:  # this package's own need no check
+            sizes, extras = (self.hidden_size, self.output_size), self._extras(0, 0)
+            equation_checks.check_equation(self.equation, *sizes, batch=batch, dtype=dtype, extras=extras)
+
     def initial_state(self, batch_size: Size | None = None) -> State:
         """Returns zeros: arrays of (num_layers * num_directions, batch, size), without batch if None."""
         if batch_size is not None:
             checks.check_batch_size(batch_size)
-        rows = () if batch_size is None else (batch_size,)
+        return self._zero_state(() if batch_size is None else (batch_size,), self._check_parameters())
+
+    def _zero_state(self, rows: tuple[Size, ...], dtype: Any) -> State:
         leading = (self.num_layers * self.num_directions, *rows)
-        dtype = self._check_parameters()
         return self.equation.zero_state(self.hidden_size, self.output_size, leading=leading, dtype=dtype)
+
+
+def _check_directions(reverse: bool, bidirectional: bool) -> None:
+    if reverse and bidirectional:
+        raise ValueError("reverse: got True with bidirectional=True; expected one of them: that reads both ways")
 
 
 def _ending(layer: int, direction: int) -> str:

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import export
 
-from jaxrnn import checks, loops, parameters, recurrence
+from jaxrnn import checks, equation_checks, loops, parameters, recurrence
 from jaxrnn._typing import Array, ArrayLike, Float, Size, State
 from jaxrnn.cpu_kernels import Kernel
 
@@ -57,7 +57,8 @@ class Equation:
       num_gates: G; the weight matrices have G * hidden rows.
       pointwise: ``pointwise(state, input_gates, hidden_gates) -> state``.
       state_sizes: ``state_sizes(hidden, output)`` gives the size of every array of the state, in the
-        state's own structure; the hidden vector comes first and has size `output`.
+        state's own structure: one array, a named tuple, a dict, any pytree. The hidden vector comes first, in JAX's
+        order, which sorts the keys of a dict, and has size `output`.
       extra_parameters: ``extra_parameters(hidden)`` gives the initial values of parameters of its own, by name;
         `pointwise` gets them after the hidden gates, in this order. None by default.
       summed_gates: How many of the gates, from the first, `pointwise` reads only as input gate plus hidden gate. The
@@ -71,6 +72,18 @@ class Equation:
     extra_parameters: Callable[[int], dict[str, Array]] = no_extra_parameters
     summed_gates: int = 0
     kernel: Kernel | None = None
+
+    def __post_init__(self) -> None:
+        for field in ("pointwise", "state_sizes", "extra_parameters"):
+            if not callable(getattr(self, field)):
+                raise TypeError(f"Equation: {field}: got {type(getattr(self, field)).__name__}; expected a function")
+        checks.check_size(f"equation {self.name}: num_gates", self.num_gates)
+        checks.check_size(f"equation {self.name}: summed_gates", self.summed_gates, minimum=0)
+        if self.summed_gates > self.num_gates:
+            raise ValueError(
+                f"equation {self.name}: summed_gates: got {self.summed_gates}; expected at most num_gates ="
+                f" {self.num_gates}"
+            )
 
     def __repr__(self) -> str:
         return f"Equation({self.name}, num_gates={self.num_gates})"
@@ -199,6 +212,7 @@ class AbstractCell(nnx.Module):
         self.input_size = int(input_size)
         self.hidden_size = int(hidden_size)
         self.bias = bool(bias)
+        equation_checks.check_sizes(equation, self.hidden_size, self.hidden_size)
         shapes = self._parameter_shapes()
         parameters.check_shapes(shapes)
         for name, shape in shapes.items():
@@ -250,6 +264,9 @@ class AbstractCell(nnx.Module):
         x, state = jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), (inputs, state))
         if single:
             x, state = jax.tree.map(lambda leaf: leaf[None], (x, state))
+        if self.equation.kernel is None:  # this package's own need no check
+            size = self.hidden_size
+            equation_checks.check_equation(self.equation, size, size, batch=x.shape[0], dtype=dtype, extras=())
         num_summed = self.equation.summed_gates * self.hidden_size
         new_state = recurrence.step(self.equation.pointwise, state, x, weights, num_summed=num_summed)
         return jax.tree.map(lambda leaf: leaf[0], new_state) if single else new_state

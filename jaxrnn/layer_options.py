@@ -1,6 +1,7 @@
 """How a layer is run: options that change no number beyond rounding, checked whenever they are set."""
 
 import difflib
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any, TypedDict, get_args
 
@@ -18,6 +19,7 @@ class LayerOptions(TypedDict, total=False):
     bias: bool
     dropout: float
     bidirectional: bool
+    reverse: bool
     backend: Backend
     remat_steps: int | None
     compute_dtype: Any
@@ -65,13 +67,13 @@ def check_compute_dtype(value: Any) -> Any:
     return jnp.dtype(value)
 
 
-def check_custom_gradient(value: Any) -> bool:
+def check_flag(name: str, value: Any) -> bool:
     """Returns a flag.
 
     Raises:
       TypeError: It is something else.
     """
-    checks.check_flag("custom_gradient", value)
+    checks.check_flag(name, value)
     return bool(value)
 
 
@@ -96,6 +98,7 @@ CHECKS: Mapping[str, Callable[[Any], Any]] = {
     "backend": check_backend,
     "remat_steps": check_remat_steps,
     "compute_dtype": check_compute_dtype,
-    "custom_gradient": check_custom_gradient,
+    "custom_gradient": functools.partial(check_flag, "custom_gradient"),
+    "reverse": functools.partial(check_flag, "reverse"),
     "mesh": check_mesh,
 }

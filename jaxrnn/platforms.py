@@ -187,7 +187,7 @@ def _shape_of(leaf: Any) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype)
 
 
-_call_p = core.Primitive("jaxrnn_platform_call")
+_call_p = core.Primitive("call_for_platform")
 _call_p.multiple_results = True
 
 

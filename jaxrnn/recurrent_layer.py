@@ -7,8 +7,9 @@ import jax
 import jax.numpy as jnp
 
 from jaxrnn import checks, loops, masks, recurrence, shared_units
-from jaxrnn._typing import Array, ArrayLike, Bool, Float, Int, Mask, State
+from jaxrnn._typing import Array, ArrayLike, Float, Mask, RowFlags, RowLengths, State, StepFlags, StepNumbers
 from jaxrnn.cell_stack import AbstractCellStack
+from jaxrnn.sequential import check_sequential
 
 
 class AbstractRecurrentLayer(AbstractCellStack):
@@ -22,10 +23,10 @@ class AbstractRecurrentLayer(AbstractCellStack):
         inputs: Float[ArrayLike, "*batch time input"],
         initial_state: State | None = None,
         *,
-        lengths: Int[ArrayLike, "*batch"] | int | None = None,
-        mask: Bool[ArrayLike, "*batch time"] | None = None,
-        segment_ids: Int[ArrayLike, "*batch time"] | None = None,
-        resets: Bool[ArrayLike, "*batch time"] | None = None,
+        lengths: RowLengths | None = None,
+        mask: StepFlags | None = None,
+        segment_ids: StepNumbers | None = None,
+        resets: StepFlags | None = None,
         reset_state: State | None = None,
     ) -> tuple[Float[Array, "*batch time features"], State]:
         """Runs the layers over sequences of different lengths.
@@ -38,11 +39,12 @@ class AbstractRecurrentLayer(AbstractCellStack):
           inputs: (batch, time, input), or (time, input) of a single row.
           initial_state: Arrays of (num_layers * num_directions, batch, size), layer by layer and
             forward before reverse within a layer; without batch for a single row. Zeros if None.
-          lengths: (batch,): the first lengths[b] steps of row b count; one number for a single row.
-          mask: (batch, time): True at steps that count, in any pattern.
+          lengths: (batch,): the first lengths[b] steps of row b count; one number for a single row. Lengths and what
+            follows may be arrays or lists.
+          mask: (batch, time): True, or 1, at steps that count, in any pattern.
           segment_ids: (batch, time): rows that hold several sequences; 0 is padding, and a new number
             is a new sequence, started from the initial state.
-          resets: (batch, time): True where the state becomes `reset_state` before the step.
+          resets: (batch, time): True, or 1, where the state becomes `reset_state` before the step.
           reset_state: Of the form of `initial_state`, or without its batch; zeros if None. So a carry from the chunk
             before is used up to the first reset only, as recurrent reinforcement learning chunks its rollouts.
 
@@ -51,11 +53,12 @@ class AbstractRecurrentLayer(AbstractCellStack):
           padding; the final state is that after the last valid step, in the form of `initial_state`.
 
         Raises:
-          TypeError: Inputs that are not floating point, numbers where booleans belong or the reverse,
-            lists in place of arrays; a state of the wrong structure.
+          TypeError: Inputs that are not floating point, or lists; numbers where booleans belong or the reverse; a state
+            of the wrong structure; an equation that takes or returns something else.
           ValueError: Sizes that do not fit, those of the parameters included; lengths outside 0..time. Lengths that
             `jax.jit` traces have no value yet: there, lengths beyond the inputs count as time.
         """
+        check_sequential(self)
         arguments = (inputs, initial_state, lengths, mask, segment_ids, resets, reset_state)
         outputs, final_state, _ = self._run(loops.hidden_of, *arguments)
         return outputs, final_state
@@ -65,10 +68,10 @@ class AbstractRecurrentLayer(AbstractCellStack):
         inputs: Float[ArrayLike, "*batch time input"],
         initial_state: State | None = None,
         *,
-        lengths: Int[ArrayLike, "*batch"] | int | None = None,
-        mask: Bool[ArrayLike, "*batch time"] | None = None,
-        segment_ids: Int[ArrayLike, "*batch time"] | None = None,
-        resets: Bool[ArrayLike, "*batch time"] | None = None,
+        lengths: RowLengths | None = None,
+        mask: StepFlags | None = None,
+        segment_ids: StepNumbers | None = None,
+        resets: StepFlags | None = None,
         reset_state: State | None = None,
     ) -> State:
         """Returns the state after every step of every layer and direction, an LSTM's c_t included.
@@ -88,10 +91,10 @@ class AbstractRecurrentLayer(AbstractCellStack):
         inputs: Float[ArrayLike, "*batch time input"],
         initial_state: State | None = None,
         *,
-        lengths: Int[ArrayLike, "*batch"] | int | None = None,
-        mask: Bool[ArrayLike, "*batch time"] | None = None,
-        segment_ids: Int[ArrayLike, "*batch time"] | None = None,
-        resets: Bool[ArrayLike, "*batch time"] | None = None,
+        lengths: RowLengths | None = None,
+        mask: StepFlags | None = None,
+        segment_ids: StepNumbers | None = None,
+        resets: StepFlags | None = None,
         reset_state: State | None = None,
     ) -> State:
         """Returns the state that a call returns, without the outputs: the last layer's take no memory.
@@ -106,37 +109,38 @@ class AbstractRecurrentLayer(AbstractCellStack):
         collect: Callable[[State], Any],
         inputs: ArrayLike,
         initial_state: State | None,
-        lengths: ArrayLike | int | None,
-        mask: ArrayLike | None,
-        segment_ids: ArrayLike | None,
-        resets: ArrayLike | None,
+        lengths: RowLengths | None,
+        mask: StepFlags | None,
+        segment_ids: StepNumbers | None,
+        resets: StepFlags | None,
         reset_state: State | None,
     ) -> tuple[Any, State, Any]:
         """Returns the outputs, empty if nothing is collected, the final state, and what `collect` takes from all."""
         dtype = self._check_parameters()
         checks.check_inputs(inputs, self.input_size, ("batch", "time"))
         rows, num_steps = inputs.shape[:-2], inputs.shape[-2]
-        if isinstance(lengths, int) and not rows:
-            lengths = jnp.asarray(lengths)
-        checks.check_lengths(lengths, rows, num_steps)
-        checks.check_booleans("mask", mask, (*rows, num_steps))
-        checks.check_segment_ids(segment_ids, (*rows, num_steps))
-        checks.check_booleans("resets", resets, (*rows, num_steps))
-        state = self.initial_state(*rows) if initial_state is None else initial_state
+        given = (
+            checks.as_lengths(lengths, rows, num_steps),
+            checks.as_booleans("mask", mask, (*rows, num_steps)),
+            checks.as_segment_ids(segment_ids, (*rows, num_steps)),
+            checks.as_booleans("resets", resets, (*rows, num_steps)),
+        )
+        state = self._zero_state(rows, dtype) if initial_state is None else initial_state
         sizes = self.equation.state_sizes(self.hidden_size, self.output_size)
         leading = (self.num_layers * self.num_directions, *rows)
         layout = f"(num_layers * num_directions, {'batch, ' if rows else ''}size)"
         checks.check_state(state, sizes, leading, layout=layout)
+        self._check_equation(rows[0] if rows else 1, dtype)
         if reset_state is not None:
             ndims = {leaf.ndim for leaf in jax.tree.leaves(reset_state) if hasattr(leaf, "ndim")}
-            given = leading[: max(ndims, default=2) - 1] if rows else leading
-            checks.check_state(reset_state, sizes, given, layout=layout, name="reset_state")
-            if len(given) < len(leading):
+            of_one = leading[: max(ndims, default=2) - 1] if rows else leading
+            checks.check_state(reset_state, sizes, of_one, layout=layout, name="reset_state")
+            if len(of_one) < len(leading):
                 spread = [jnp.asarray(leaf)[:, None] for leaf in jax.tree.leaves(reset_state)]
                 spread = [jnp.broadcast_to(leaf, (*leading, leaf.shape[-1])) for leaf in spread]
                 reset_state = jax.tree.unflatten(jax.tree.structure(reset_state), spread)
         inputs, *states = jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), (inputs, state, reset_state))
-        arrays = jax.tree.map(jnp.asarray, (inputs, lengths, mask, segment_ids, resets))
+        arrays = jax.tree.map(jnp.asarray, (inputs, *given))
         if rows:
             return self._run_batch(collect, *states, *arrays)
         states = jax.tree.map(lambda leaf: leaf[:, None], states)
@@ -193,7 +197,7 @@ class AbstractRecurrentLayer(AbstractCellStack):
         inputs: Float[ArrayLike, "*batch input"],
         state: State | None = None,
         *,
-        reset: Bool[ArrayLike, "*batch"] | None = None,
+        reset: RowFlags | None = None,
         reset_state: State | None = None,
     ) -> tuple[Float[Array, "*batch output"], State]:
         """Advances by one step, for streams: the same numbers as the whole sequence gives.
@@ -208,18 +212,17 @@ class AbstractRecurrentLayer(AbstractCellStack):
           ``(output, state)``: (batch, output) and the state after the step.
 
         Raises:
-          ValueError: A size does not fit, or the layer is bidirectional: the reverse direction needs
-            the whole sequence.
+          ValueError: A size does not fit, or a direction of the layer is reverse: that needs the whole sequence.
         """
-        if self.bidirectional:
+        if any(self.directions):
+            which = "bidirectional layer" if self.bidirectional else "layer with reverse=True"
             raise ValueError(
-                "step: a bidirectional layer cannot stream, its reverse direction starts at the end;"
-                " call the layer on the whole sequence"
+                f"step: a {which} cannot stream, its reverse direction starts at the end; call the layer on the whole"
+                " sequence"
             )
         checks.check_inputs(inputs, self.input_size, ("batch",))
         if reset is not None:
-            checks.check_booleans("reset", reset, inputs.shape[:-1])
-            reset = jnp.asarray(reset)[..., None]
+            reset = jnp.asarray(checks.as_booleans("reset", reset, inputs.shape[:-1]))[..., None]
         outputs, final_state = self(jnp.expand_dims(inputs, -2), state, resets=reset, reset_state=reset_state)
         return jnp.squeeze(outputs, -2), final_state
 
@@ -246,10 +249,10 @@ class AbstractRecurrentLayer(AbstractCellStack):
             state,
             num_summed=num_summed * self.hidden_size,
             valid=steps.valid,
-            reset=steps.reset_backward if direction else steps.reset_forward,
+            reset=steps.reset_backward if self.directions[direction] else steps.reset_forward,
             targets=targets,
             extras=self._extras(layer, direction),
-            reverse=bool(direction),
+            reverse=self.directions[direction],
             collect=collect,
             custom_gradient=self.custom_gradient,
             chunk=self.remat_steps,

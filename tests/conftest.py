@@ -42,6 +42,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     if not config.getoption("--real-flags"):
         set_quick_flags()
+    # PyTorch's threads wait for one another longer than computing takes at the tests' sizes.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
     import jax
     from jaxtyping import install_import_hook
 

@@ -98,8 +98,8 @@ def rows_one_by_one(
     """Returns what a layer should return for `LENGTHS`, `RESETS` and maybe segments.
 
     A reset cuts a row in two. Going forward, what follows a cut starts from `reset_state`, even at the first step; a
-    segment starts from the first state, unless its own first step is reset. Going backward, what lies before a cut starts
-    from `reset_state`, and the end of a row or segment from the first state.
+    segment starts from the first state, unless its own first step is reset. Going backward, what lies before a cut
+    starts from `reset_state`, and the end of a row or segment from the first state.
     """
     named = {
         name: value.get_value()

@@ -13,11 +13,10 @@ from jaxrnn.errors import UserError
 
 @pytest.mark.parametrize(
     ("flag", "limit"),
-    [("--hidden-size=1000000", None), ("--hidden-size=2147483647", None), ("--num-layers=3", 5_000)],
+    [("--hidden-size=46000", 5_000_000_000), ("--num-layers=3", 5_000)],
 )  # fmt: skip
 def test_models_beyond_the_memory_are_refused_before_anything_is_made(flag, limit, small_rows, tmp_path, monkeypatch):
-    if limit is not None:
-        monkeypatch.setattr(device_memory, "device_bytes", lambda device: limit)
+    monkeypatch.setattr(device_memory, "device_bytes", lambda device: limit)
     for more in ([], ["--dry-run"]):
         done = call("train", "--config=smoke", f"--data={small_rows}", f"--run-dir={tmp_path / 'run'}", flag, *more)
         assert done.code == 2
@@ -25,6 +24,13 @@ def test_models_beyond_the_memory_are_refused_before_anything_is_made(flag, limi
         assert "optimiser state: got " in done.err
         assert "; expected at most " in done.err
         assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("size", [1_000_000, 2_147_483_647])
+def test_sizes_that_no_array_can_have_are_refused(size, small_rows, tmp_path):
+    done = call("train", "--config=smoke", f"--data={small_rows}", f"--run-dir={tmp_path}", f"--hidden-size={size}")
+    assert done.code == 2
+    assert done.err.startswith(f"error: hidden_size = {size}, num_layers = 1: weight_hh_l0: got {size * size} elements")
 
 
 def test_the_plan_of_the_compiled_epochs_is_held_against_the_memory(small_rows, tmp_path, monkeypatch):

@@ -36,9 +36,10 @@ model_state
 interop.flax interop.flax_cell interop.torch interop.weight_files models
 layers
 recurrent_layer
+sequential
 cell_stack
 cells layer_options
-checks parameters recurrence shared_units
+checks equation_checks parameters recurrence shared_units
 closed cpu_kernels masks
 loops
 forms

@@ -63,7 +63,7 @@ def test_options_stay_with_a_layer() -> None:
 
 def test_another_option_is_another_program() -> None:
     layer = jaxrnn.GRU(*SIZES, rngs=nnx.Rngs(0))
-    traced = []
+    traced: list[str] = []
     run = nnx.jit(lambda layer: traced.append(layer.backend))
     for backend in ("auto", "scan", "auto"):
         layer.backend = backend

@@ -16,6 +16,7 @@ import plain_rows
 import pytest
 from flax import nnx
 from plain_rows import BATCH, KINDS, LENGTHS, RESETS, SEGMENTS, build, draw, loss_of, rows_one_by_one
+from quick_flags import flags_of_child
 
 import jaxrnn
 from jaxrnn import cpu_kernels
@@ -148,7 +149,7 @@ def test_export_for_every_platform_and_batch(kind: str, options: str) -> None:
     """With a symbolic batch, for CPU, CUDA and TPU at once; written, read and called here."""
     graphdef, arguments = arguments_of(build(kind, options))
     (size,) = jax.export.symbolic_shape("b")
-    params, inputs, *states = arguments
+    _, inputs, *states = arguments
 
     def with_batch(leaf: Any, axis: int) -> jax.ShapeDtypeStruct:
         shape = list(leaf.shape)
@@ -259,7 +260,8 @@ def test_scan_over_layers(backend: str) -> None:
             inputs = layer(inputs, lengths=lengths)[0]
         return loss_of(inputs)
 
-    close(nnx.jit(nnx.grad(whole, argnums=(0, 1)))(stacked, inputs), nnx.jit(nnx.grad(one_by_one, argnums=(0, 1)))(stacked, inputs))  # fmt: skip
+    found, wanted = (nnx.jit(nnx.grad(run, argnums=(0, 1)))(stacked, inputs) for run in (whole, one_by_one))
+    close(found, wanted)
 
 
 def test_an_equation_may_read_what_is_traced_around_it() -> None:
@@ -302,14 +304,14 @@ def test_nan_at_padding_is_never_made_into_anything(monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.parametrize("marks", [pytest.param("not slow"), pytest.param("slow", marks=pytest.mark.slow)])
-def test_on_two_devices(marks: str) -> None:
+def test_on_two_devices(marks: str, pytestconfig: pytest.Config) -> None:
     """tests/on_two_devices.py, in a process that has them."""
-    flags = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=2"
+    real_flags = "--real-flags" if pytestconfig.getoption("--real-flags") else ""
     here = Path(__file__).parent
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:xdist", "-m", marks, str(here / "on_two_devices.py")],
         cwd=here.parent,
-        env=os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", "PYTEST_ADDOPTS": ""},
+        env=os.environ | flags_of_child(2) | {"JAX_PLATFORMS": "cpu", "PYTEST_ADDOPTS": real_flags},
         capture_output=True,
         text=True,
         check=False,

@@ -18,8 +18,10 @@ from collections.abc import Callable, Sequence
 from importlib import metadata
 from typing import Any
 
-# For libtpu: no question to a cloud about the machine. For JAX: this process itself computes on its CPU.
+# For libtpu: no question to a cloud about the machine, and no lock on a device that none uses here. For JAX: this
+# process itself computes on its CPU.
 ENVIRONMENT = {
+    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
     "JAX_PLATFORMS": "cpu",
     "TPU_SKIP_MDS_QUERY": "1",
     "TPU_WORKER_HOSTNAMES": "localhost",

@@ -153,6 +153,12 @@ class TestLoad:
         jaxrnn.load_flax(again, nnx.Sequential(*rnns))
         assert_parameters_equal(again, oracle.named_parameters(layer))
 
+    def test_one_direction_that_reads_from_the_end(self, x64):
+        rnn = nnx.RNN(nnx_cell(nnx.SimpleCell, dtype=jnp.float64), reverse=True, keep_order=True)
+        layer = jaxrnn.RNN(3, 4, reverse=True, param_dtype=jnp.float64, rngs=nnx.Rngs(1))
+        jaxrnn.load_flax(layer, rnn)
+        assert_same(layer, rnn)
+
     def test_a_residual_connection_joins_the_recurrent_weight(self, x64):
         rnn = nnx.RNN(nnx_cell(nnx.SimpleCell, dtype=jnp.float64, residual=True))
         layer = jaxrnn.RNN(3, 4, param_dtype=jnp.float64, rngs=nnx.Rngs(1))
@@ -227,6 +233,7 @@ OURS = {
     "lstm": lambda: jaxrnn.LSTM(3, 4, rngs=nnx.Rngs(0)),
     "gru": lambda: jaxrnn.GRU(3, 4, rngs=nnx.Rngs(0)),
     "rnn": lambda: jaxrnn.RNN(3, 4, rngs=nnx.Rngs(0)),
+    "back": lambda: jaxrnn.RNN(3, 4, reverse=True, rngs=nnx.Rngs(0)),
     "relu": lambda: jaxrnn.RNN(3, 4, nonlinearity="relu", rngs=nnx.Rngs(0)),
     "cell": lambda: jaxrnn.GRUCell(3, 4, rngs=nnx.Rngs(0)),
     "both": lambda: jaxrnn.GRU(3, 4, bidirectional=True, rngs=nnx.Rngs(0)),
@@ -245,7 +252,9 @@ REFUSED = [
     ("projection", rnn_of(nnx.LSTMCell), ValueError, "module: got proj_size = 2; Flax's LSTM has no projection"),
     ("lstm", rnn_of(nnx.GRUCell), TypeError, "source.cell: got nnx.GRUCell, of kind GRU; the module's is LSTM"),
     ("gru", lstm_parameters, TypeError, "source: got a mapping of .*, of kind LSTM; the module's is GRU"),
-    ("rnn", rnn_of(nnx.SimpleCell, reverse=True), ValueError, "source.reverse: got True; expected False: .* alone"),
+    ("rnn", rnn_of(nnx.SimpleCell, reverse=True), ValueError, "source.reverse: got True; expected False, the mod"),
+    ("back", rnn_of(nnx.SimpleCell), ValueError, "source.reverse: got False; expected True, the module's reverse"),
+    ("back", rnn_of(nnx.SimpleCell, reverse=True), ValueError, "source.keep_order: got False; .* give the cell alone"),
     ("both", rnn_of(nnx.GRUCell), TypeError, "source: got nnx.RNN; the module is bidirectional: expected a Bidir"),
     ("gru", both(), TypeError, "got nnx.Bidirectional; the module has one direction: expected bidirectional=True"),
     ("both", both(merge_fn=own_function), ValueError, "source.merge_fn: got own_function; expected Flax's default"),
@@ -369,6 +378,12 @@ class TestAsFlaxCell:
         inputs = jnp.asarray(oracle.draw(1, 2, 5, 3), jnp.float32)
         found, wanted = at_once_and_by_rows(cell, drawn_state, inputs)
         oracle.assert_close(oracle.flat(found), oracle.flat(wanted), 1e-6)
+
+    def test_states_have_the_type_of_the_parameters(self):
+        rnn = nnx.RNN(jaxrnn.as_flax_cell(jaxrnn.RNNCell(3, 4, param_dtype=jnp.bfloat16, rngs=nnx.Rngs(0))))
+        carry, outputs = rnn(jnp.asarray(oracle.draw(1, 2, 3, 3), jnp.float32), return_carry=True)
+        assert carry.dtype == outputs.dtype == jnp.bfloat16
+        assert np.isfinite(outputs.astype(jnp.float32)).all()
 
     def test_refusals(self):
         cell = jaxrnn.as_flax_cell(jaxrnn.RNNCell(3, 4, rngs=nnx.Rngs(0)))

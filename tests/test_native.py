@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import re
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -82,7 +83,7 @@ WRONG = {  # buffers of an LSTM's calls, each with a shape that it must not have
     "valid": (3, 1),
     "reset": (3, 2, 1),
     "weight_ih": (8, 3),
-    "weight_hh": (8, 3),
+    "weight_hh": (7, 2),
     "bias_ih": (4,),
     "bias_hh": (0,),
     "h_first": (1, 2),
@@ -116,8 +117,7 @@ def test_a_buffer_of_another_shape_is_refused_by_name(backward):
             given[key] = np.zeros(shape, arguments[key].dtype)
         else:
             returned[key] = shape
-        text = str(shape).replace("(", r"\(").replace(")", r"\)")
-        wanted = rf"{name}: (?:{key} has shape {text}, expected|.*; inputs are .*, weight_hh is {text})"
+        wanted = re.escape(f"{name}: {key} has shape {shape}, expected (")
         with pytest.raises(jax.errors.JaxRuntimeError, match=wanted):
             native_calls.call(name, case, given, returned)
 

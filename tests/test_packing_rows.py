@@ -153,6 +153,8 @@ class TestFinalStates:
         outputs = packed.values
         np.testing.assert_array_equal(packed.final_states(outputs), lasts)
         np.testing.assert_array_equal(packed.final_states(outputs[:, :, 1]), lasts[:, 1])  # (rows, length)
+        np.testing.assert_array_equal(packed.final_states(outputs, reverse=True), firsts)
+        np.testing.assert_array_equal(packed.final_states(outputs[None], reverse=True), [firsts])
         joined = packed.final_states(np.concatenate([outputs, outputs], axis=2), bidirectional=True)
         np.testing.assert_array_equal(joined, np.concatenate([lasts, firsts], axis=1))
         states = packed.final_states({"h": np.stack([outputs, outputs, -outputs, -outputs])}, bidirectional=True)
@@ -180,3 +182,5 @@ class TestFinalStates:
         packed = jaxrnn.pack_sequences(FEATURES, 5)
         with pytest.raises(ValueError, match=f"final_states: {message}"):
             packed.final_states(np.zeros(shape), bidirectional=bidirectional)
+        with pytest.raises(ValueError, match="final_states: got bidirectional=True and reverse=True; expected one"):
+            packed.final_states(packed.values, bidirectional=True, reverse=True)

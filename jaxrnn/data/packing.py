@@ -41,7 +41,7 @@ class Packed(NamedTuple):
         begins = self.row_of * steps.shape[1] + self.start_of
         return [flat[begin : begin + length] for begin, length in zip(begins, self.lengths, strict=True)]
 
-    def final_states(self, steps: Any, *, bidirectional: bool = False) -> Any:
+    def final_states(self, steps: Any, *, bidirectional: bool = False, reverse: bool = False) -> Any:
         """Returns the state in which every sequence ended, in the order of the sequences.
 
         It is what `layer.final_state` gives where every sequence is a row of its own, and can be differentiated and
@@ -53,12 +53,13 @@ class Packed(NamedTuple):
             numbers made of them, (rows, length).
           bidirectional: Whether the layer is: of states every second one is then the reverse direction's, of the
             features of outputs the second half.
+          reverse: Whether a layer of one direction is.
 
         Returns:
           Arrays of (num_layers * num_directions, sequences, size); of outputs (sequences, features), or (sequences,).
 
         Raises:
-          ValueError: A shape that does not fit.
+          ValueError: A shape that does not fit, or both options.
 
         Example:
           >>> import jax.numpy as jnp
@@ -72,10 +73,14 @@ class Packed(NamedTuple):
         """
         import jax  # not above: rows are packed in processes that never load JAX
 
-        return jax.tree.map(lambda leaf: _ends_of(self, leaf, bidirectional=bidirectional), steps)
+        if bidirectional and reverse:
+            raise ValueError(
+                "final_states: got bidirectional=True and reverse=True; expected one of them, as of a layer"
+            )
+        return jax.tree.map(lambda leaf: _ends_of(self, leaf, bidirectional=bidirectional, reverse=reverse), steps)
 
 
-def _ends_of(packed: Packed, leaf: Any, *, bidirectional: bool) -> Any:
+def _ends_of(packed: Packed, leaf: Any, *, bidirectional: bool, reverse: bool) -> Any:
     """Returns what one array holds at the step where every sequence ends, as `Packed.final_states` says."""
     import jax.numpy as jnp
 
@@ -94,7 +99,7 @@ def _ends_of(packed: Packed, leaf: Any, *, bidirectional: bool) -> Any:
     flat = jnp.reshape(leaf, (*shape[:axis], rows * length, *shape[axis + 2 :]))
     take = functools.partial(jnp.take, axis=axis, mode="fill", fill_value=0)
     if not bidirectional:
-        return take(flat, lasts)
+        return take(flat, firsts if reverse else lasts)
     shared = shape[0] if axis else shape[2] if len(shape) == 3 else 1
     if shared % 2:
         what = "states" if axis else "features"

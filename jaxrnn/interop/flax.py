@@ -148,7 +148,7 @@ def _cells(module: cells.AbstractCell | AbstractRecurrentLayer, source: Any) -> 
     for index, (label, layer) in enumerate(layers):
         input_size = module.num_directions * module.hidden_size if index else module.input_size
         if not module.bidirectional:
-            yield f"_l{index}", input_size, *_single(label, layer, reads_backward=False)
+            yield f"_l{index}", input_size, *_single(label, layer, reads_backward=module.reverse)
             continue
         for (where, rnn), ending in zip(_directions(label, layer), ("", "_reverse"), strict=True):
             yield f"_l{index}{ending}", input_size, *_single(where, rnn, reads_backward=None)
@@ -186,7 +186,7 @@ def _single(label: str, source: Any, *, reads_backward: bool | None) -> tuple[st
     Args:
       label: Where `source` stands.
       source: An RNN, a cell or a mapping.
-      reads_backward: What an RNN's `reverse` must be; None where another says so.
+      reads_backward: What an RNN's `reverse` must be, its outputs in the order of the inputs; None where another says.
     """
     label, source = _without_collection(label, source)
     if isinstance(source, nnx.Bidirectional | linen.Bidirectional) or _holds(source, "forward_rnn", "backward_rnn"):
@@ -195,8 +195,13 @@ def _single(label: str, source: Any, *, reads_backward: bool | None) -> tuple[st
         _check_bound(label, source)
         if reads_backward is not None and bool(source.reverse) != reads_backward:
             raise ValueError(
-                f"{label}.reverse: got {source.reverse}; expected {reads_backward}: the module reads the steps in the"
-                " other order; where that is what you want, give the cell alone"
+                f"{label}.reverse: got {source.reverse}; expected {reads_backward}, the module's reverse: it reads the"
+                " steps in the other order"
+            )
+        if reads_backward and not source.keep_order:
+            raise ValueError(
+                f"{label}.keep_order: got {source.keep_order}; expected True: the module's outputs stand at the steps"
+                " that they belong to; where that is what you want, give the cell alone"
             )
         return f"{label}.cell", source.cell
     if _holds(source, "cell"):

@@ -3,6 +3,7 @@
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
 
 from jaxrnn import cells
@@ -41,17 +42,16 @@ class FlaxCell(nnx.RNNCellBase):
         Raises:
           ValueError: Another input size, or a `carry_init` without `rngs`.
         """
-        input_size, hidden_size = self.cell.input_size, self.cell.hidden_size
-        if not input_shape or input_shape[-1] != input_size:
-            raise ValueError(f"input_shape: got {tuple(input_shape)}; expected (*batch, {input_size})")
-        dtype = self.cell.weight_ih.get_value().dtype
-        zeros = self.cell.equation.zero_state(hidden_size, hidden_size, leading=tuple(input_shape[:-1]), dtype=dtype)
+        if not input_shape or input_shape[-1] != self.cell.input_size:
+            raise ValueError(f"input_shape: got {tuple(input_shape)}; expected (*batch, {self.cell.input_size})")
+        single = self.cell.initial_state()
+        batch = tuple(input_shape[:-1])
         if carry_init is None:
-            return zeros
+            return jax.tree.map(lambda leaf: jnp.zeros((*batch, *leaf.shape), leaf.dtype), single)
         stream = rngs.carry if isinstance(rngs, nnx.Rngs) else rngs
         if stream is None:
             raise ValueError("rngs: got None; expected nnx.Rngs for carry_init to draw with: use nnx.Rngs(0)")
-        return jax.tree.map(lambda leaf: carry_init(stream(), leaf.shape, leaf.dtype), zeros)
+        return jax.tree.map(lambda leaf: carry_init(stream(), (*batch, *leaf.shape), leaf.dtype), single)
 
     def __call__(self, carry: State, inputs: Array) -> tuple[State, Array]:
         """Advances the state by one step.

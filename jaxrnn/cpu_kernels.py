@@ -7,26 +7,30 @@ everything else, and every other platform, is served by the loop. The library is
 """
 
 import ctypes
-import dataclasses
 import functools
 import platform
 import re
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxrnn import loops
+from jaxrnn import loops, partitioning
 from jaxrnn._typing import Array, State
 from jaxrnn.loops import Recurrence, Timeline, Weights
+from jaxrnn.partitioning import ROWS
+from jaxrnn.platforms import Target
 
 Kernel = Literal["rnn_tanh", "rnn_relu", "lstm", "gru"]
 _CELL_NUMBERS = {"rnn_tanh": 0, "rnn_relu": 1, "lstm": 2, "gru": 3}
 # Groups of gates that the backward call wants kept: a plain RNN's gradient needs its outputs only.
 _KEPT_GROUPS = {"rnn_tanh": 0, "rnn_relu": 0, "lstm": 4, "gru": 4}
 _LANES = 8  # rows of what is kept are filled up to whole vectors
+_NOTHING = (0,)
+# Where the rows stand in the arguments that both calls begin with; the others of the backward call all have them.
+_ROW_AXES = (-2, -1, -1, None, None, None, None, -2, -2, -2, -2)
 LIBRARIES = Path(__file__).parent / "kernels"
 
 
@@ -44,6 +48,22 @@ def is_built() -> bool:
     except Exception:  # built for another system: the loop serves
         return False
     return True
+
+
+def register_kernels() -> bool:
+    """Makes the compiled recurrence known to this process, for exported programs that hold it.
+
+    Programs that this process compiles itself need no such call.
+
+    Returns:
+      Whether it is built here.
+
+    Example:
+      >>> import jaxrnn
+      >>> jaxrnn.register_kernels() in (True, False)
+      True
+    """
+    return is_built()
 
 
 def _find_library() -> Path | None:
@@ -69,10 +89,10 @@ def _has_vectors() -> bool:
     return "avx2" in flags and "fma" in flags
 
 
-def choose_kernel(
+def reason_against(
     kernel: Kernel | None, recurrence: Recurrence, steps: Timeline, weights: Weights, state: State, extras: Any
-) -> Kernel | None:
-    """Returns `kernel` where it can run a recurrence, else None.
+) -> str | None:
+    """Returns why a compiled recurrence cannot compute one, in words; None where it can.
 
     Args:
       kernel: The one that computes the recurrence's equation; None if none does.
@@ -82,167 +102,179 @@ def choose_kernel(
       state: The first one.
       extras: The equation's own parameters.
     """
-    arrays = jax.tree.leaves((steps.inputs, weights, state))
-    served = (
-        kernel is not None
-        and recurrence.collect in (loops.hidden_of, loops.nothing_of)
-        and recurrence.dtype is None
-        and not extras
-        and weights.weight_hr is None
-        and not (recurrence.chunk and steps.reset is not None)  # a chunk does not begin with what it resets to
-        and steps.inputs.shape[0] * steps.inputs.shape[1] > 0
-        and all(array.dtype == jnp.float32 for array in arrays)
-    )
-    return kernel if served and jax.default_backend() == "cpu" and is_built() else None
+    types = {str(array.dtype) for array in jax.tree.leaves((steps.inputs, weights, state))}
+    reasons = {
+        "the equation is not one of RNN, LSTM and GRU": kernel is None or bool(extras),
+        "every step's whole state is wanted": recurrence.collect not in (loops.hidden_of, loops.nothing_of),
+        "compute_dtype is set": recurrence.dtype is not None,
+        "the hidden state is projected (proj_size)": weights.weight_hr is not None,
+        "there is no step": steps.inputs.shape[0] == 0,
+        "there is no row": steps.inputs.shape[1] == 0,
+        f"it computes in float32 alone, not {', '.join(sorted(types - {'float32'}))}": types != {"float32"},
+    }
+    return next((reason for reason, holds in reasons.items() if holds), None)
+
+
+def serves(recurrence: Recurrence, target: Target) -> bool:
+    """Whether a program for a target holds the compiled recurrence.
+
+    An exported program runs in processes that may not know it, so it does not, unless it was asked for by name.
+
+    Raises:
+      RuntimeError: It was asked for by name, for a CPU, and is not built.
+    """
+    if recurrence.kernel is None or target.platform != "cpu" or (target.is_exported and not recurrence.needs_kernel):
+        return False
+    if recurrence.needs_kernel and not is_built():
+        raise RuntimeError("backend: got 'compiled', but the compiled recurrence is not built here; use backend='auto'")
+    return is_built()
+
+
+class Kept(NamedTuple):
+    """What a forward run keeps for the backward one: arrays of these shapes, whoever runs and whatever they hold.
+
+    Attributes:
+      hidden: (time, batch, hidden).
+      cells: (time, batch, padded hidden), or empty.
+      gates: (time, batch, groups * padded hidden), or empty.
+    """
+
+    hidden: Array
+    cells: Array
+    gates: Array
 
 
 def run_forward(
-    recurrence: Recurrence, steps: Timeline, weights: Weights, state: State, *, keep: bool
-) -> tuple[Any, State, Any]:
+    recurrence: Recurrence,
+    steps: Timeline,
+    weights: Weights,
+    state: State,
+    targets: tuple[State, ...],
+    *,
+    keep: bool,
+    is_partitioned: bool,
+) -> tuple[Any, State, Kept | None]:
     """Does what `loops.run_forward` does, but for what is kept.
 
     Args:
       recurrence: What is computed; its kernel is set.
-      steps: Over which; a reset returns to `state`.
+      steps: Over which.
       weights: The parameters.
       state: The first one.
+      targets: What resets put the state to.
       keep: Whether a backward run will follow.
+      is_partitioned: Whether XLA deals the rows out to several devices.
     """
-    outputs, last, kept = _forward(recurrence, keep, steps.inputs, steps.valid, steps.reset, weights, state)
-    return recurrence.collect(outputs), last, (state, outputs, kept)
+    kernel = _kernel_of(recurrence)
+    num_steps, hidden = steps.inputs.shape[0], weights.weight_hh.shape[1]
+    padded = _padded(hidden)
+    has_cells, groups = kernel == "lstm", _KEPT_GROUPS[kernel]
+    makes_outputs = keep or recurrence.collect is loops.hidden_of  # the backward call reads them
+    results = (
+        (num_steps, ROWS, hidden) if makes_outputs else _NOTHING,
+        (ROWS, hidden),
+        (ROWS, hidden) if has_cells else _NOTHING,
+        (num_steps, ROWS, padded) if has_cells and keep else _NOTHING,
+        (num_steps, ROWS, groups * padded) if groups and keep else _NOTHING,
+    )
+    call = partitioning.Call("jaxrnn_forward", _attributes(recurrence), _ROW_AXES, results)
+    outputs, h, c, cells, gates = call(_arrays(steps, weights, state, targets), is_partitioned=is_partitioned)
+    return recurrence.collect(outputs), _state_of(state, h, c), Kept(outputs, cells, gates) if keep else None
 
 
 def run_backward(
     recurrence: Recurrence,
     steps: Timeline,
     weights: Weights,
-    kept: Any,
+    state: State,
+    targets: tuple[State, ...],
+    kept: Kept,
     d_outputs: Array | None,
     d_state: State,
     *,
     with_inputs: bool,
-) -> tuple[State, Array | None, Weights]:
-    """Returns the gradients of the first state, of the inputs (None unless `with_inputs`) and of the weights.
+    is_partitioned: bool,
+) -> tuple[State, tuple[State, ...], Array | None, Weights]:
+    """Returns the gradients of the first state, the targets, the inputs (None unless `with_inputs`) and the weights.
 
     Args:
       recurrence: As in the forward run.
       steps: As in the forward run.
       weights: As in the forward run.
+      state: As in the forward run.
+      targets: As in the forward run.
       kept: What the forward run kept.
       d_outputs: Gradient of the outputs; None where it is 0.
       d_state: Gradient of the last state.
       with_inputs: Whether the inputs' gradient is wanted.
+      is_partitioned: As in the forward run.
     """
-    state, outputs, kept_arrays = kept
-    arguments = (steps.inputs, steps.valid, steps.reset, weights, state, d_outputs, d_state, (outputs, kept_arrays))
-    return _backward(recurrence, with_inputs, *arguments)
-
-
-# Both calls have a rule of their own for derivatives of higher order: those of the plain loop. What a forward run keeps
-# has no derivative there: the backward call's is that of a function of its other arguments.
-@functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1))
-def _forward(
-    recurrence: Recurrence,
-    keep: bool,
-    inputs: Array,
-    valid: Array | None,
-    reset: Array | None,
-    weights: Weights,
-    state: State,
-) -> tuple[Array, State, Any]:
-    kernel = _kernel_of(recurrence)
-    num_steps, batch = inputs.shape[:2]
-    hidden = weights.weight_hh.shape[1]
-    padded = hidden + -hidden % _LANES
-    has_cells = kernel == "lstm"
-    results = (
-        _float32(num_steps, batch, hidden) if _makes_outputs(recurrence, keep) else _float32(0),
-        _float32(batch, hidden),
-        _float32(batch, hidden) if has_cells else _float32(0),
-        _float32(num_steps, batch, padded) if has_cells and keep else _float32(0),
-        _float32(num_steps, batch, _KEPT_GROUPS[kernel] * padded) if _KEPT_GROUPS[kernel] and keep else _float32(0),
-    )
-    call = jax.ffi.ffi_call("jaxrnn_forward", results, vmap_method="broadcast_all")
-    arrays = _arrays(inputs, valid, reset, weights, state)
-    outputs, h, c, cells, gates = call(*arrays, cell=_CELL_NUMBERS[kernel], reverse=recurrence.reverse)
-    return outputs, _state_of(state, h, c), (cells, gates)
-
-
-@_forward.defjvp
-def _forward_jvp(recurrence: Recurrence, keep: bool, primals: Any, tangents: Any) -> Any:
-    inputs, valid, reset, weights, state = primals
-    d_inputs, _, _, d_weights, d_state = tangents
-
-    def plain(inputs: Array, weights: Weights, state: State) -> Any:
-        steps = Timeline(inputs, valid, reset)
-        outputs, last, _ = loops.run_forward(with_outputs, steps, weights, state, (), state, keep=False)
-        return outputs if _makes_outputs(recurrence, keep) else _or_nothing(None), last
-
-    with_outputs = dataclasses.replace(recurrence, collect=loops.hidden_of)
-    results = _forward(recurrence, keep, *primals)
-    _, (d_outputs, d_last) = jax.jvp(plain, (inputs, weights, state), (d_inputs, d_weights, d_state))
-    return results, (d_outputs, d_last, loops.zeros_like(results[2]))
-
-
-@functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1))
-def _backward(
-    recurrence: Recurrence,
-    with_inputs: bool,
-    inputs: Array,
-    valid: Array | None,
-    reset: Array | None,
-    weights: Weights,
-    state: State,
-    d_outputs: Array | None,
-    d_last: State,
-    kept: Any,
-) -> tuple[State, Array | None, Weights]:
-    kernel = _kernel_of(recurrence)
-    outputs, (cells, gates) = kept
-    nothing = _float32(0)
     has_bias = weights.bias_ih is not None
-    h_struct, *c_struct = (_float32(*leaf.shape) for leaf in jax.tree.leaves(state))
+    has_cells = _kernel_of(recurrence) == "lstm"
+    num_steps, _, input_size = steps.inputs.shape
+    gates, hidden = weights.weight_hh.shape
+    to = (len(targets), ROWS, hidden) if targets else _NOTHING
     results = (
-        _float32(*inputs.shape) if with_inputs else nothing,
-        _float32(*weights.weight_ih.shape),
-        _float32(*weights.weight_hh.shape),
-        *(_float32(weights.weight_hh.shape[0]) if has_bias else nothing for _ in range(2)),
-        h_struct,
-        *(c_struct or [nothing]),
+        (num_steps, ROWS, input_size) if with_inputs else _NOTHING,
+        (gates, input_size),
+        (gates, hidden),
+        (gates,) if has_bias else _NOTHING,
+        (gates,) if has_bias else _NOTHING,
+        (ROWS, hidden),
+        (ROWS, hidden) if has_cells else _NOTHING,
+        to,
+        to if has_cells else _NOTHING,
     )
-    call = jax.ffi.ffi_call("jaxrnn_backward", results, vmap_method="broadcast_all")
-    d_h, d_c = _h_and_c(d_last)
-    d_inputs, d_ih, d_hh, d_bias_ih, d_bias_hh, d_h, d_c = call(
-        *_arrays(inputs, valid, reset, weights, state),
-        *(outputs, cells, gates, _or_nothing(d_outputs), d_h, d_c),
-        cell=_CELL_NUMBERS[kernel],
-        reverse=recurrence.reverse,
-    )
+    call = partitioning.Call("jaxrnn_backward", _attributes(recurrence), _ROW_AXES + (-2,) * 6, results)
+    arrays = (*_arrays(steps, weights, state, targets), *kept, _or_nothing(d_outputs), *_h_and_c(d_state))
+    d_inputs, d_ih, d_hh, d_bias_ih, d_bias_hh, d_h, d_c, d_h_to, d_c_to = call(arrays, is_partitioned=is_partitioned)
     d_weights = Weights(d_ih, d_hh, d_bias_ih, d_bias_hh) if has_bias else Weights(d_ih, d_hh)
-    return _state_of(state, d_h, d_c), d_inputs if with_inputs else None, d_weights
+    d_targets = tuple(
+        _state_of(state, d_h_to[number], d_c_to[number] if has_cells else d_c_to) for number in range(len(targets))
+    )
+    return _state_of(state, d_h, d_c), d_targets, d_inputs if with_inputs else None, d_weights
 
 
-@_backward.defjvp
-def _backward_jvp(recurrence: Recurrence, with_inputs: bool, primals: Any, tangents: Any) -> Any:
-    inputs, valid, reset, weights, state, d_outputs, d_last, _ = primals
-    moved = (inputs, weights, state, d_outputs, d_last)
+def pack_kept(recurrence: Recurrence, kept: tuple[State, loops.Gates]) -> Kept:
+    """Puts what the loop keeps into arrays of the shapes of what the compiled recurrence keeps.
 
-    def plain(inputs: Array, weights: Weights, state: State, d_outputs: Array | None, d_last: State) -> Any:
-        def run(inputs: Array, weights: Weights, state: State) -> Any:
-            steps = Timeline(inputs, valid, reset)
-            return loops.run_forward(recurrence, steps, weights, state, (), state, keep=False)[:2]
+    A program for several platforms says the shapes once for all of them; one platform keeps, and the same one reads.
+    """
+    states, gates = kept
+    hidden, cells = _h_and_c(states)
+    padded = _padded(hidden.shape[-1])
 
-        (outputs, _), pull = jax.vjp(run, inputs, weights, state)
-        zeros = jax.tree.map(jnp.zeros_like, outputs)
-        d_inputs, d_weights, d_state = pull((zeros if d_outputs is None else d_outputs, d_last))
-        return d_state, d_inputs if with_inputs else None, d_weights
+    def pad(array: Array) -> Array:
+        return jnp.pad(array, ((0, 0), (0, 0), (0, padded - array.shape[-1])))
 
-    d_moved = (tangents[0], *tangents[3:7])
-    return _backward(recurrence, with_inputs, *primals), jax.jvp(plain, moved, d_moved)[1]
+    if not _KEPT_GROUPS[_kernel_of(recurrence)]:
+        return Kept(hidden, cells, _or_nothing(None))
+    groups = [jnp.split(part, part.shape[-1] // hidden.shape[-1], axis=-1) for part in gates if part.shape[-1]]
+    joined = jnp.concatenate([pad(group) for part in groups for group in part], axis=-1)
+    return Kept(hidden, pad(cells) if cells.ndim == 3 else cells, joined)
 
 
-def _makes_outputs(recurrence: Recurrence, keep: bool) -> bool:
-    return keep or recurrence.collect is loops.hidden_of  # the backward call reads them
+def unpack_kept(
+    recurrence: Recurrence, kept: Kept, steps: Timeline, weights: Weights, state: State, platform: Any
+) -> tuple[State, loops.Gates]:
+    """Undoes `pack_kept`; gates that have no place there are computed again, in one matmul over all steps."""
+    hidden = weights.weight_hh.shape[1]
+    cells = kept.cells[..., :hidden] if kept.cells.ndim == 3 else kept.cells
+    states = _state_of(state, kept.hidden, cells)
+    number = recurrence.num_summed
+    if not _KEPT_GROUPS[_kernel_of(recurrence)]:
+        form = loops.forms.Form(project_first=True, platform=platform)
+        products = loops.project_inputs(recurrence, form, steps.inputs, weights)
+        gates_at = loops.gates_of(recurrence, form, weights, projected=True)
+        return states, jax.vmap(gates_at)(products, kept.hidden)
+    groups = jnp.split(kept.gates, kept.gates.shape[-1] // _padded(hidden), axis=-1)
+    joined = jnp.concatenate([group[..., :hidden] for group in groups], axis=-1)
+    rest = (joined.shape[-1] - number) // 2
+    return states, loops.Gates(*jnp.split(joined, (number, number + rest), axis=-1))
+
+
+def _padded(hidden: int) -> int:
+    return hidden + -hidden % _LANES
 
 
 def _kernel_of(recurrence: Recurrence) -> str:
@@ -250,8 +282,8 @@ def _kernel_of(recurrence: Recurrence) -> str:
     return recurrence.kernel
 
 
-def _float32(*shape: int) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct(shape, np.float32)
+def _attributes(recurrence: Recurrence) -> tuple[tuple[str, Any], ...]:
+    return (("cell", _CELL_NUMBERS[_kernel_of(recurrence)]), ("reverse", recurrence.reverse))
 
 
 def _or_nothing(array: Array | None, dtype: Any = np.float32) -> Array:
@@ -268,8 +300,10 @@ def _state_of(state: State, h: Array, c: Array) -> State:
     return jax.tree.unflatten(structure, [h, c][: len(leaves)])
 
 
-def _arrays(inputs: Array, valid: Array | None, reset: Array | None, weights: Weights, state: State) -> tuple[Any, ...]:
+def _arrays(steps: Timeline, weights: Weights, state: State, targets: tuple[State, ...]) -> tuple[Array, ...]:
     """The arguments that both calls begin with; what is missing is empty."""
-    masks = (_or_nothing(mask, bool) for mask in (valid, reset))
+    masks = (_or_nothing(steps.valid, bool), _or_nothing(steps.reset, np.uint8))
     biases = (_or_nothing(bias) for bias in (weights.bias_ih, weights.bias_hh))
-    return (inputs, *masks, weights.weight_ih, weights.weight_hh, *biases, *_h_and_c(state))
+    nothing = (_or_nothing(None), _or_nothing(None))
+    h_to, c_to = _h_and_c(jax.tree.map(lambda *leaves: jnp.stack(leaves), *targets)) if targets else nothing
+    return (steps.inputs, *masks, weights.weight_ih, weights.weight_hh, *biases, *_h_and_c(state), h_to, c_to)

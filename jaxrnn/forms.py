@@ -8,9 +8,11 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from jaxrnn._typing import Array, Float
+from jaxrnn.platforms import Platform
 
 # Short loops over small steps of a cell with one gate are unrolled: XLA then fuses the steps, where a `while`
 # pays a few microseconds for each (a third of the time at H=8). Cells with several gates run up to twice slower
@@ -37,20 +39,23 @@ class Form(NamedTuple):
       multiply_sum: Whether the matmul is a broadcast, multiply and sum.
       features_major: Whether arrays lie as (features, batch) from step to step.
       project_first: Whether all inputs are multiplied by their weights in one matmul before the loop.
+      platform: What it was chosen for.
     """
 
     unroll: int = 1
     multiply_sum: bool = False
     features_major: bool = False
     project_first: bool = False
+    platform: Platform = "any"
 
     def matmul(self, a: Float[Array, "batch k"], b: Float[Array, "k n"], *, dtype: Any = None) -> Array:
         """A matmul inside the loop; `dtype` is that of its operands, which may be shorter than that of the result."""
         if self.multiply_sum:
-            return jnp.sum(_shorten(a, dtype)[:, :, None] * _shorten(b, dtype)[None], axis=1)
+            short_a, short_b = (_shorten(operand, dtype, self.platform) for operand in (a, b))
+            return jnp.sum(short_a[:, :, None] * short_b[None], axis=1)
         if self.features_major:
-            return matmul(b.T, a.T, dtype=dtype).T
-        return matmul(a, b, dtype=dtype)
+            return matmul(b.T, a.T, dtype=dtype, platform=self.platform).T
+        return matmul(a, b, dtype=dtype, platform=self.platform)
 
     def scan(
         self, body: Callable[[Any, Any, Any], Any], init: tuple[Any, Any], xs: tuple[Any, Any], *, reverse: bool
@@ -77,7 +82,7 @@ class Form(NamedTuple):
         return (turn(rows), others), (turn(out_rows), out_others)
 
 
-def choose_form(num_steps: int, batch: int, gates: int, hidden: int) -> Form:
+def choose_form(num_steps: Any, batch: Any, gates: int, hidden: int, *, platform: Platform) -> Form:
     """Chooses the form of a loop.
 
     On a GPU or TPU one large matmul before the loop should beat many small ones in it; that was not measured. On a CPU
@@ -85,44 +90,56 @@ def choose_form(num_steps: int, batch: int, gates: int, hidden: int) -> Form:
     larger matmul at every step.
 
     Args:
-      num_steps: Of the loop.
-      batch: Rows.
+      num_steps: Of the loop. A number that is not known yet (of `jax.export`'s symbols) counts as a large one.
+      batch: Rows, likewise.
       gates: Rows of the weight matrix.
       hidden: Columns of the recurrent weight matrix.
+      platform: What the program is compiled for.
     """
-    if jax.default_backend() != "cpu":
-        return Form(project_first=True)
+    if platform == "accelerator":
+        return Form(project_first=True, platform=platform)
+    if platform == "any":
+        return Form()
     if gates == hidden:
-        small = batch * gates <= MAX_UNROLLED_STEP_ELEMENTS
-        unroll = num_steps if small and 0 < num_steps <= MAX_UNROLLED_STEPS else 1
-        return Form(unroll, multiply_sum=hidden <= MAX_HIDDEN_FOR_MULTIPLY_SUM)
-    return Form(features_major=hidden <= MAX_HIDDEN_FOR_FEATURES_MAJOR)
+        small = is_at_most(batch * gates, MAX_UNROLLED_STEP_ELEMENTS) and is_at_most(num_steps, MAX_UNROLLED_STEPS)
+        unroll = num_steps if small and num_steps > 0 else 1
+        return Form(unroll, multiply_sum=hidden <= MAX_HIDDEN_FOR_MULTIPLY_SUM, platform=platform)
+    return Form(features_major=hidden <= MAX_HIDDEN_FOR_FEATURES_MAJOR, platform=platform)
 
 
-def matmul(a: Array, b: Array, *, dtype: Any = None) -> Array:
+def is_at_most(size: Any, limit: int) -> bool:
+    """Whether a size is known, and at most `limit`."""
+    return isinstance(size, int | np.integer) and int(size) <= limit
+
+
+def matmul(a: Array, b: Array, *, dtype: Any, platform: Platform) -> Array:
     """``a @ b``, with operands of a shorter type where `dtype` says one, added up in the operands' own type."""
     result = jnp.result_type(a, b)
-    return jnp.matmul(_shorten(a, dtype), _shorten(b, dtype), preferred_element_type=result)
+    return jnp.matmul(_shorten(a, dtype, platform), _shorten(b, dtype, platform), preferred_element_type=result)
 
 
-def outer_sum(a: Float[Array, "time batch m"], b: Float[Array, "time batch n"], *, dtype: Any = None) -> Array:
+def outer_sum(
+    a: Float[Array, "time batch m"], b: Float[Array, "time batch n"], *, dtype: Any, platform: Platform
+) -> Array:
     """Sums the outer products of all rows at all steps: the gradient of a weight, one matmul after the loop."""
     if a.shape[2] > b.shape[2]:  # XLA turns the first operand round before it multiplies: better the smaller one
-        return outer_sum(b, a, dtype=dtype).T
+        return outer_sum(b, a, dtype=dtype, platform=platform).T
     result = jnp.result_type(a, b)
     rows = a.shape[0] * a.shape[1]
-    if max(a.shape[2], b.shape[2]) <= MAX_COLUMNS_FOR_FLAT_PRODUCT and rows <= MAX_ROWS_FOR_FLAT_PRODUCT:
-        return matmul(a.reshape(rows, a.shape[2]).T, b.reshape(rows, b.shape[2]), dtype=dtype)
+    if max(a.shape[2], b.shape[2]) <= MAX_COLUMNS_FOR_FLAT_PRODUCT and is_at_most(rows, MAX_ROWS_FOR_FLAT_PRODUCT):
+        flat = (a.reshape(rows, a.shape[2]).T, b.reshape(rows, b.shape[2]))
+        return matmul(*flat, dtype=dtype, platform=platform)
     dimensions = (((0, 1), (0, 1)), ((), ()))
-    return lax.dot_general(_shorten(a, dtype), _shorten(b, dtype), dimensions, preferred_element_type=result)
+    short_a, short_b = (_shorten(operand, dtype, platform) for operand in (a, b))
+    return lax.dot_general(short_a, short_b, dimensions, preferred_element_type=result)
 
 
-def _shorten(array: Array, dtype: Any) -> Array:
+def _shorten(array: Array, dtype: Any, platform: Platform) -> Array:
     """Rounds to a shorter type; on CPU, where XLA multiplies no bfloat16 into float32, in an array of its own type."""
     if dtype is None:
         return array
     short = array.astype(dtype)
-    return short.astype(array.dtype) if jax.default_backend() == "cpu" else short
+    return short if platform == "accelerator" else short.astype(array.dtype)
 
 
 def _swap(tree: Any) -> Any:

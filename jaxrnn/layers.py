@@ -1,27 +1,25 @@
 """RNN, LSTM and GRU layers: PyTorch's, with lengths and masks in place of packed sequences."""
 
-from typing import Any
+from typing import Unpack
 
-import jax.numpy as jnp
 from flax import nnx
 
-from jaxrnn import cells
+from jaxrnn import equations, parameters
+from jaxrnn.layer_options import LayerOptions
 from jaxrnn.recurrent_layer import AbstractRecurrentLayer
 
 
 class RNN(AbstractRecurrentLayer):
-    """Elman layers: h' = tanh(W_ih x + b_ih + W_hh h + b_hh), or relu. See `AbstractRecurrentLayer`.
+    """Elman layers: h' = tanh(W_ih x + b_ih + W_hh h + b_hh), or relu.
 
     Args:
       input_size: Features of a step.
       hidden_size: Hidden units of each direction.
-      num_layers: Layers stacked, each reading the one below.
       nonlinearity: "tanh" or "relu".
-      bias: Whether there are bias_ih and bias_hh.
-      dropout: Probability of zeroing an element of the output of every layer but the last, in training.
-      bidirectional: Whether a second direction reads the sequence from its end; outputs are joined.
-      param_dtype: The type of the parameters.
       rngs: Where initial values and dropout's masks come from.
+      **options: `num_layers`, `bias`, `dropout`, `bidirectional`, `reverse`; how it is run: `backend`, `remat_steps`,
+        `compute_dtype`, `custom_gradient`; what it begins with: `kernel_init`, `recurrent_init`, `bias_init`,
+        `param_dtype`. See `AbstractCellStack`.
 
     Source: torch.nn.RNN.
     """
@@ -31,32 +29,21 @@ class RNN(AbstractRecurrentLayer):
         input_size: int,
         hidden_size: int,
         *,
-        num_layers: int = 1,
-        nonlinearity: cells.Nonlinearity = "tanh",
-        bias: bool = True,
-        dropout: float = 0.0,
-        bidirectional: bool = False,
-        param_dtype: Any = jnp.float32,
+        nonlinearity: equations.Nonlinearity = "tanh",
         rngs: nnx.Rngs,
+        **options: Unpack[LayerOptions],
     ):
-        super().__init__(
-            cells.rnn_equation(nonlinearity),
-            input_size,
-            hidden_size,
-            num_layers=num_layers,
-            bias=bias,
-            dropout=dropout,
-            bidirectional=bidirectional,
-            param_dtype=param_dtype,
-            rngs=rngs,
-        )
+        super().__init__(equations.rnn_equation(nonlinearity), input_size, hidden_size, rngs=rngs, **options)
+        self.nonlinearity = nonlinearity
 
 
 class LSTM(AbstractRecurrentLayer):
-    """Long short-term memory layers; the state is `LSTMState(h, c)`. See `AbstractRecurrentLayer`.
+    """Long short-term memory layers; the state is `LSTMState(h, c)`.
 
     Args as `RNN`, without a nonlinearity, and with:
       proj_size: Where positive, h is W_hr o tanh(c) of this size, smaller than hidden_size.
+      forget_bias: Added to the initial values of the forget gate's part of every bias_ih, so that the cells remember
+        from the start; 0, as in PyTorch, by default.
 
     Source: torch.nn.LSTM; the projection: Sak et al., "Long Short-Term Memory Based Recurrent Neural
     Network Architectures for Large Vocabulary Speech Recognition", 2014.
@@ -67,61 +54,28 @@ class LSTM(AbstractRecurrentLayer):
         input_size: int,
         hidden_size: int,
         *,
-        num_layers: int = 1,
-        bias: bool = True,
-        dropout: float = 0.0,
-        bidirectional: bool = False,
         proj_size: int = 0,
-        param_dtype: Any = jnp.float32,
+        forget_bias: float = 0.0,
         rngs: nnx.Rngs,
+        **options: Unpack[LayerOptions],
     ):
-        super().__init__(
-            cells.LSTM,
-            input_size,
-            hidden_size,
-            num_layers=num_layers,
-            bias=bias,
-            dropout=dropout,
-            bidirectional=bidirectional,
-            proj_size=proj_size,
-            param_dtype=param_dtype,
-            rngs=rngs,
-        )
+        super().__init__(equations.LSTM, input_size, hidden_size, proj_size=proj_size, rngs=rngs, **options)
+        for ending in self.endings:
+            parameters.add_forget_bias(getattr(self, f"bias_ih{ending}", None), self.hidden_size, forget_bias)
 
 
 class GRU(AbstractRecurrentLayer):
-    """Gated recurrent unit layers. See `AbstractRecurrentLayer`; args as `RNN`, without a nonlinearity.
+    """Gated recurrent unit layers. Args as `RNN`, without a nonlinearity.
 
     Source: torch.nn.GRU.
     """
 
-    def __init__(
-        self,
-        input_size: int,
-        hidden_size: int,
-        *,
-        num_layers: int = 1,
-        bias: bool = True,
-        dropout: float = 0.0,
-        bidirectional: bool = False,
-        param_dtype: Any = jnp.float32,
-        rngs: nnx.Rngs,
-    ):
-        super().__init__(
-            cells.GRU,
-            input_size,
-            hidden_size,
-            num_layers=num_layers,
-            bias=bias,
-            dropout=dropout,
-            bidirectional=bidirectional,
-            param_dtype=param_dtype,
-            rngs=rngs,
-        )
+    def __init__(self, input_size: int, hidden_size: int, *, rngs: nnx.Rngs, **options: Unpack[LayerOptions]):
+        super().__init__(equations.GRU, input_size, hidden_size, rngs=rngs, **options)
 
 
 class RecurrentLayer(AbstractRecurrentLayer):
-    """Layers of a cell of your own: give its equation. See `AbstractRecurrentLayer`.
+    """Layers of a cell of your own: give its equation.
 
     The engine differentiates the equation as it does those of this module; docs/own-cells.md shows how.
 
@@ -132,27 +86,12 @@ class RecurrentLayer(AbstractRecurrentLayer):
 
     def __init__(
         self,
-        equation: cells.Equation,
+        equation: equations.Equation,
         input_size: int,
         hidden_size: int,
         *,
-        num_layers: int = 1,
-        bias: bool = True,
-        dropout: float = 0.0,
-        bidirectional: bool = False,
         proj_size: int = 0,
-        param_dtype: Any = jnp.float32,
         rngs: nnx.Rngs,
+        **options: Unpack[LayerOptions],
     ):
-        super().__init__(
-            equation,
-            input_size,
-            hidden_size,
-            num_layers=num_layers,
-            bias=bias,
-            dropout=dropout,
-            bidirectional=bidirectional,
-            proj_size=proj_size,
-            param_dtype=param_dtype,
-            rngs=rngs,
-        )
+        super().__init__(equation, input_size, hidden_size, proj_size=proj_size, rngs=rngs, **options)

@@ -1,6 +1,7 @@
 """The loop over time, forward and back: what one step computes, and what it keeps for its gradient."""
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -9,6 +10,7 @@ import jax.numpy as jnp
 
 from jaxrnn import forms
 from jaxrnn._typing import Array, Float, State
+from jaxrnn.platforms import Platform
 
 Pointwise = Callable[..., State]
 
@@ -40,7 +42,14 @@ class Gates(NamedTuple):
 
 
 class Timeline(NamedTuple):
-    """What the loop runs over."""
+    """What the loop runs over.
+
+    Attributes:
+      inputs: (time, batch, input).
+      valid: (time, batch), True at steps that count; None where all do.
+      reset: (time, batch), the numbers of what the state becomes before a step: 0 for no change, k for the k-th of the
+        targets, zeros where there is no such target; None where it is never reset.
+    """
 
     inputs: Any
     valid: Array | None
@@ -58,6 +67,7 @@ class Recurrence:
     chunk: int | None
     dtype: Any
     kernel: str | None = None
+    needs_kernel: bool = False
 
 
 def hidden_of(state: State) -> Array:
@@ -110,7 +120,7 @@ def gates_of(
     def gates_of_inputs(inputs: Array, hidden: Array) -> Gates:
         # Of one feature the products are cheap; for one row, a step of a stream, joining the weights is not.
         if inputs.shape[1] == 1 or inputs.shape[0] == 1:
-            return gates_of_products(project_inputs(recurrence, inputs, weights), hidden)
+            return gates_of_products(project_inputs(recurrence, form, inputs, weights), hidden)
         inputs = inputs.astype(hidden.dtype)
         summed = form.matmul(jnp.concatenate([inputs, hidden], axis=1), together, dtype=dtype)
         if number == weight_hh.shape[0]:
@@ -122,11 +132,11 @@ def gates_of(
     return gates_of_products if projected else gates_of_inputs
 
 
-def project_inputs(recurrence: Recurrence, inputs: Array, weights: Weights) -> Array:
+def project_inputs(recurrence: Recurrence, form: forms.Form, inputs: Array, weights: Weights) -> Array:
     """``inputs @ weight_ih.T``, without the bias, which is cheaper to add inside the loop."""
     if weights.weight_ih.shape[1] == 1:  # an outer product: a matmul call would cost more than the arithmetic
         return inputs * weights.weight_ih[:, 0].reshape((1,) * (inputs.ndim - 1) + (-1,))
-    return forms.matmul(inputs, weights.weight_ih.T, dtype=recurrence.dtype)
+    return forms.matmul(inputs, weights.weight_ih.T, dtype=recurrence.dtype, platform=form.platform)
 
 
 def next_state(recurrence: Recurrence, state: State, gates: Gates, extras: tuple[Any, ...]) -> State:
@@ -157,30 +167,51 @@ def add_trees(a: Any, b: Any) -> Any:
     return jax.tree.map(jnp.add, a, b)
 
 
-def _form_of(steps: Timeline, weights: Weights) -> forms.Form:
-    return forms.choose_form(*steps.inputs.shape[:2], *weights.weight_hh.shape)
+def _form_of(steps: Timeline, weights: Weights, platform: Platform) -> forms.Form:
+    return forms.choose_form(*steps.inputs.shape[:2], *weights.weight_hh.shape, platform=platform)
+
+
+def _reset(codes: Array | None, state: State, targets: tuple[State, ...]) -> State:
+    """Puts the rows that a step resets to their targets, or to zeros."""
+    if codes is None:
+        return state
+    for number, target in enumerate((*targets, zeros_like(state)), start=1):
+        is_last = number > len(targets)
+        state = _where(codes >= number if is_last else codes == number, target, state)
+    return state
 
 
 def run_forward(
     recurrence: Recurrence,
     steps: Timeline,
     weights: Weights,
-    initial_state: State,
-    extras: tuple[Any, ...],
     state: State,
+    targets: tuple[State, ...],
+    extras: tuple[Any, ...],
     *,
     keep: bool,
+    platform: Platform,
 ) -> tuple[Any, State, Any]:
-    """Runs over steps from `state`; returns outputs, the last state, and what each step saw if it is to be kept."""
-    form = _form_of(steps, weights)
+    """Runs over steps; returns outputs, the last state, and what each step saw if it is to be kept.
+
+    Args:
+      recurrence: What is computed.
+      steps: Over which.
+      weights: The parameters.
+      state: The first one.
+      targets: What resets put the state to.
+      extras: The equation's own parameters.
+      keep: Whether a backward run will follow.
+      platform: What the form of the loop is chosen for.
+    """
+    form = _form_of(steps, weights, platform)
     projected = form.project_first
-    features = project_inputs(recurrence, steps.inputs, weights) if projected else steps.inputs
+    features = project_inputs(recurrence, form, steps.inputs, weights) if projected else steps.inputs
     gates_at = gates_of(recurrence, form, weights, projected=projected)
 
     def body(state: State, _: None, xs: Any) -> Any:
-        features, (is_valid, is_reset) = xs
-        if is_reset is not None:
-            state = _where(is_reset, initial_state, state)
+        features, (is_valid, codes) = xs
+        state = _reset(codes, state, targets)
         gates = gates_at(features, hidden_of(state))
         new_state = project_hidden(recurrence, form, next_state(recurrence, state, gates, extras), weights)
         out = recurrence.collect(new_state)
@@ -199,22 +230,24 @@ def run_backward(
     recurrence: Recurrence,
     steps: Timeline,
     weights: Weights,
+    targets: tuple[State, ...],
     extras: tuple[Any, ...],
     kept: Any,
     d_outputs: Any,
     d_state: State,
-    d_initial: State | None,
-) -> tuple[State, State | None, Array, Weights, tuple[Any, ...]]:
-    """Runs back over steps; returns the gradients of the state before them, of what they reset to, and of the rest."""
-    form, dtype = _form_of(steps, weights), recurrence.dtype
+    *,
+    platform: Platform,
+) -> tuple[State, tuple[State, ...], Array, Weights, tuple[Any, ...]]:
+    """Runs back over steps; returns the gradients of the first state, of the targets, inputs, weights and extras."""
+    form, dtype = _form_of(steps, weights, platform), recurrence.dtype
     number, num_gates = recurrence.num_summed, weights.weight_hh.shape[0]
 
     def advance(state: State, gates: Gates, extras: tuple[Any, ...]) -> State:
         return next_state(recurrence, state, gates, extras)
 
     def body(rows: Any, d_extras: Any, xs: Any) -> Any:
-        d_state_after, d_initial = rows
-        (d_out, (state, gates)), (is_valid, is_reset) = xs
+        d_state_after, d_targets = rows
+        (d_out, (state, gates)), (is_valid, codes) = xs
         raw_state, pointwise_vjp = jax.vjp(advance, state, gates, extras)
         d_new = d_state_after
         if d_out is not None:
@@ -231,42 +264,47 @@ def run_backward(
         if number < num_gates:
             d_hidden = d_hidden + form.matmul(d_gates.hidden_rest, weights.weight_hh[number:], dtype=dtype)
         d_state = _where(is_valid, with_hidden(d_state, d_hidden), d_state_after)
-        if is_reset is not None:
+        if codes is not None:
             zeros = zeros_like(d_state)
-            d_initial = add_trees(d_initial, _where(is_reset, d_state, zeros))
-            d_state = _where(is_reset, zeros, d_state)
-        return ((d_state, d_initial), add_trees(d_extras, d_extras_step)), ((d_gates, projected), None)
+            d_targets = tuple(
+                add_trees(d_target, _where(codes == number, d_state, zeros))
+                for number, d_target in enumerate(d_targets, start=1)
+            )
+            d_state = _where(codes > 0, zeros, d_state)
+        return ((d_state, d_targets), add_trees(d_extras, d_extras_step)), ((d_gates, projected), None)
 
-    ((d_state, d_initial), d_extras), ((d_gates, projected), _) = form.scan(
+    ((d_state, d_targets), d_extras), ((d_gates, projected), _) = form.scan(
         body,
-        ((d_state, d_initial), zeros_like(extras)),
+        ((d_state, zeros_like(targets)), zeros_like(extras)),
         ((d_outputs, kept), (steps.valid, steps.reset)),
         reverse=not recurrence.reverse,
     )
     states, _ = kept
-    d_weights = _weight_gradients(recurrence, steps.inputs, hidden_of(states), d_gates, weights)
+    outer_sum = functools.partial(forms.outer_sum, dtype=dtype, platform=platform)
+    d_weights = _weight_gradients(outer_sum, steps.inputs, hidden_of(states), d_gates, weights)
     if weights.weight_hr is not None:
-        d_weights = d_weights._replace(weight_hr=forms.outer_sum(projected[1], projected[0], dtype=dtype))
+        d_weights = d_weights._replace(weight_hr=outer_sum(projected[1], projected[0]))
     # Weights of a shorter type than the gates get gradients of their own type, as from JAX's own transpose.
     d_weights = jax.tree.map(lambda d, weight: d.astype(weight.dtype), d_weights, weights)
-    d_inputs = forms.matmul(d_gates.summed, weights.weight_ih[:number], dtype=dtype)
+    d_inputs = forms.matmul(d_gates.summed, weights.weight_ih[:number], dtype=dtype, platform=platform)
     if number < num_gates:
-        d_inputs = d_inputs + forms.matmul(d_gates.input_rest, weights.weight_ih[number:], dtype=dtype)
-    return d_state, d_initial, d_inputs.astype(steps.inputs.dtype), d_weights, d_extras
+        rest = forms.matmul(d_gates.input_rest, weights.weight_ih[number:], dtype=dtype, platform=platform)
+        d_inputs = d_inputs + rest
+    return d_state, d_targets, d_inputs.astype(steps.inputs.dtype), d_weights, d_extras
 
 
 def _weight_gradients(
-    recurrence: Recurrence, inputs: Array, hidden: Array, d_gates: Gates, weights: Weights
+    outer_sum: Callable[[Array, Array], Array], inputs: Array, hidden: Array, d_gates: Gates, weights: Weights
 ) -> Weights:
     """Sums the gradients of the linear maps over all steps; of inputs and hidden states in one matmul where it can."""
-    dtype, input_size = recurrence.dtype, inputs.shape[2]
+    input_size = inputs.shape[2]
     both = jnp.concatenate([inputs.astype(hidden.dtype), hidden], axis=2)
-    joint = forms.outer_sum(d_gates.summed, both, dtype=dtype)
+    joint = outer_sum(d_gates.summed, both)
     d_ih, d_hh = joint[:, :input_size], joint[:, input_size:]
     d_bias_ih = d_bias_hh = d_gates.summed.sum((0, 1))
     if d_gates.hidden_rest.shape[2]:
-        d_ih = jnp.concatenate([d_ih, forms.outer_sum(d_gates.input_rest, inputs, dtype=dtype)])
-        d_hh = jnp.concatenate([d_hh, forms.outer_sum(d_gates.hidden_rest, hidden, dtype=dtype)])
+        d_ih = jnp.concatenate([d_ih, outer_sum(d_gates.input_rest, inputs)])
+        d_hh = jnp.concatenate([d_hh, outer_sum(d_gates.hidden_rest, hidden)])
         d_bias_ih = jnp.concatenate([d_bias_ih, d_gates.input_rest.sum((0, 1))])
         d_bias_hh = jnp.concatenate([d_bias_hh, d_gates.hidden_rest.sum((0, 1))])
     has_bias = weights.bias_ih is not None

@@ -1,27 +1,35 @@
 """Lengths, masks, segments and resets as what the engine takes: where it computes, and where it starts afresh."""
 
-import functools
 from typing import NamedTuple
 
 import jax.numpy as jnp
 from jax import lax
 
-from jaxrnn._typing import Array, Bool, Mask, TimeMajorMask
+from jaxrnn._typing import Array, Bool, Mask, ResetCodes, Size, TimeMajorMask
+
+# The state that a segment starts from is the first target of the engine's resets; that of `resets` follows it.
+SEGMENT_CODE = 1
 
 
 class Steps(NamedTuple):
     """Which steps count, and before which ones the state starts afresh, for each direction.
 
-    None stands for "all" in `valid` and for "never" in the resets.
+    None stands for "all" in `valid` and for "never" in the resets. A reset is the number of what the state becomes:
+    `SEGMENT_CODE`, or what `reset_code` gives; 0 where the state goes on.
     """
 
     valid: TimeMajorMask | None = None
-    reset_forward: TimeMajorMask | None = None
-    reset_backward: TimeMajorMask | None = None
+    reset_forward: ResetCodes | None = None
+    reset_backward: ResetCodes | None = None
+
+
+def reset_code(segment_ids: Array | None) -> int:
+    """Returns the number that stands for a step of `resets`: without segments, theirs is free."""
+    return SEGMENT_CODE if segment_ids is None else SEGMENT_CODE + 1
 
 
 def steps_from_masks(
-    shape: tuple[int, int],
+    shape: tuple[Size, Size],
     *,
     valid: Mask | None = None,
     segment_ids: Array | None = None,
@@ -29,39 +37,46 @@ def steps_from_masks(
 ) -> Steps:
     """Works out where the engine computes and where it starts afresh.
 
-    A boundary lies between two neighbouring valid steps of a row where their segment ids differ, or
-    where a reset is set after the first of them and not after the second. Going forward the state
-    starts afresh after a boundary, going backward before it; so both directions see the same
-    sequences, whatever lies between them.
+    Going forward, a segment starts where the id differs from that of the valid step before. A reset acts at the first
+    valid step that is not before it, a row's first one included; at the first of a segment only if it stands in that
+    segment, not in the padding before it. Going backward, the same cuts lie on the other side of a step, so both
+    directions see the same sequences; what cuts nothing off, a reset at the first valid step, has no meaning there.
 
     Args:
       shape: (batch, time).
       valid: Steps that count; None if all do.
       segment_ids: Integers, 0 at padding.
-      resets: True at steps before which a new sequence starts.
+      resets: True at steps before which the state is reset.
     """
     if segment_ids is not None:
         occupied = segment_ids > 0
         valid = occupied if valid is None else valid & occupied
-    labels = [] if segment_ids is None else [segment_ids]
-    if resets is not None:
-        labels.append(jnp.cumsum(resets, axis=1, dtype=jnp.int32))
-    if not labels:
+    if segment_ids is None and resets is None:
         return Steps(valid=None if valid is None else valid.T)
+    num_steps = shape[1]
     every = jnp.ones(shape, bool) if valid is None else valid
-    forward = _boundaries(every, labels)
-    backward = _boundaries(every[:, ::-1], [label[:, ::-1] for label in labels])[:, ::-1]
+    time = jnp.broadcast_to(jnp.arange(num_steps, dtype=jnp.int32), shape)
+    last = lax.cummax(jnp.where(every, time, -1), axis=1)
+    before = jnp.pad(last[:, :-1], ((0, 0), (1, 0)), constant_values=-1)
+    first = lax.cummin(jnp.where(every, time, num_steps), axis=1, reverse=True)
+    after = jnp.pad(first[:, 1:], ((0, 0), (0, 1)), constant_values=num_steps)
+
+    def at(array: Array, places: Array) -> Array:
+        return jnp.take_along_axis(array, jnp.clip(places, 0, num_steps - 1), axis=1)
+
+    forward = backward = jnp.zeros(shape, jnp.uint8)
+    starts = jnp.zeros(shape, bool)  # of segments, the first of a row included
+    if segment_ids is not None:
+        starts = (before < 0) | (segment_ids != at(segment_ids, before))
+        forward = jnp.where(starts & (before >= 0), SEGMENT_CODE, forward)
+        backward = jnp.where((after < num_steps) & (segment_ids != at(segment_ids, after)), SEGMENT_CODE, backward)
+    if resets is not None:
+        code = jnp.uint8(reset_code(segment_ids))
+        latest = lax.cummax(jnp.where(resets, time, -1), axis=1)
+        acts = latest > before
+        if segment_ids is not None:
+            acts &= ~starts | (segment_ids == at(segment_ids, latest))
+        forward = jnp.where(acts, code, forward)
+        backward = jnp.where((backward == 0) & (after < num_steps) & (at(latest, after) > time), code, backward)
+    forward, backward = (jnp.where(every, codes, 0).astype(jnp.uint8) for codes in (forward, backward))
     return Steps(None if valid is None else valid.T, forward.T, backward.T)
-
-
-def _boundaries(valid: Mask, labels: list[Array]) -> Bool[Array, "batch time"]:
-    """True at valid steps whose label differs from that of the valid step before them."""
-    time = jnp.arange(valid.shape[1], dtype=jnp.int32)[None]
-    last_valid = lax.cummax(jnp.where(valid, time, -1), axis=1)
-    previous = jnp.pad(last_valid[:, :-1], ((0, 0), (1, 0)), constant_values=-1)
-    clipped = jnp.maximum(previous, 0)
-    differs = functools.reduce(
-        jnp.logical_or,
-        [label != jnp.take_along_axis(label, clipped, axis=1) for label in labels],
-    )
-    return valid & (previous >= 0) & differs

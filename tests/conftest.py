@@ -1,4 +1,7 @@
-"""What every test runs under: the highest matmul precision, and no silent rank promotion in jaxrnn's own code."""
+"""What every test runs under: quick compilation, the highest matmul precision, and annotations that are checked.
+
+Nothing here imports JAX, or jaxrnn, before `pytest_configure` has set XLA's flags.
+"""
 
 import functools
 import os
@@ -6,25 +9,27 @@ import subprocess
 import sys
 from pathlib import Path
 
-import jax
-import jaxtyping
 import pytest
-from jaxtyping import install_import_hook
+from quick_flags import set_quick_flags
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
-# GPUs and TPUs multiply float32 matrices in a shorter format unless told otherwise.
-jax.config.update("jax_default_matmul_precision", "highest")
 
-
-# Checks the shapes and types that annotations state, while tests run, in the modules that compute with arrays.
-install_import_hook(
-    [
-        f"jaxrnn.{name}"
-        for name in ("recurrence", "loops", "forms", "masks", "checks", "cells", "layers", "recurrent_layer")
-    ]
-    + ["jaxrnn.interop.torch"],
-    "beartype.beartype",
+# The modules that compute with arrays: what their annotations state is checked while tests run.
+_CHECKED_MODULES = (
+    "recurrence",
+    "loops",
+    "forms",
+    "masks",
+    "closed",
+    "checks",
+    "parameters",
+    "equations",
+    "cells",
+    "layer_options",
+    "cell_stack",
+    "layers",
+    "recurrent_layer",
 )
 
 
@@ -32,18 +37,49 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--loop-only", action="store_true", help="leave the compiled recurrence out, as if it were not built"
     )
+    parser.addoption("--real-flags", action="store_true", help="compile as for users, not quickly (quick_flags.py)")
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    if not config.getoption("--real-flags"):
+        set_quick_flags()
+    # PyTorch's threads wait for one another longer than computing takes at the tests' sizes.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    import jax
+    from jaxtyping import install_import_hook
+
+    # GPUs and TPUs multiply float32 matrices in a shorter format unless told otherwise.
+    jax.config.update("jax_default_matmul_precision", "highest")
+    # Checks the shapes and types that annotations state, while tests run, in the modules that compute with arrays.
+    install_import_hook(
+        [f"jaxrnn.{name}" for name in _CHECKED_MODULES] + ["jaxrnn.interop.torch"],
+        "beartype.beartype",
+    )
     if config.getoption("--loop-only"):
         from jaxrnn import cpu_kernels  # not before the hook above
 
         cpu_kernels.is_built = functools.cache(lambda: False)
 
 
+def pytest_report_header(config: pytest.Config) -> str:
+    whose = "real" if config.getoption("--real-flags") else "quick, see tests/quick_flags.py; --real-flags: none"
+    return f"XLA_FLAGS: {os.environ.get('XLA_FLAGS', '') or 'none'} ({whose})"
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--real-flags"):
+        return
+    skipped = pytest.mark.skip(reason="depends on how XLA optimises: run with --real-flags")
+    for item in items:
+        if item.get_closest_marker("real_flags"):
+            item.add_marker(skipped)
+
+
 @pytest.fixture
 def x64():
     """Lets a test compute in float64; skipped where the device has none."""
+    import jax
+
     if jax.default_backend() == "tpu":
         pytest.skip("TPUs have no float64")
     with jax.enable_x64(True):
@@ -53,6 +89,8 @@ def x64():
 @pytest.fixture
 def unchecked(monkeypatch: pytest.MonkeyPatch) -> None:
     """Lets calls through that the annotations forbid, as they go through without the tests' type checker."""
+    import jaxtyping
+
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
 
 

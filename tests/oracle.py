@@ -206,7 +206,8 @@ def weigh(results: Any, weights: Any) -> Any:
 @functools.partial(jax.jit, static_argnums=0)
 def _outcome(graphdef: Any, parameters: Any, inputs: Any, state: Any, options: Any, weights: Any) -> Any:
     def loss(parameters: Any, inputs: Any, state: Any) -> Any:
-        results = nnx.merge(graphdef, parameters)(inputs, state, **options)
+        # Sequences are cut by resets too: all of them start from the same state.
+        results = nnx.merge(graphdef, parameters)(inputs, state, reset_state=state, **options)
         return weigh(results, weights), results
 
     (_, results), gradients = jax.value_and_grad(loss, argnums=(0, 1, 2), has_aux=True)(parameters, inputs, state)

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from quick_flags import flags_of_child
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 PATIENCE_SECONDS = 300
 # One epoch a call of the device, and a moment between any two epochs.
@@ -58,7 +60,7 @@ def start(
         "PYTHONPATH": str(REPOSITORY),
         "JAX_PLATFORMS": "cpu",
         "PAUSE": str(pause),
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+        **flags_of_child(devices),
         "JAX_COMPILATION_CACHE_DIR": str(cwd / "programs"),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     }

@@ -209,7 +209,8 @@ def test_the_engine_differentiates_an_equation_of_the_users_own(reverse: bool, p
             weights,
             start,
             valid=jnp.asarray(valid),
-            reset=jnp.asarray(reset),
+            reset=jnp.asarray(reset, jnp.uint8),
+            targets=(start,),
             extras=extras,
             reverse=reverse,
         )

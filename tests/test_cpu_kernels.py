@@ -47,7 +47,8 @@ def draw_case(kind, size, *, bias=True, masked=False, reset=False, seed=0):
     generator = np.random.default_rng(seed + 2)
     valid, resets = (jnp.asarray(generator.random((num_steps, batch)) < share) for share in (0.7, 0.3))
     state = cells.LSTMState(h, c) if kind == "lstm" else h
-    return inputs, weights, state, {"valid": valid if masked else None, "reset": resets if reset else None}
+    codes = jnp.asarray(generator.integers(1, 4, (num_steps, batch)) * resets, jnp.uint8)
+    return inputs, weights, state, {"valid": valid if masked else None, "reset": codes if reset else None}
 
 
 def run(kind, inputs, weights, state, *, compiled, **options):
@@ -59,6 +60,8 @@ def run(kind, inputs, weights, state, *, compiled, **options):
         state,
         num_summed=equation.summed_gates * weights.weight_hh.shape[1],
         kernel=equation.kernel if compiled else None,
+        # Of the three numbers of a reset, the first two have a target: twice the first state, and the first state.
+        targets=(jax.tree.map(lambda leaf: 2 * leaf, state), state) if options.get("reset") is not None else (),
         **options,
     )
 
@@ -96,7 +99,7 @@ def test_it_computes_what_the_loop_computes(kind, size):
     options = {"reverse": number % 2 == 0}
     for masked, reset in ((False, False), (True, False), (False, True), (True, True)):
         inputs, weights, state, masks = draw_case(kind, size, bias=number != 1, masked=True, reset=True, seed=number)
-        masks = {"valid": masks["valid"] | (not masked), "reset": masks["reset"] & reset}
+        masks = {"valid": masks["valid"] | (not masked), "reset": masks["reset"] * jnp.uint8(reset)}
         case = (inputs, weights, state, masks)
         wanted = outcome(kind, case, compiled=False, **options)
         assert_close(outcome(kind, case, compiled=True, **options), wanted)
@@ -226,7 +229,7 @@ def test_the_inputs_gradient_is_computed_only_if_it_is_read():
 
 def test_without_the_library_the_loop_serves(monkeypatch):
     monkeypatch.setattr(cpu_kernels, "is_built", lambda: False)
-    layer = jaxrnn.GRU(4, 8, rngs=nnx.Rngs(0))
+    layer = jaxrnn.GRU(4, 9, rngs=nnx.Rngs(0))  # a size of its own: forms are traced once
     assert "@jaxrnn_" not in calls_of(layer, jnp.ones((2, 3, 4)))
 
 

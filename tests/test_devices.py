@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from quick_flags import flags_of_child
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 SMALL = ["--config=smoke", "--epochs=5", "--hidden-size=16"]
@@ -16,8 +17,7 @@ def train(code: str, cwd: Path, *flags: str) -> subprocess.CompletedProcess:
     """Trains in a process of its own, on CPU, after running some code."""
     program = f"import sys; from jaxrnn import train\n{code}\nsys.exit(train.main(sys.argv[1:]))"
     arguments = [sys.executable, "-c", program, f"--data={REPOSITORY / 'ball.csv'}", *SMALL, *flags]
-    environment = os.environ | {"PYTHONPATH": str(REPOSITORY), "JAX_PLATFORMS": "cpu"}
-    environment.pop("XLA_FLAGS", None)
+    environment = os.environ | {"PYTHONPATH": str(REPOSITORY), "JAX_PLATFORMS": "cpu"} | flags_of_child()
     return subprocess.run(arguments, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
 
 

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from quick_flags import flags_of_child
 
 from jaxrnn import fitting, train_state
 from jaxrnn.checkpoint import Checkpointer
@@ -179,8 +180,7 @@ def test_a_member_that_diverges_ends_the_run_and_all_go_back_to_before_it(tmp_pa
 
 
 def command(module: str, *arguments: str, cwd: Path) -> subprocess.CompletedProcess:
-    environment = os.environ | {"PYTHONPATH": str(REPOSITORY), "JAX_PLATFORMS": "cpu"}
-    environment.pop("XLA_FLAGS", None)
+    environment = os.environ | {"PYTHONPATH": str(REPOSITORY), "JAX_PLATFORMS": "cpu"} | flags_of_child()
     done = [sys.executable, "-m", f"jaxrnn.{module}", *arguments]
     return subprocess.run(done, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from conftest import REPOSITORY, run_command
+from quick_flags import flags_of_child
 from small_runs import EPOCHS, arrays_of, assert_same_run, call, content_of, step_of, train_small
 
 from jaxrnn.config import Config
@@ -212,8 +213,7 @@ with small_runs.kept_programs(Path("programs")), small_runs.one_epoch_a_call():
 @pytest.mark.slow
 @pytest.mark.parametrize("extra", [(), ("--ensemble=4",)], ids=["batches", "ensemble"])
 def test_a_checkpoint_of_some_devices_goes_on_with_others(small_rows, tmp_path, extra):
-    environment = os.environ | {"PYTHONPATH": str(REPOSITORY), "JAX_PLATFORMS": "cpu"}
-    environment.pop("XLA_FLAGS", None)
+    environment = os.environ | {"PYTHONPATH": str(REPOSITORY), "JAX_PLATFORMS": "cpu"} | flags_of_child()
     done = subprocess.run(
         [sys.executable, "-c", ON_DEVICES.format(tests=REPOSITORY / "tests"), str(small_rows), *extra],
         cwd=tmp_path, env=environment, capture_output=True, text=True, check=False,

@@ -18,8 +18,8 @@ from collections.abc import Callable, Sequence
 from importlib import metadata
 from typing import Any
 
-# For libtpu: no question to a cloud about the machine, and no lock on a device that nobody uses here. For JAX: what this
-# process computes itself, it computes on its CPU.
+# For libtpu: no question to a cloud about the machine, and no lock on a device that nobody uses here. For JAX: what
+# this process computes itself, it computes on its CPU.
 ENVIRONMENT = {
     "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
     "JAX_PLATFORMS": "cpu",

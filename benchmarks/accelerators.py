@@ -18,8 +18,8 @@ from collections.abc import Callable, Sequence
 from importlib import metadata
 from typing import Any
 
-# For libtpu: no question to a cloud about the machine, and no lock on a device that none uses here. For JAX: this
-# process itself computes on its CPU.
+# For libtpu: no question to a cloud about the machine, and no lock on a device that nobody uses here. For JAX: what
+# this process computes itself, it computes on its CPU.
 ENVIRONMENT = {
     "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
     "JAX_PLATFORMS": "cpu",
@@ -188,7 +188,8 @@ def _kind(line: str) -> str:
 
 def exchanged(text: str) -> list[tuple[str, int]]:
     """Lists what the devices of a compiled program send each other: the kind, and how many numbers come of it."""
-    pattern = r" = (.*) (all-reduce|all-gather|all-to-all|reduce-scatter|collective-permute)(?:-start)?\("
+    # What begins and ends apart says at its end what came of it; its beginning may name what it was given, too.
+    pattern = r" = (.*) (all-reduce|all-gather|all-to-all|reduce-scatter|collective-permute)(?:-done)?\("
     found = [match for line in text.splitlines() if (match := re.search(pattern, line))]
     return [(match[2], sum(map(_size, re.findall(r"\w+\[([\d,]*)\]", match[1])))) for match in found]
 
@@ -200,36 +201,47 @@ def _size(shape: str) -> int:
     return size
 
 
-def main() -> int:
-    """Compiles and prints."""
-    os.environ.update(ENVIRONMENT)
-    import jax
+def print_steps(name: str, device: Any) -> None:
+    """Prints, for a layer of each kind, what a step executes in its loops."""
     from flax import nnx
 
     import jaxrnn
 
-    cells: dict[str, Any] = {"rnn": jaxrnn.RNN, "gru": jaxrnn.GRU, "lstm": jaxrnn.LSTM}
-    print(f"jax {jax.__version__}; T {STEPS}, B {ROWS}, D {INPUTS}, H {HIDDEN}, float32")
-    print("operations of a step, fusions among them:  forward     gradient, forward     gradient, backward")
+    kinds: dict[str, Any] = {"RNN": jaxrnn.RNN, "GRU": jaxrnn.GRU, "LSTM": jaxrnn.LSTM}
+    for kind, cls in kinds.items():
+
+        def layer(cls: Any = cls) -> Any:
+            return cls(INPUTS, HIDDEN, rngs=nnx.Rngs(0))
+
+        call, gradient = (layer_program(layer, device, gradient=wanted) for wanted in (False, True))
+        loops = [*step_operations(call), *step_operations(gradient)]
+        print(f"{name:6} {kind:6}" + "".join(f"{sum(loop.values()):8} ({loop['fusion']:2})" for loop in loops))
+
+
+def print_training(name: str, devices: Sequence[Any]) -> None:
+    """Prints what the devices exchange in the training program."""
+    compiled, num_parameters = compile_training(devices)
+    sent = ", ".join(f"{kind} of {size:,}" for kind, size in exchanged(compiled.as_text())) or "nothing"
+    print(f"{name:6} training an LSTM of {num_parameters:,} parameters on {len(devices)}: {sent}")
+
+
+def main() -> int:
+    """Compiles and prints."""
+    os.environ.update(ENVIRONMENT)
+    import jax
+
+    found = {name: accelerator for name, accelerator in ACCELERATORS.items() if accelerator.version()}
+    versions = "".join(f", {accelerator.package} {accelerator.version()}" for accelerator in found.values())
+    print(f"jax {jax.__version__}{versions}; T {STEPS}, B {ROWS}, D {INPUTS}, H {HIDDEN}, float32")
     for name, accelerator in ACCELERATORS.items():
-        if accelerator.version() is None:
+        if name not in found:
             print(f"{name}: {accelerator.package} is not installed")
-            continue
-        devices = accelerator.devices()
-        for cell, kind in cells.items():
-            loops = []
-            for gradient in (False, True):
-                layer = lambda kind=kind: kind(INPUTS, HIDDEN, rngs=nnx.Rngs(0))  # noqa: E731
-                loops += step_operations(layer_program(layer, devices[0], gradient=gradient))
-            figures = [f"{sum(loop.values())}, {loop['fusion']}" for loop in loops]
-            print(
-                f"{name:6} {accelerator.package} {accelerator.version():12} {cell:6}"
-                + "".join(f"{f:>20}" for f in figures)
-            )
+    print("operations of a step (fusions among them): of a call; of its gradient, forward and back")
+    for name, accelerator in found.items():
+        print_steps(name, accelerator.devices()[0])
+    for name, accelerator in found.items():
         for number in (1, accelerator.num_devices):
-            compiled, num_parameters = compile_training(devices[:number])
-            sent = ", ".join(f"{kind} of {size:,}" for kind, size in exchanged(compiled.as_text())) or "nothing"
-            print(f"{name:6} training an LSTM of {num_parameters:,} parameters on {number}: {sent}")
+            print_training(name, accelerator.devices()[:number])
     return 0
 
 

@@ -94,7 +94,7 @@ ENTRY %main (a: f32[2]) -> f32[2] {
   %a = f32[2]{0} parameter(0)
   %while.1 = (s32[], f32[2,3]{1,0}) while(%a), condition=%more, body=%body.1, metadata={op_name="jit(f)/while"}
   %all-reduce.1 = (f32[2,3]{1,0:T(8)}, f32[]) all-reduce(%while.1, %a), channel_id=1
-  %all-reduce-start.1 = f32[7]{0} all-reduce-start(%a), channel_id=2
+  %all-reduce-start.1 = ((f32[7]{0}), f32[7]{0}) all-reduce-start(%a), channel_id=2
   %all-reduce-done.1 = f32[7]{0} all-reduce-done(%all-reduce-start.1)
   ROOT %all-gather.1 = f32[4,2]{1,0} all-gather(%a), channel_id=3
 }

@@ -164,6 +164,17 @@ class RNNCell(AbstractCell):
         `param_dtype`, the type of the parameters, and so of states: inputs, and states that are given, are converted
         to it; float32 by default.
 
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from flax import nnx
+      >>> import jaxrnn
+      >>> cell = jaxrnn.RNNCell(3, 4, rngs=nnx.Rngs(0))
+      >>> h = cell.initial_state(2)
+      >>> for x in jnp.ones((5, 2, 3)):
+      ...     h = cell(x, h)
+      >>> h.shape
+      (2, 4)
+
     Source: torch.nn.RNNCell; Elman, "Finding Structure in Time", 1990.
     """
 
@@ -187,6 +198,17 @@ class LSTMCell(AbstractCell):
     nonlinearity, and with:
       forget_bias: Added to the initial values of the forget gate's bias_ih, so that the cell remembers from the start.
 
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from flax import nnx
+      >>> import jaxrnn
+      >>> cell = jaxrnn.LSTMCell(3, 4, rngs=nnx.Rngs(0))
+      >>> state = cell(jnp.ones((2, 3)))  # from zeros
+      >>> state.h.shape, state.c.shape
+      ((2, 4), (2, 4))
+      >>> cell(jnp.ones(3)).h.shape  # a single row
+      (4,)
+
     Source: torch.nn.LSTMCell; Hochreiter and Schmidhuber, "Long Short-Term Memory", 1997.
     """
 
@@ -208,6 +230,16 @@ class GRUCell(AbstractCell):
 
     The reset gate acts after the matmul, as in cuDNN and PyTorch. Rows are ordered r, z, n. Args as `RNNCell`, without
     a nonlinearity.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from flax import nnx
+      >>> import jaxrnn
+      >>> cell = jaxrnn.GRUCell(3, 4, bias=False, rngs=nnx.Rngs(0))
+      >>> cell
+      GRUCell(3, 4, bias=False)
+      >>> cell(jnp.ones((2, 3)), cell.initial_state(2)).shape
+      (2, 4)
 
     Source: torch.nn.GRUCell; Cho et al., "Learning Phrase Representations", 2014.
     """

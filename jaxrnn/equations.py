@@ -22,6 +22,13 @@ class LSTMState(NamedTuple):
     Attributes:
       h: The hidden state, which is also the output.
       c: The cell state.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> import jaxrnn
+      >>> state = jaxrnn.LSTMState(h=jnp.zeros((1, 2, 4)), c=jnp.zeros((1, 2, 4)))
+      >>> state.h.shape
+      (1, 2, 4)
     """
 
     h: Array
@@ -62,6 +69,20 @@ class Equation:
       summed_gates: How many of the gates, from the first, `pointwise` reads only as input gate plus hidden gate. The
         engine then keeps one array for both, which is faster; it passes the sum as input gate, and 0 as hidden gate.
       kernel: The compiled recurrence that computes `pointwise` on a CPU; only this package's own cells have one.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> import jaxrnn
+      >>> def leaky_step(h, input_gates, hidden_gates, leak):
+      ...     return leak[None] * h + (1 - leak[None]) * jnp.tanh(input_gates + hidden_gates)
+      >>> jaxrnn.Equation(
+      ...     num_gates=1,
+      ...     pointwise=leaky_step,
+      ...     state_sizes=lambda hidden, output: output,
+      ...     extra_parameters=lambda hidden: {"leak": jnp.full(hidden, 0.5)},
+      ...     summed_gates=1,
+      ... )
+      Equation(leaky_step, num_gates=1)
     """
 
     num_gates: int

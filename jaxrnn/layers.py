@@ -21,6 +21,19 @@ class RNN(AbstractRecurrentLayer):
         `compute_dtype`, `custom_gradient`; what it begins with: `kernel_init`, `recurrent_init`, `bias_init`,
         `param_dtype`. See `AbstractCellStack`.
 
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from flax import nnx
+      >>> import jaxrnn
+      >>> layer = jaxrnn.RNN(3, 4, nonlinearity="relu", bidirectional=True, rngs=nnx.Rngs(0))
+      >>> layer
+      RNN(3, 4, nonlinearity='relu', bidirectional=True)
+      >>> outputs, state = layer(jnp.ones((2, 5, 3)), lengths=[5, 2])  # the second row has two steps
+      >>> outputs.shape, state.shape
+      ((2, 5, 8), (2, 2, 4))
+      >>> bool((outputs[1, 2:] == 0).all())
+      True
+
     Source: torch.nn.RNN.
     """
 
@@ -45,6 +58,17 @@ class LSTM(AbstractRecurrentLayer):
       forget_bias: Added to the initial values of the forget gate's part of every bias_ih, so that the cells remember
         from the start; 0, as in PyTorch, by default.
 
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from flax import nnx
+      >>> import jaxrnn
+      >>> layer = jaxrnn.LSTM(3, 4, num_layers=2, forget_bias=1.0, rngs=nnx.Rngs(0))
+      >>> outputs, state = layer(jnp.ones((2, 5, 3)))
+      >>> outputs.shape, state.h.shape, state.c.shape  # a state has (num_layers * directions, batch, hidden)
+      ((2, 5, 4), (2, 2, 4), (2, 2, 4))
+      >>> layer.weight_hh_l1.get_value().shape  # PyTorch's names and layouts
+      (16, 4)
+
     Source: torch.nn.LSTM; the projection: Sak et al., "Long Short-Term Memory Based Recurrent Neural
     Network Architectures for Large Vocabulary Speech Recognition", 2014.
     """
@@ -67,6 +91,19 @@ class LSTM(AbstractRecurrentLayer):
 class GRU(AbstractRecurrentLayer):
     """Gated recurrent unit layers. Args as `RNN`, without a nonlinearity.
 
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from flax import nnx
+      >>> import jaxrnn
+      >>> inputs = jnp.ones((2, 5, 3))
+      >>> layer = jaxrnn.GRU(3, 4, recurrent_init=nnx.initializers.orthogonal(), rngs=nnx.Rngs(0))
+      >>> state = layer.initial_state(2)
+      >>> for t in range(5):  # a stream, a step at a time
+      ...     output, state = layer.step(inputs[:, t], state)
+      >>> outputs, final = layer(inputs)  # the same numbers in one call
+      >>> bool(jnp.allclose(output, outputs[:, -1], atol=1e-6)), bool(jnp.allclose(state, final, atol=1e-6))
+      (True, True)
+
     Source: torch.nn.GRU.
     """
 
@@ -82,6 +119,24 @@ class RecurrentLayer(AbstractRecurrentLayer):
     Args as `RNN`, without a nonlinearity, and with:
       equation: How gates become the next state.
       proj_size: Where positive, the hidden vector is projected to this size by ``weight_hr_l{k}``.
+
+    Example:
+      >>> import jax
+      >>> import jax.numpy as jnp
+      >>> from flax import nnx
+      >>> import jaxrnn
+      >>> def minimal_gated_step(h, input_gates, hidden_gates):
+      ...     input_f, input_n = jnp.split(input_gates, 2, axis=-1)
+      ...     hidden_f, hidden_n = jnp.split(hidden_gates, 2, axis=-1)
+      ...     f = jax.nn.sigmoid(input_f + hidden_f)
+      ...     return (1 - f) * h + f * jnp.tanh(input_n + f * hidden_n)
+      >>> equation = jaxrnn.Equation(2, minimal_gated_step, lambda hidden, output: output)
+      >>> layer = jaxrnn.RecurrentLayer(equation, 3, 4, rngs=nnx.Rngs(0))
+      >>> layer
+      RecurrentLayer(Equation(minimal_gated_step, num_gates=2), 3, 4)
+      >>> outputs, state = layer(jnp.ones((2, 5, 3)), lengths=[5, 2])
+      >>> outputs.shape, state.shape
+      ((2, 5, 4), (1, 2, 4))
     """
 
     def __init__(

@@ -13,14 +13,14 @@ import abc
 import contextlib
 import dataclasses
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
 import jax
 from jax import lax
 from jax.extend import core
 from jax.interpreters import ad, batching, mlir
-from jax.sharding import PartitionSpec
+from jax.sharding import NamedSharding, PartitionSpec
 
 from jaxrnn import partitioning
 from jaxrnn._typing import Array
@@ -94,6 +94,39 @@ def vary_alike(tree: Any) -> Any:
         return lax.pcast(leaf, missing, to="varying") if missing else leaf
 
     return jax.tree.map(vary, tree)
+
+
+def with_rows_of(inputs: Array, run: Callable[..., tuple[Any, Any]]) -> Callable[..., tuple[Any, Any]]:
+    """Returns a run that each device makes with its own rows, where a mesh's shardings are part of types.
+
+    On such a mesh (`jax.sharding.AxisType.Explicit`) it is known while tracing which axes share the rows, and every
+    operation would have to say how its results lie. Anywhere else the run stays as it is.
+
+    Args:
+      inputs: (time, batch, input).
+      run: ``run(steps, weights, state, targets, extras)`` gives arrays of (time, batch, ..) and of (batch, ..); those of
+        steps are (time, batch, ..), those of states (batch, ..).
+    """
+    sharding: Any = jax.typeof(inputs).sharding
+    rows = (*sharding.spec, None, None)[1]
+    if rows is None or sharding.mesh.empty:
+        return run
+    steps, states, shared = PartitionSpec(None, rows), PartitionSpec(rows), PartitionSpec()
+    given, mesh = (steps, shared, states, states, shared), sharding.mesh
+    names = {rows} if isinstance(rows, str) else set(rows)
+    own: Callable[..., Any] = jax.shard_map(
+        lambda *arguments: run(*vary_alike(arguments)),
+        mesh=mesh,
+        in_specs=given,
+        out_specs=(steps, states),
+        axis_names=names,
+    )
+
+    def run_shared(*arguments: Any) -> Any:
+        places = tuple(NamedSharding(mesh, spec) for spec in given)
+        return own(*jax.sharding.reshard(arguments, places))
+
+    return run_shared
 
 
 def _varying_axes(aval: Any) -> frozenset[str]:

@@ -119,6 +119,23 @@ def test_a_batch_on_the_cpus_of_a_process_with_accelerators_stays_shared(monkeyp
 
 
 @each_backend
+@each_case([("lstm", "plain"), ("own", "projected"), ("gru", "stacked")], everyday=EVERYDAY)
+def test_a_mesh_whose_shardings_are_part_of_types(kind: str, options: str, backend: str) -> None:
+    """What `jax.make_mesh` makes by default: results lie as the inputs do, inside of a layer XLA decides."""
+    loss, arguments, wanted = case_of(kind, options, backend)
+    explicit = jax.make_mesh((2,), ("data",), axis_types=(jax.sharding.AxisType.Explicit,))
+    places = [NamedSharding(explicit, spec) for spec in ROWS]
+    arguments = tuple(jax.device_put(value, place) for value, place in zip(arguments, places, strict=True))
+    with jax.set_mesh(explicit):
+        found = jax.jit(jax.value_and_grad(loss, (0, 1, 2, 3)))(*arguments)
+    close(found, wanted)
+    assert found[1][1].sharding.is_equivalent_to(places[1], 3)
+    outputs, final = jax.jit(lambda *given: run_layer(loss.args[0], *given[:4], lengths=given[4])[1])(*arguments)
+    assert outputs.sharding.is_equivalent_to(places[1], 3)
+    assert jax.tree.leaves(final)[0].sharding.is_equivalent_to(places[2], 3)
+
+
+@each_backend
 @each_case(CASES, everyday=EVERYDAY)
 def test_pmap(kind: str, options: str, backend: str) -> None:
     loss, (params, *rows), wanted = case_of(kind, options, backend)

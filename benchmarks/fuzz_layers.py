@@ -31,6 +31,7 @@ MAX_SHOWN = 10
 MEMORY_BYTES = 24 << 30  # of a process
 PROGRAMS_PER_PROCESS = 12  # then another one starts, with an empty memory
 NUM_PROCESSES = 2
+SECONDS_BETWEEN_REPORTS = 60.0
 
 Check = Callable[[int, int, bool], str]
 
@@ -123,7 +124,8 @@ def fuzz(
     context = multiprocessing.get_context("spawn")
     waiting = list(stretches(num_cases))[::-1]
     running: dict[Any, tuple[Any, list[int], float]] = {}
-    end = None if seconds is None else time.monotonic() + seconds
+    begin = reported = time.monotonic()
+    end = None if seconds is None else begin + seconds
     flags = os.environ.get("XLA_FLAGS")
 
     def start(numbers: list[int]) -> None:
@@ -173,6 +175,9 @@ def fuzz(
             tally[outcome] += 1
             if reason:
                 failures.append((number, reason))
+        if now >= reported + SECONDS_BETWEEN_REPORTS:
+            print(f"{now - begin:.0f} s: {dict(tally)}", file=sys.stderr, flush=True)
+            reported = now
     if flags is None:
         os.environ.pop("XLA_FLAGS", None)
     else:

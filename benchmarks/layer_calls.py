@@ -8,11 +8,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.export
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jax import lax
 
 import jaxrnn
-from benchmarks.layer_programs import Data, Program
+from benchmarks.layer_data import Data
+from benchmarks.layer_programs import WITH_CELLS, Program
 from jaxrnn import cpu_kernels
 from jaxrnn.cells import Equation
 
@@ -55,13 +57,14 @@ def build_layer(program: Program, **changes: Any) -> nnx.Module:
         "bias": program.bias,
         "param_dtype": jnp.dtype(program.param_dtype),
     } | changes
-    if program.kind in ("lstm", "own"):
+    if program.kind in WITH_CELLS:
         options["proj_size"] = program.proj_size
 
     def make() -> nnx.Module:
         rngs = nnx.Rngs(0)
-        if program.kind == "own":
-            return jaxrnn.RecurrentLayer(OWN, *sizes, rngs=rngs, **options)
+        if program.kind in ("own", "closure"):
+            equation = OWN if program.kind == "own" else closure_step(np.zeros(program.hidden_size, np.float32))
+            return jaxrnn.RecurrentLayer(equation, *sizes, rngs=rngs, **options)
         if program.kind.startswith("rnn"):
             return jaxrnn.RNN(*sizes, nonlinearity=program.kind.removeprefix("rnn_"), rngs=rngs, **options)
         return {"lstm": jaxrnn.LSTM, "gru": jaxrnn.GRU}[program.kind](*sizes, rngs=rngs, **options)
@@ -72,6 +75,15 @@ def build_layer(program: Program, **changes: Any) -> nnx.Module:
     layer.custom_gradient = program.custom_gradient
     layer.compute_dtype = None if program.compute_dtype is None else jnp.dtype(program.compute_dtype)
     return layer
+
+
+def closure_step(around: Any) -> Any:
+    """Returns the equation without a mix, with a decay that is read from around it: maybe one that JAX traces."""
+
+    def step(state: OwnState, input_gates: Any, hidden_gates: Any) -> OwnState:
+        return own_step(state, input_gates, hidden_gates, around, jnp.zeros((around.shape[0],) * 2, around.dtype))
+
+    return Equation(2, step, OWN.state_sizes, summed_gates=1)
 
 
 class Built(NamedTuple):
@@ -91,12 +103,16 @@ def build(program: Program, **changes: Any) -> Built:
     graphdef, parameters = nnx.split(build_layer(program, **changes))
     names = [path[0] for path, _ in nnx.to_flat_state(parameters)]
     _, structure = jax.tree.flatten(parameters)
-    state = jax.tree.structure(OwnState(0, 0) if program.kind == "own" else _state_like(program.kind))
-    return Built(lambda params: nnx.merge(graphdef, jax.tree.unflatten(structure, [params[n] for n in names])), state)
+    own: Any = OwnState(0, 0)
+    states = {"lstm": jaxrnn.LSTMState(*own), "own": own, "closure": own}
 
+    def with_params(params: Tree) -> Any:
+        layer = nnx.merge(graphdef, jax.tree.unflatten(structure, [params[name] for name in names]))
+        if program.kind == "closure":
+            layer.equation = closure_step(params["around"])
+        return layer
 
-def _state_like(kind: str) -> Any:
-    return jaxrnn.LSTMState(0, 0) if kind == "lstm" else 0
+    return Built(with_params, jax.tree.structure(states.get(program.kind, 0)))
 
 
 def _unflatten(built: Built, leaves: Any) -> Any:
@@ -122,6 +138,10 @@ def call_of(program: Program) -> Call:
 
     if program.inner == "vmap":
         return jax.vmap(whole, in_axes=model_axes(program))
+    if program.inner == "map":
+        return _one_after_another(program, whole)
+    if program.inner == "cond":
+        return _on_condition(whole)
     if program.inner == "checkpoint":
         return jax.checkpoint(whole)
     if program.inner == "nested_jit":
@@ -139,6 +159,33 @@ def model_axes(program: Program) -> tuple[Any, Any]:
     groups = ("params", "inputs", *(("state",) if program.state else ()))
     groups += ("reset_state",) if program.reset_state != "none" else ()
     return {name: axis(name) for name in groups}, {name: axis(name) for name in program.options}
+
+
+def _on_condition(whole: Call) -> Call:
+    """Runs one branch of lax.cond; the other one is as large."""
+
+    def nothing(given: Tree, options: Tree) -> Results:
+        return jax.tree.map(lambda leaf: 0 * leaf, whole(given, options))
+
+    def run(given: Tree, options: Tree) -> Results:
+        return lax.cond(given["params"]["weight_hh_l0"].ravel()[0] < jnp.inf, whole, nothing, given, options)
+
+    return run
+
+
+def _one_after_another(program: Program, whole: Call) -> Call:
+    """Runs the models in lax.map."""
+
+    def run(given: Tree, options: Tree) -> Results:
+        both = {**given, **options}
+        mapped = {name: both[name] for name in program.mapped}
+
+        def run_one(some: Tree) -> Results:
+            return whole(*({name: (both | some)[name] for name in group} for group in (given, options)))
+
+        return lax.map(run_one, mapped)
+
+    return run
 
 
 def _by_steps(program: Program, built: Built) -> Call:
@@ -234,9 +281,11 @@ def as_arrays(program: Program, data: Data) -> tuple[Tree, Tree, Tree, Tree]:
     """Returns what is given, options, weights and directions as JAX's arrays of the right types."""
 
     def typed(tree: Tree) -> Tree:
-        params = jax.tree.map(lambda leaf: jnp.asarray(leaf, program.param_dtype), tree)
-        return params | {"inputs": jnp.asarray(tree["inputs"], program.input_dtype)}
+        inputs = tree["inputs"]
+        if not is_eager or program.input_dtype == "bfloat16":
+            inputs = jnp.asarray(inputs, program.input_dtype)
+        return jax.tree.map(lambda leaf: jnp.asarray(leaf, program.param_dtype), tree) | {"inputs": inputs}
 
-    is_eager = program.outer.startswith("eager")
+    is_eager = program.outer.startswith("eager")  # NumPy's arrays go in as they are
     options = data.options if is_eager else jax.tree.map(jnp.asarray, data.options)
     return typed(data.given), options, jax.tree.map(jnp.asarray, data.weights), typed(data.directions)

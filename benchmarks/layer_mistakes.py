@@ -12,8 +12,8 @@ from flax import nnx
 
 import jaxrnn
 from benchmarks import layer_calls
-from benchmarks.layer_programs import KINDS, draw_data
-from benchmarks.layer_requests import Request, draw_request
+from benchmarks.layer_data import draw_data
+from benchmarks.layer_requests import LAYERS, Request, draw_request
 from jaxrnn import cells
 
 MODES = ("eager", "eager", "jit", "grad")
@@ -29,7 +29,7 @@ def parameters_of_another_layer(rng: random.Random, request: Request) -> str:
     program, own = request.program, request.program.weight_shapes()
     while True:
         sizes = {"hidden_size": rng.choice((2, 3, 4, 9, 16)), "input_size": rng.choice((1, 2, 3, 5))}
-        kind = rng.choice((program.kind, *KINDS))
+        kind = rng.choice((program.kind, *LAYERS))
         other = dataclasses.replace(program, kind=kind, proj_size=0, **sizes)
         found = other.weight_shapes()
         if any(found[name] != own[name] for name in found.keys() & own.keys()):

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.layer_programs import MODELS, Data, Program
+from benchmarks.layer_programs import MODELS, Program
 
 STEP = 1e-20  # h
-SHIFT = 1e-5  # of the central difference of first derivatives, for second ones
+SHIFT = 2e-5  # of the differences of first derivatives that give second ones
 
 Tree = Any
 
@@ -110,7 +110,7 @@ def evaluate(program: Program, given: Tree, options: dict[str, np.ndarray]) -> t
         found = []
         for direction in range(directions):
             place, ending = layer * directions + direction, f"_l{layer}" + ("_reverse" if direction else "")
-            weights = {n.removesuffix(ending): w for n, w in given["params"].items() if n.endswith(ending)}
+            weights = {n.removesuffix(ending): w for n, w in given["params"].items() if n.endswith((ending, "around"))}
             outputs = np.zeros((count, num_rows, program.time, program.output_size), np.complex128)
             for b in rows:
                 for number in range(len(pieces[b]))[:: -1 if direction else 1]:
@@ -164,9 +164,10 @@ def _advance(kind: str, weights: Tree, x: np.ndarray, state: list[np.ndarray]) -
         (x_r, x_z, x_n), (h_r, h_z, h_n) = np.split(from_x, 3, axis=-1), np.split(from_h, 3, axis=-1)
         z, n = _sigmoid(x_z + h_z), np.tanh(x_n + _sigmoid(x_r + h_r) * h_n)
         new = [(1 - z) * n + z * state[0]]
-    else:  # benchmarks.layer_calls.own_step
+    else:  # own_step and closure_step of benchmarks.layer_calls
         (x_o, x_m), (h_o, h_m) = np.split(from_x, 2, axis=-1), np.split(from_h, 2, axis=-1)
-        m = _sigmoid(weights["decay"]) * state[1] + np.tanh(x_m * h_m + _times(weights["mix"], state[1]))
+        mixed = _times(weights["mix"], state[1]) if kind == "own" else 0
+        m = _sigmoid(weights["decay" if kind == "own" else "around"]) * state[1] + np.tanh(x_m * h_m + mixed)
         new = [_sigmoid(x_o + h_o) * np.tanh(m), m]
     if "weight_hr" in weights:
         new[0] = _times(weights["weight_hr"], new[0])
@@ -189,7 +190,7 @@ def leaves_of(tree: Tree) -> dict[str, np.ndarray]:
     return {f"{key}.{path}".rstrip("."): leaf for key, value in items for path, leaf in leaves_of(value).items()}
 
 
-def values(program: Program, data: Data, *, shift: float = 0.0) -> tuple[dict[str, np.ndarray], dict[str, Any], float]:
+def values(program: Program, data: Any, *, shift: float = 0.0) -> tuple[dict[str, np.ndarray], dict[str, Any], float]:
     """Computes results, and how they change along the direction of every leaf of what is given, one after another.
 
     Args:
@@ -230,16 +231,20 @@ def values(program: Program, data: Data, *, shift: float = 0.0) -> tuple[dict[st
     return {path: leaf[0].real for path, leaf in stacked.items()}, slopes, min(margins)
 
 
-def derivatives(data: Data, slopes: dict[str, Any]) -> dict[str, float]:
+def derivatives(data: Any, slopes: dict[str, Any]) -> dict[str, float]:
     """Returns the derivative of the loss along the direction of every leaf."""
     weights = {path: leaf.astype(np.float64) for path, leaf in leaves_of(data.weights).items()}
     return {name: float(sum(np.vdot(weights[p], slope[p]) for p in slope)) for name, slope in slopes.items()}
 
 
-def second_derivatives(program: Program, data: Data) -> dict[str, float]:
-    """Returns, of every leaf, the derivative along its direction of the loss's derivative along all of them."""
-    above, below = (derivatives(data, values(program, data, shift=shift)[1]) for shift in (SHIFT, -SHIFT))
-    return {name: (above[name] - below[name]) / (2 * SHIFT) for name in above}
+def second_derivatives(program: Program, data: Any) -> dict[str, float]:
+    """Returns, of every leaf, the derivative along its direction of the loss's derivative along all of them.
+
+    It is the difference of four first derivatives that is exact to the fourth order of the shift.
+    """
+    weights = {1: 8, -1: -8, 2: -1, -2: 1}
+    first = {k: derivatives(data, values(program, data, shift=k * SHIFT)[1]) for k in weights}
+    return {name: sum(w * first[k][name] for k, w in weights.items()) / (12 * SHIFT) for name in first[1]}
 
 
 def map_named(function: Any, tree: Tree, path: str = "") -> Tree:

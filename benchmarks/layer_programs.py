@@ -1,19 +1,28 @@
-"""Random layers, random ways to run them, and random numbers to run them on. Nothing here imports JAX."""
+"""Random layers, and random ways to run them. Nothing here imports JAX."""
 
 import dataclasses
 import random
 from typing import Any
 
-import numpy as np
-
-KINDS = ("rnn_tanh", "rnn_relu", "lstm", "gru", "own")
-NUM_GATES = {"rnn_tanh": 1, "rnn_relu": 1, "lstm": 4, "gru": 3, "own": 2}
+KINDS = ("rnn_tanh", "rnn_relu", "lstm", "gru", "own", "closure")
+NUM_GATES = {"rnn_tanh": 1, "rnn_relu": 1, "lstm": 4, "gru": 3, "own": 2, "closure": 2}
 CASES_PER_PROGRAM = 10
 DEVICES = 2  # of an odd program; an even one has a single device
 MODELS = 2  # that jax.vmap runs at once
 
 # What is made of a layer's call first, and what that is made into.
-INNER: dict[str, float] = {"": 10, "vmap": 3, "checkpoint": 2, "step": 3, "chunks": 2, "nnx_scan": 2, "nested_jit": 1}
+INNER: dict[str, float] = {
+    "": 10,
+    "vmap": 3,
+    "map": 1,
+    "cond": 1,
+    "checkpoint": 2,
+    "step": 3,
+    "chunks": 2,
+    "nnx_scan": 2,
+    "nested_jit": 1,
+}
+OF_MODELS = ("vmap", "map")
 OUTER: dict[str, float] = {
     "eager": 2,
     "jit": 2,
@@ -41,8 +50,9 @@ OUTER_OF_DEVICES: dict[str, float] = {
     "pmap_inside": 2,
     "pmap_outside": 2,
 }
+WITH_CELLS = ("lstm", "own", "closure")  # whose state has two arrays
+RESULTS = ("outputs", "final", "states")
 OPTIONS = ("lengths", "mask", "segment_ids", "resets")
-POISON = np.array([np.nan, np.inf, -np.inf, 3e38], np.float32)
 
 
 class Wrong(AssertionError):
@@ -101,7 +111,7 @@ class Program:
     @property
     def state_sizes(self) -> tuple[int, ...]:
         """Sizes of the arrays of a state, the hidden vector first."""
-        return (self.output_size, self.hidden_size) if self.kind in ("lstm", "own") else (self.output_size,)
+        return (self.output_size, self.hidden_size) if self.kind in WITH_CELLS else (self.output_size,)
 
     def weight_shapes(self) -> dict[str, tuple[int, ...]]:
         """Shapes of the parameters by their names."""
@@ -115,7 +125,7 @@ class Program:
                 own |= {"weight_hr": (self.proj_size, hidden)} if self.proj_size else {}
                 own |= {"decay": (hidden,), "mix": (hidden, hidden)} if self.kind == "own" else {}
                 shapes |= {f"{name}_l{layer}{suffix}": shape for name, shape in own.items()}
-        return shapes
+        return shapes | ({"around": (hidden,)} if self.kind == "closure" else {})
 
     def batch_axis(self, group: str, ndim: int) -> int | None:
         """The axis of the rows in an array of a group of arguments or results that has so many axes; None if none."""
@@ -124,26 +134,6 @@ class Program:
         shift = 1 if group in self.mapped or (group in RESULTS and self.mapped) else 0
         axis = shift + (1 if group in ("state", "reset_state", "final", "states") else 0)
         return axis if axis < ndim else None
-
-
-RESULTS = ("outputs", "final", "states")
-
-
-@dataclasses.dataclass
-class Data:
-    """What a program is called with.
-
-    Attributes:
-      given: The arguments that have gradients: "params" by name, "inputs", and "state" and "reset_state" as lists.
-      options: The others.
-      weights: Of a loss, one for every number of the results, whose gradient is taken.
-      directions: One for every number of `given`, along which gradients are compared.
-    """
-
-    given: dict[str, Any]
-    options: dict[str, np.ndarray]
-    weights: dict[str, Any]
-    directions: dict[str, Any]
 
 
 def _pick(rng: random.Random, weights: dict[Any, float]) -> Any:
@@ -170,21 +160,21 @@ def _draw(rng: random.Random, *, devices: int) -> Program | None:
         options = tuple(name for name in options if name == "resets")
     if inner == "chunks":  # a reset in the padding at a chunk's end is not known to the next one
         options = rng.choice(((), ("resets",), ("mask",)))
-    hidden, inputs = _pick(rng, {1: 1, 3: 3, 5: 3, 8: 2, 9: 2}), _pick(rng, {1: 2, 2: 2, 3: 3, 8: 1})
-    proj = rng.randrange(1, hidden) if kind in ("lstm", "own") and hidden > 1 and rng.random() < 0.25 else 0
+    hidden, inputs = _pick(rng, {1: 1, 3: 3, 5: 3, 8: 2, 9: 2, 17: 0.5}), _pick(rng, {1: 2, 2: 2, 3: 3, 8: 1})
+    proj = rng.randrange(1, hidden) if kind in WITH_CELLS and hidden > 1 and rng.random() < 0.25 else 0
     dtype = _pick(rng, {"float32": 8, "float64": 2, "bfloat16": 1})
     input_dtype = dtype
     if dtype != "float64" and rng.random() < 0.1:
         input_dtype = rng.choice(("float32", "bfloat16"))
-    batch = _pick(rng, {None: 2, 1: 2, 2: 2, 3: 4, 5: 1, 0: 0.2} if devices == 1 else {2: 3, 4: 2, 6: 1})
+    batch = _pick(rng, {None: 2, 1: 2, 2: 2, 3: 4, 5: 1, 13: 0.5, 0: 0.2} if devices == 1 else {2: 3, 4: 2, 6: 1})
     mapped: tuple[str, ...] = ()
-    if inner == "vmap" or outer == "vmapped_grad":
+    if inner in OF_MODELS or outer == "vmapped_grad":
         groups = ["params", "inputs", "state", "reset_state", *options]
         mapped = tuple(name for name in groups if rng.random() < 0.5) or (rng.choice(("params", "inputs")),)
     program = Program(
         kind=kind,
         batch=batch,
-        time=_pick(rng, {1: 2, 2: 1, 5: 4, 9: 2, 0: 0.2}),
+        time=_pick(rng, {1: 2, 2: 1, 5: 4, 9: 2, 21: 0.5, 0: 0.2}),
         input_size=inputs,
         hidden_size=hidden,
         num_layers=2 if inner == "nnx_scan" else _pick(rng, {1: 2, 2: 1}),
@@ -228,7 +218,7 @@ def _may_be_compiled(program: Program) -> bool:
     is_float32 = program.param_dtype == program.input_dtype == "float32"
     plain = program.compute_dtype is None and program.custom_gradient and not program.proj_size
     sizes = program.time > 0 and program.batch != 0
-    return program.kind != "own" and is_float32 and plain and sizes and program.method != "all_states"
+    return program.kind not in ("own", "closure") and is_float32 and plain and sizes and program.method != "all_states"
 
 
 def _goes_together(program: Program) -> bool:
@@ -240,115 +230,15 @@ def _goes_together(program: Program) -> bool:
         not (is_short and outer == "grad_of_grad"),
         not (outer == "grad_of_grad" and program.time > 5),
         not (outer == "disable_jit" and program.time > 5),
-        not ((inner == "vmap" or outer == "vmapped_grad") and not program.mapped),
-        not (inner == "vmap" and outer == "vmapped_grad"),
+        not ((inner in OF_MODELS or outer == "vmapped_grad") and not program.mapped),
+        not (inner in OF_MODELS and outer == "vmapped_grad"),
         not (inner == "chunks" and program.time < 2),
         not (inner in ("step", "chunks") and (program.time < 1 or program.num_layers > 2)),
         not (outer == "export_symbolic" and not program.batch),
-        not (outer in ("nnx_grad", "nnx_shard_map") and inner),  # these take the layer itself
+        # These take the layer itself, its equation included.
+        not (outer in ("nnx_grad", "nnx_shard_map") and (inner or program.kind == "closure")),
+        not (inner == "nnx_scan" and program.kind == "closure"),
         # With jax.disable_jit, JAX's own jax.checkpoint and nnx.scan are the loops of other rules.
-        not (outer == "disable_jit" and inner not in ("", "step", "chunks", "vmap")),
+        not (outer == "disable_jit" and inner not in ("", "step", "chunks", *OF_MODELS)),
     )
     return all(conditions)
-
-
-def draw_data(seed: int, number: int, program: Program, *, attempt: int = 0) -> Data:
-    """Draws the numbers of case `number` of a seed; other ones at another attempt."""
-    generator = np.random.default_rng([seed, number, attempt])
-    rows = () if program.batch is None else (program.batch,)
-    leading = (program.num_layers * program.num_directions, *rows)
-    dtype = program.param_dtype
-    sizes = [(size,) for size in program.state_sizes]
-
-    def normal(group: str, shape: tuple[int, ...], scale: float = 1.0) -> np.ndarray:
-        models = (MODELS,) if group in program.mapped else ()
-        values = generator.normal(scale=scale, size=(*models, *shape))
-        return rounded(values, program.input_dtype if group == "inputs" else dtype)
-
-    def weight(shape: tuple[int, ...]) -> np.ndarray:
-        models = (MODELS,) if program.mapped else ()
-        return rounded(generator.normal(size=(*models, *shape)), dtype)
-
-    shapes: dict[str, Any] = {"params": program.weight_shapes()}
-    scales = {n: 0.9 / max(s[-1], 1) ** 0.5 if len(s) > 1 else 0.5 for n, s in shapes["params"].items()}
-    given: dict[str, Any] = {
-        "params": {name: normal("params", shape, scales[name]) for name, shape in shapes["params"].items()},
-        "inputs": normal("inputs", (*rows, program.time, program.input_size)),
-    }
-    if program.state:
-        given["state"] = [normal("state", (*leading, *size)) for size in sizes]
-    if program.reset_state != "none":
-        shape = leading if program.reset_state == "full" else leading[:1]
-        given["reset_state"] = [normal("reset_state", (*shape, *size)) for size in sizes]
-    options = {name: _draw_option(generator, program, name, rows) for name in program.options}
-    directions = {
-        "params": {name: normal("params", shape) for name, shape in shapes["params"].items()},
-        "inputs": rounded(generator.normal(size=given["inputs"].shape), program.input_dtype),
-    } | {
-        group: [rounded(generator.normal(size=leaf.shape), dtype) for leaf in given[group]]
-        for group in ("state", "reset_state")
-        if group in given
-    }
-    outputs = weight((*rows, program.time, program.num_directions * program.output_size))
-    final = [weight((*leading, *size)) for size in sizes]
-    states = [weight((*leading, program.time, *size)) for size in sizes]
-    if generator.random() < 0.15:  # nobody reads the outputs, or the last state
-        unread = [outputs] if generator.random() < 0.5 else final
-        for leaf in unread:
-            leaf *= 0
-    results = {"call": {"outputs": outputs, "final": final}, "all_states": {"states": states}}
-    weights = (results | {"final_state": {"final": final}})[program.method]
-    data = Data(given, options, weights, directions)
-    if generator.random() < 0.7:
-        _poison(generator, program, data)
-    return data
-
-
-def rounded(values: np.ndarray, dtype: str) -> np.ndarray:
-    """Numbers that a type holds exactly, as bfloat16 in float32: NumPy itself has none."""
-    if dtype != "bfloat16":
-        return values.astype(dtype)
-    bits = values.astype(np.float32).view(np.uint32)
-    return ((bits + 0x8000) & 0xFFFF0000).astype(np.uint32).view(np.float32)
-
-
-def _draw_option(generator: np.random.Generator, program: Program, name: str, rows: tuple[int, ...]) -> np.ndarray:
-    models = (MODELS,) if name in program.mapped else ()
-    shape = (*models, *rows, program.time)
-    time, style = program.time, generator.integers(6)
-    if name == "lengths":
-        lengths = generator.integers(0, time + 1, shape[:-1])
-        lengths = {0: np.full_like(lengths, time), 1: np.zeros_like(lengths)}.get(style, lengths)
-        return np.asarray(lengths, program.integer_dtype)
-    if name == "mask":
-        mask = generator.random(shape) < generator.choice([0.3, 0.7, 0.9])
-        starts = generator.integers(0, time + 1, shape[:-1])
-        left = np.arange(time) >= np.asarray(starts)[..., None]
-        return {0: np.ones(shape, bool), 1: left, 2: ~left}.get(style, mask)
-    if name == "resets":
-        resets = generator.random(shape) < generator.choice([0.1, 0.3, 0.6])
-        return {0: np.zeros(shape, bool), 1: np.ones(shape, bool)}.get(style, resets)
-    if style == 0:
-        return np.ones(shape, program.integer_dtype)
-    if style < 4:  # one sequence after another, with padding behind
-        ids = 1 + np.cumsum(generator.random(shape) < 0.35, axis=-1)
-        ids = np.where(np.arange(time) >= generator.integers(0, time + 1, (*shape[:-1], 1)), 0, ids)
-    else:
-        ids = generator.integers(0, 3, shape)
-    if style == 5:
-        ids = np.where(
-            ids == 2, np.iinfo(program.integer_dtype).max if program.integer_dtype == "uint8" else 2**31 - 1, ids
-        )
-    return ids.astype(program.integer_dtype)
-
-
-def _poison(generator: np.random.Generator, program: Program, data: Data) -> None:
-    """Puts NaN and infinities at padding."""
-    from benchmarks.layer_oracle import valid_steps
-
-    valid = valid_steps(program, data.options)
-    inputs = data.given["inputs"]
-    if valid.ndim + 1 > inputs.ndim:  # models share the inputs: what is padding to one is read by another
-        valid = valid.any(0)
-    bad = generator.choice(POISON, inputs.shape).astype(inputs.dtype)
-    data.given["inputs"] = np.where(np.broadcast_to(valid, inputs.shape[:-1])[..., None], inputs, bad)

@@ -23,8 +23,9 @@ from benchmarks.layer_calls import (
     settings_of,
     weigh,
 )
+from benchmarks.layer_data import Data
 from benchmarks.layer_devices import make_mesh, nnx_shard_mapped, of_rows, pmapped, shard_mapped, spec_of
-from benchmarks.layer_programs import Data, Program
+from benchmarks.layer_programs import Program
 
 CUSTOM_CALLS = ("jaxrnn_forward", "jaxrnn_backward")
 

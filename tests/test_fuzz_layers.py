@@ -11,8 +11,9 @@ import pytest
 
 from benchmarks import fuzz_layers, layer_checks, layer_oracle
 from benchmarks.fuzz_layers import fuzz
+from benchmarks.layer_data import draw_data
 from benchmarks.layer_oracle import Piece
-from benchmarks.layer_programs import INNER, KINDS, OUTER, OUTER_OF_DEVICES, Program, Wrong, draw_data, draw_program
+from benchmarks.layer_programs import INNER, KINDS, OUTER, OUTER_OF_DEVICES, Program, Wrong, draw_program
 from benchmarks.layer_transformations import Found
 
 SMALL = Program("gru", batch=2, time=4, input_size=2, hidden_size=3, options=("mask", "resets"), reset_state="full")

@@ -104,8 +104,8 @@ def with_rows_of(inputs: Array, run: Callable[..., tuple[Any, Any]]) -> Callable
 
     Args:
       inputs: (time, batch, input).
-      run: ``run(steps, weights, state, targets, extras)`` gives arrays of (time, batch, ..) and of (batch, ..); those of
-        steps are (time, batch, ..), those of states (batch, ..).
+      run: ``run(steps, weights, state, targets, extras)`` gives arrays of (time, batch, ..) and of (batch, ..). Arrays
+        of steps are (time, batch, ..), those of states (batch, ..).
     """
     sharding: Any = jax.typeof(inputs).sharding
     rows = (*sharding.spec, None, None)[1]

@@ -35,7 +35,7 @@ os.fsync = lambda file: None
 run_directory.sync_directory = step_files.sync_directory = lambda directory: None
 step_files._sha256 = lambda path: ""
 checkpoint.Checkpointer._require_space = lambda *arguments: None
-device_memory.device_bytes = lambda: None
+device_memory.device_bytes = lambda device: None
 run_opening.RunLock = lambda path: contextlib.nullcontext()
 command_line.EndOnSignal = lambda last_words: contextlib.nullcontext()
 class NoSignals:

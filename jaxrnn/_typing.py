@@ -13,14 +13,20 @@ The public surface is batch-major, ``(batch, time, input)``; only recurrence.py 
 """
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from jax import Array
-from jaxtyping import Bool, Float, Int, PyTree, UInt8
+from jaxtyping import Bool, Float, Int, Integer, PyTree, UInt8
 
 ArrayLike = Array | np.ndarray  # what public calls take
+Size = int | Any  # an integer, or a symbolic dimension of jax.export
 State = PyTree[Float[ArrayLike, "..."]]
+Listed = list[Any] | tuple[Any, ...]  # numbers, or rows of them
+RowLengths = Integer[ArrayLike, "*batch"] | Listed | int | np.integer  # one number: of a single row
+RowFlags = Bool[ArrayLike, "*batch"] | Integer[ArrayLike, "*batch"] | Listed | bool | np.bool_
+StepFlags = Bool[ArrayLike, "*batch time"] | Integer[ArrayLike, "*batch time"] | Listed  # integers: 0 and 1
+StepNumbers = Integer[ArrayLike, "*batch time"] | Listed
 Mask = Bool[Array, "batch time"]
 TimeMajorMask = Bool[Array, "time batch"]
 ResetCodes = UInt8[Array, "time batch"]
@@ -37,7 +43,12 @@ __all__ = [
     "Mask",
     "PyTree",
     "ResetCodes",
+    "RowFlags",
+    "RowLengths",
+    "Size",
     "State",
     "StateDict",
+    "StepFlags",
+    "StepNumbers",
     "TimeMajorMask",
 ]

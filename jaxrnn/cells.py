@@ -1,145 +1,55 @@
-"""RNNCell, LSTMCell, GRUCell: parameters, projections and the equations, as PyTorch defines them."""
+"""RNNCell, LSTMCell, GRUCell: one step, with PyTorch's parameters."""
 
-import dataclasses
-import math
-from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from typing import Any, TypedDict, Unpack
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from jaxrnn import checks, loops, recurrence
-from jaxrnn._typing import Array, ArrayLike, Float, State
-from jaxrnn.cpu_kernels import Kernel
+from jaxrnn import checks, equation_checks, loops, parameters, recurrence
+from jaxrnn._typing import ArrayLike, Float, Size, State
+from jaxrnn.equations import (
+    GRU,
+    LSTM,
+    RNN_RELU,
+    RNN_TANH,
+    Equation,
+    LSTMState,
+    Nonlinearity,
+    gru_step,
+    lstm_step,
+    parameter_shapes,
+    rnn_equation,
+)
 
-Nonlinearity = Literal["tanh", "relu"]
-
-
-class LSTMState(NamedTuple):
-    """The state of an LSTM.
-
-    Attributes:
-      h: The hidden state, which is also the output.
-      c: The cell state.
-    """
-
-    h: Array
-    c: Array
-
-
-def no_extra_parameters(hidden_size: int) -> dict[str, Array]:
-    """What `Equation.extra_parameters` is by default."""
-    del hidden_size
-    return {}
-
-
-@dataclasses.dataclass(frozen=True)
-class Equation:
-    """What makes a cell: how its gates become its next state. Write one, and `RecurrentLayer` runs it.
-
-    Attributes:
-      num_gates: G; the weight matrices have G * hidden rows.
-      pointwise: ``pointwise(state, input_gates, hidden_gates) -> state``.
-      state_sizes: ``state_sizes(hidden, output)`` gives the size of every array of the state, in the
-        state's own structure; the hidden vector comes first and has size `output`.
-      extra_parameters: ``extra_parameters(hidden)`` gives the initial values of parameters of its own, by name;
-        `pointwise` gets them after the hidden gates, in this order. None by default.
-      summed_gates: How many of the gates, from the first, `pointwise` reads only as input gate plus hidden gate. The
-        engine then keeps one array for both, which is faster; it passes the sum as input gate, and 0 as hidden gate.
-      kernel: The compiled recurrence that computes `pointwise` on a CPU; only this package's own cells have one.
-    """
-
-    num_gates: int
-    pointwise: Callable[..., State]
-    state_sizes: Callable[[int, int], Any]
-    extra_parameters: Callable[[int], dict[str, Array]] = no_extra_parameters
-    summed_gates: int = 0
-    kernel: Kernel | None = None
-
-    def zero_state(self, hidden_size: int, output_size: int, *, leading: tuple[int, ...], dtype: Any) -> State:
-        """Returns a state of zeros with arrays of shape ``leading + (size,)``."""
-        sizes = self.state_sizes(hidden_size, output_size)
-        return jax.tree.map(lambda size: jnp.zeros((*leading, size), dtype), sizes)
+# An equation is what makes a cell, so they are found here too.
+__all__ = [
+    "GRU",
+    "LSTM",
+    "RNN_RELU",
+    "RNN_TANH",
+    "AbstractCell",
+    "CellOptions",
+    "Equation",
+    "GRUCell",
+    "LSTMCell",
+    "LSTMState",
+    "Nonlinearity",
+    "RNNCell",
+    "gru_step",
+    "lstm_step",
+    "rnn_equation",
+]
 
 
-def rnn_tanh_step(h: Array, input_gates: Array, hidden_gates: Array) -> Array:
-    """h' = tanh(W_ih x + b_ih + W_hh h + b_hh)."""
-    del h
-    return jnp.tanh(input_gates + hidden_gates)
+class CellOptions(TypedDict, total=False):
+    """What every cell can be given by name; `RNNCell` says what each of them means."""
 
-
-def rnn_relu_step(h: Array, input_gates: Array, hidden_gates: Array) -> Array:
-    """h' = relu(W_ih x + b_ih + W_hh h + b_hh)."""
-    del h
-    return jax.nn.relu(input_gates + hidden_gates)
-
-
-def lstm_step(state: LSTMState, input_gates: Array, hidden_gates: Array) -> LSTMState:
-    """c' = f * c + i * g;  h' = o * tanh(c');  i, f, o = sigmoid(.), g = tanh(.) of the summed gates."""
-    i, f, g, o = jnp.split(input_gates + hidden_gates, 4, axis=-1)
-    i, f, o = jax.nn.sigmoid(i), jax.nn.sigmoid(f), jax.nn.sigmoid(o)
-    c = f * state.c + i * jnp.tanh(g)
-    h = o * jnp.tanh(c)
-    return LSTMState(h, c)
-
-
-def gru_step(h: Array, input_gates: Array, hidden_gates: Array) -> Array:
-    """n = tanh(W_in x + b_in + r * (W_hn h + b_hn));  h' = (1 - z) * n + z * h;  r, z = sigmoid(.)."""
-    input_r, input_z, input_n = jnp.split(input_gates, 3, axis=-1)
-    hidden_r, hidden_z, hidden_n = jnp.split(hidden_gates, 3, axis=-1)
-    r = jax.nn.sigmoid(input_r + hidden_r)
-    z = jax.nn.sigmoid(input_z + hidden_z)
-    n = jnp.tanh(input_n + r * hidden_n)
-    return (1 - z) * n + z * h
-
-
-def _only_hidden(hidden: int, output: int) -> int:
-    del hidden
-    return output
-
-
-def _hidden_and_cell(hidden: int, output: int) -> LSTMState:
-    return LSTMState(h=output, c=hidden)  # type: ignore[arg-type]
-
-
-RNN_TANH = Equation(1, rnn_tanh_step, _only_hidden, summed_gates=1, kernel="rnn_tanh")
-RNN_RELU = Equation(1, rnn_relu_step, _only_hidden, summed_gates=1, kernel="rnn_relu")
-LSTM = Equation(4, lstm_step, _hidden_and_cell, summed_gates=4, kernel="lstm")
-GRU = Equation(3, gru_step, _only_hidden, summed_gates=2, kernel="gru")
-
-
-def rnn_equation(nonlinearity: Nonlinearity) -> Equation:
-    """Returns the equation of a plain RNN.
-
-    Raises:
-      ValueError: `nonlinearity` is neither "tanh" nor "relu".
-    """
-    if nonlinearity not in ("tanh", "relu"):
-        raise ValueError(f"nonlinearity: got {nonlinearity!r}; expected 'tanh' or 'relu'")
-    return RNN_TANH if nonlinearity == "tanh" else RNN_RELU
-
-
-def parameter_shapes(
-    equation: Equation, input_size: int, hidden_size: int, *, proj_size: int = 0, bias: bool = True
-) -> dict[str, tuple[int, ...]]:
-    """Returns the shapes of a cell's parameters by PyTorch's names, in PyTorch's order."""
-    gates = equation.num_gates * hidden_size
-    shapes: dict[str, tuple[int, ...]] = {
-        "weight_ih": (gates, input_size),
-        "weight_hh": (gates, proj_size or hidden_size),
-    }
-    if bias:
-        shapes |= {"bias_ih": (gates,), "bias_hh": (gates,)}
-    if proj_size:
-        shapes["weight_hr"] = (proj_size, hidden_size)
-    return shapes
-
-
-def create_parameter(shape: tuple[int, ...], hidden_size: int, *, rngs: nnx.Rngs, dtype: Any) -> nnx.Param:
-    """Draws a parameter from U(-1/sqrt(hidden_size), 1/sqrt(hidden_size)), as PyTorch does for all of them."""
-    bound = 1 / math.sqrt(hidden_size)
-    return nnx.Param(jax.random.uniform(rngs.params(), shape, dtype, -bound, bound))
+    bias: bool
+    kernel_init: parameters.Initializer | None
+    recurrent_init: parameters.Initializer | None
+    bias_init: parameters.Initializer | None
+    param_dtype: Any
 
 
 class AbstractCell(nnx.Module):
@@ -160,28 +70,52 @@ class AbstractCell(nnx.Module):
         input_size: int,
         hidden_size: int,
         *,
-        bias: bool,
-        param_dtype: Any,
+        bias: bool = True,
+        kernel_init: parameters.Initializer | None = None,
+        recurrent_init: parameters.Initializer | None = None,
+        bias_init: parameters.Initializer | None = None,
+        param_dtype: Any = jnp.float32,
         rngs: nnx.Rngs,
     ):
         checks.check_size("input_size", input_size)
         checks.check_size("hidden_size", hidden_size)
         checks.check_flag("bias", bias)
-        checks.check_param_dtype(param_dtype)
+        checks.check_floating_type("param_dtype", param_dtype)
         checks.check_rngs(rngs)
+        initializers = parameters.Initializers(kernel_init, recurrent_init, bias_init)
+        initializers.check()
         self.equation = equation
-        self.input_size = input_size
-        self.hidden_size = hidden_size
-        self.bias = bias
-        for name, shape in parameter_shapes(equation, input_size, hidden_size, bias=bias).items():
-            setattr(self, name, create_parameter(shape, hidden_size, rngs=rngs, dtype=param_dtype))
+        self.input_size = int(input_size)
+        self.hidden_size = int(hidden_size)
+        self.bias = bool(bias)
+        equation_checks.check_sizes(equation, self.hidden_size, self.hidden_size)
+        shapes = self._parameter_shapes()
+        parameters.check_shapes(shapes)
+        for name, shape in shapes.items():
+            created = parameters.create_parameter(
+                name, shape, self.hidden_size, initializers, rngs=rngs, dtype=param_dtype
+            )
+            setattr(self, name, created)
 
-    def initial_state(self, batch_size: int | None = None) -> State:
+    def __repr__(self) -> str:
+        """The call that builds such a cell; `str` and `print` give Flax's tree of it, with every parameter's shape."""
+        return parameters.call_of(self, weight=self.__dict__.get("weight_ih"))
+
+    def _parameter_shapes(self) -> dict[str, tuple[int, ...]]:
+        return parameter_shapes(self.equation, self.input_size, self.hidden_size, bias=self.bias)
+
+    def _weights(self) -> loops.Weights:
+        """The parameters, of the shapes that the sizes ask for; anything else is refused."""
+        shapes = self._parameter_shapes()
+        absent = [name for name in loops.Weights._fields if name not in shapes]
+        return loops.Weights(**parameters.read_parameters(self, shapes, absent=absent))
+
+    def initial_state(self, batch_size: Size | None = None) -> State:
         """Returns zeros: arrays of (batch, hidden), or (hidden,) without a batch size."""
         if batch_size is not None:
-            checks.check_size("batch_size", batch_size, minimum=0)
+            checks.check_batch_size(batch_size)
         leading = () if batch_size is None else (batch_size,)
-        dtype = self.weight_ih.get_value().dtype
+        dtype = jnp.result_type(*jax.tree.leaves(self._weights()))
         return self.equation.zero_state(self.hidden_size, self.hidden_size, leading=leading, dtype=dtype)
 
     def __call__(self, inputs: Float[ArrayLike, "*batch input"], state: State | None = None) -> State:
@@ -196,22 +130,24 @@ class AbstractCell(nnx.Module):
 
         Raises:
           TypeError: Inputs or a state that are not floating-point arrays; a state of the wrong structure.
-          ValueError: A size does not fit.
+          ValueError: A size does not fit, be it one of the inputs, of the state or of a parameter.
         """
+        weights = self._weights()
         checks.check_inputs(inputs, self.input_size, ("batch",))
         if state is None:
             state = self.initial_state(*inputs.shape[:-1])
         sizes = self.equation.state_sizes(self.hidden_size, self.hidden_size)
         layout = "(batch, hidden)" if inputs.ndim == 2 else "(hidden,)"
         checks.check_state(state, sizes, inputs.shape[:-1], layout=layout)
-        inputs, single = jnp.asarray(inputs), inputs.ndim == 1
+        dtype, single = jnp.result_type(*jax.tree.leaves(weights)), inputs.ndim == 1
+        x, state = jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), (inputs, state))
         if single:
-            inputs, state = inputs[None], jax.tree.map(lambda leaf: leaf[None], state)
-        names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh") if self.bias else ("weight_ih", "weight_hh")
-        weights = loops.Weights(*(getattr(self, name).get_value() for name in names))
-        new_state = recurrence.step(
-            self.equation.pointwise, state, inputs, weights, num_summed=self.equation.summed_gates * self.hidden_size
-        )
+            x, state = jax.tree.map(lambda leaf: leaf[None], (x, state))
+        if self.equation.kernel is None:  # this package's own need no check
+            size = self.hidden_size
+            equation_checks.check_equation(self.equation, size, size, batch=x.shape[0], dtype=dtype, extras=())
+        num_summed = self.equation.summed_gates * self.hidden_size
+        new_state = recurrence.step(self.equation.pointwise, state, x, weights, num_summed=num_summed)
         return jax.tree.map(lambda leaf: leaf[0], new_state) if single else new_state
 
 
@@ -222,9 +158,22 @@ class RNNCell(AbstractCell):
       input_size: Features of a step.
       hidden_size: Hidden units.
       nonlinearity: "tanh" or "relu".
-      bias: Whether there are bias_ih and bias_hh.
-      param_dtype: The type of the parameters.
       rngs: Where initial values come from.
+      **options: `bias`, whether there are bias_ih and bias_hh, True by default; `kernel_init`, `recurrent_init` and
+        `bias_init`, where initial values come from, PyTorch's distribution by default (`parameters.Initializers`);
+        `param_dtype`, the type of the parameters, and so of states: inputs, and states that are given, are converted
+        to it; float32 by default.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from flax import nnx
+      >>> import jaxrnn
+      >>> cell = jaxrnn.RNNCell(3, 4, rngs=nnx.Rngs(0))
+      >>> h = cell.initial_state(2)
+      >>> for x in jnp.ones((5, 2, 3)):
+      ...     h = cell(x, h)
+      >>> h.shape
+      (2, 4)
 
     Source: torch.nn.RNNCell; Elman, "Finding Structure in Time", 1990.
     """
@@ -234,19 +183,31 @@ class RNNCell(AbstractCell):
         input_size: int,
         hidden_size: int,
         *,
-        bias: bool = True,
         nonlinearity: Nonlinearity = "tanh",
-        param_dtype: Any = jnp.float32,
         rngs: nnx.Rngs,
+        **options: Unpack[CellOptions],
     ):
-        equation = rnn_equation(nonlinearity)
-        super().__init__(equation, input_size, hidden_size, bias=bias, param_dtype=param_dtype, rngs=rngs)
+        super().__init__(rnn_equation(nonlinearity), input_size, hidden_size, rngs=rngs, **options)
+        self.nonlinearity = nonlinearity
 
 
 class LSTMCell(AbstractCell):
     """A long short-term memory cell: c' = f * c + i * g; h' = o * tanh(c').
 
-    Its state is `LSTMState(h, c)`. Rows of the weights are ordered i, f, g, o. Args as `RNNCell`.
+    Its state is `LSTMState(h, c)`. Rows of the weights are ordered i, f, g, o. Args as `RNNCell`, without a
+    nonlinearity, and with:
+      forget_bias: Added to the initial values of the forget gate's bias_ih, so that the cell remembers from the start.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from flax import nnx
+      >>> import jaxrnn
+      >>> cell = jaxrnn.LSTMCell(3, 4, rngs=nnx.Rngs(0))
+      >>> state = cell(jnp.ones((2, 3)))  # from zeros
+      >>> state.h.shape, state.c.shape
+      ((2, 4), (2, 4))
+      >>> cell(jnp.ones(3)).h.shape  # a single row
+      (4,)
 
     Source: torch.nn.LSTMCell; Hochreiter and Schmidhuber, "Long Short-Term Memory", 1997.
     """
@@ -256,28 +217,32 @@ class LSTMCell(AbstractCell):
         input_size: int,
         hidden_size: int,
         *,
-        bias: bool = True,
-        param_dtype: Any = jnp.float32,
+        forget_bias: float = 0.0,
         rngs: nnx.Rngs,
+        **options: Unpack[CellOptions],
     ):
-        super().__init__(LSTM, input_size, hidden_size, bias=bias, param_dtype=param_dtype, rngs=rngs)
+        super().__init__(LSTM, input_size, hidden_size, rngs=rngs, **options)
+        parameters.add_forget_bias(self.bias_ih if self.bias else None, self.hidden_size, forget_bias)
 
 
 class GRUCell(AbstractCell):
     """A gated recurrent unit: n = tanh(W_in x + b_in + r * (W_hn h + b_hn)); h' = (1 - z) * n + z * h.
 
-    The reset gate acts after the matmul, as in cuDNN and PyTorch. Rows are ordered r, z, n. Args as `RNNCell`.
+    The reset gate acts after the matmul, as in cuDNN and PyTorch. Rows are ordered r, z, n. Args as `RNNCell`, without
+    a nonlinearity.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from flax import nnx
+      >>> import jaxrnn
+      >>> cell = jaxrnn.GRUCell(3, 4, bias=False, rngs=nnx.Rngs(0))
+      >>> cell
+      GRUCell(3, 4, bias=False)
+      >>> cell(jnp.ones((2, 3)), cell.initial_state(2)).shape
+      (2, 4)
 
     Source: torch.nn.GRUCell; Cho et al., "Learning Phrase Representations", 2014.
     """
 
-    def __init__(
-        self,
-        input_size: int,
-        hidden_size: int,
-        *,
-        bias: bool = True,
-        param_dtype: Any = jnp.float32,
-        rngs: nnx.Rngs,
-    ):
-        super().__init__(GRU, input_size, hidden_size, bias=bias, param_dtype=param_dtype, rngs=rngs)
+    def __init__(self, input_size: int, hidden_size: int, *, rngs: nnx.Rngs, **options: Unpack[CellOptions]):
+        super().__init__(GRU, input_size, hidden_size, rngs=rngs, **options)

@@ -5,12 +5,11 @@ import warnings
 from typing import Any
 
 import jax
-import jax.export
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from jaxrnn._typing import State
+from jaxrnn._typing import ArrayLike, Size, State
 
 # Between a user's line and a constructor of this package: Flax builds, JAX traces, jaxtyping may check the arguments.
 MAX_SEGMENT_ID = 2**31 - 1
@@ -32,12 +31,21 @@ def check_size(name: str, value: Any, *, minimum: int = 1) -> None:
       TypeError: It is not an integer.
       ValueError: It is too small.
     """
-    if jax.export.is_symbolic_dim(value):  # of a program that is exported for every size
-        return
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
         raise TypeError(f"{name}: got {value!r} ({type(value).__name__}); expected an integer")
     if value < minimum:
         raise ValueError(f"{name}: got {value}; expected at least {minimum}")
+
+
+def check_batch_size(value: Any) -> None:
+    """Raises unless `value` is a number of rows: an integer of at least 0, or a symbolic one of `jax.export`.
+
+    Raises:
+      TypeError: It is not an integer.
+      ValueError: It is negative.
+    """
+    if not jax.export.is_symbolic_dim(value):
+        check_size("batch_size", value, minimum=0)
 
 
 def check_flag(name: str, value: Any) -> None:
@@ -63,7 +71,20 @@ def check_probability(name: str, value: Any) -> None:
         raise ValueError(f"{name}: got {value}; expected a probability, from 0 to 1")
 
 
-def check_param_dtype(value: Any) -> None:
+def check_number(name: str, value: Any) -> None:
+    """Raises unless `value` is a finite number.
+
+    Raises:
+      TypeError: It is not a number.
+      ValueError: It is not finite.
+    """
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
+        raise TypeError(f"{name}: got {value!r} ({type(value).__name__}); expected a number")
+    if not np.isfinite(value):
+        raise ValueError(f"{name}: got {value}; expected a finite number")
+
+
+def check_floating_type(name: str, value: Any) -> None:
     """Raises unless `value` is a floating-point type.
 
     Raises:
@@ -74,7 +95,7 @@ def check_param_dtype(value: Any) -> None:
     except TypeError:
         is_floating = False
     if not is_floating:
-        raise TypeError(f"param_dtype: got {value!r}; expected a floating-point type such as jnp.float32")
+        raise TypeError(f"{name}: got {value!r}; expected a floating-point type such as jnp.float32")
 
 
 def check_rngs(rngs: Any, *, dropout: float = 0.0) -> None:
@@ -118,7 +139,7 @@ def check_inputs(inputs: Any, input_size: int, leading: tuple[str, ...]) -> None
         raise TypeError(f"inputs: got {inputs.dtype}; expected floating point: use inputs.astype(jnp.float32)")
 
 
-def check_state(state: State, sizes: Any, leading: tuple[int, ...], *, layout: str, name: str = "state") -> None:
+def check_state(state: State, sizes: Any, leading: tuple[Size, ...], *, layout: str, name: str = "state") -> None:
     """Raises unless a state has the structure and the shapes that an equation asks for.
 
     Args:
@@ -132,15 +153,22 @@ def check_state(state: State, sizes: Any, leading: tuple[int, ...], *, layout: s
       TypeError: Another structure (a plain array for an LSTM, say), or not floating-point arrays.
       ValueError: Another shape.
     """
-    found, wanted = _describe(state), _describe(sizes)
-    if found != wanted:
+    structure: Any = jax.tree.structure(sizes)
+    try:
+        leaves = structure.flatten_up_to(state)
+    except (TypeError, ValueError):
+        leaves = []
+    is_one = structure.num_nodes == 1
+    if not leaves or (is_one and isinstance(state, tuple | list | dict)):
+        found, wanted = _describe(state), _describe(sizes)
+        if found == wanted:  # they differ further down
+            found, wanted = (str(jax.tree.structure(tree)) for tree in (state, sizes))
         if isinstance(state, list | tuple) and hasattr(sizes, "_fields") and len(state) == len(sizes):
-            wanted = f"{wanted}: use jaxrnn.{type(sizes).__name__}(*state)"
+            package = "jaxrnn." if type(sizes).__module__.startswith("jaxrnn.") else ""
+            wanted = f"{wanted}: use {package}{type(sizes).__name__}(*state)"
         raise TypeError(f"{name}: got {found}; expected {wanted}")
-    fields = getattr(sizes, "_fields", ("",))
-    given = state if hasattr(sizes, "_fields") else (state,)
-    for field, leaf, size in zip(fields, given, jax.tree.leaves(sizes), strict=False):
-        what = f"{name} {field}".rstrip()
+    for (path, size), leaf in zip(jax.tree_util.tree_leaves_with_path(sizes), leaves, strict=True):
+        what = f"{name} {jax.tree_util.keystr(path, simple=True, separator='.')}".rstrip()
         _check_is_array(what, leaf)
         if jnp.issubdtype(leaf.dtype, jnp.integer) and leaf.ndim < 2:
             raise TypeError(f"{what}: got {leaf.dtype} {leaf.shape}; expected a state: lengths=, mask= go by name")
@@ -150,71 +178,95 @@ def check_state(state: State, sizes: Any, leading: tuple[int, ...], *, layout: s
             raise TypeError(f"{what}: got {leaf.dtype}; expected floating point")
 
 
-def check_lengths(lengths: Any, leading: tuple[int, ...], num_steps: int) -> None:
-    """Raises unless lengths are integers, one a row, from 0 to the number of steps.
+def as_lengths(lengths: Any, leading: tuple[Size, ...], num_steps: Size) -> ArrayLike | None:
+    """Returns lengths as an array: one a row, from 0 to the number of steps.
 
     What a traced array holds is not known, and not checked.
 
+    Args:
+      lengths: Integers as an array or a list; one number where there is a single row; or None.
+      leading: The shape of one number a row.
+      num_steps: The number of steps.
+
     Raises:
-      TypeError: Not an array of integers.
+      TypeError: No integers.
       ValueError: Another shape, or a length out of range.
     """
-    check_integers("lengths", lengths, leading)
-    if lengths is None or isinstance(lengths, jax.core.Tracer) or not lengths.size:
-        return
-    known = np.asarray(lengths)  # NumPy's minimum: while JAX traces, its own has no value, even of a constant
-    shortest, longest = int(known.min()), int(known.max())
-    if shortest < 0 or longest > num_steps:
+    array = _as_integers("lengths", lengths, leading)
+    lowest, highest = _known_range(array)
+    if lowest < 0 or (isinstance(num_steps, int) and highest > num_steps):
         raise ValueError(
-            f"lengths: got values from {shortest} to {longest}; expected 0 to {num_steps}, the"
-            " number of steps of the inputs"
+            f"lengths: got values from {lowest} to {highest}; expected 0 to {num_steps}, the number of steps of the"
+            " inputs"
         )
+    return array
 
 
-def check_segment_ids(segment_ids: Any, shape: tuple[int, ...]) -> None:
-    """Raises unless segment ids are integers in that shape, from 0 to what int32 holds.
-
-    What a traced array holds is not known, and not checked.
-
-    Raises:
-      TypeError: Not an array of integers.
-      ValueError: Another shape, or a number out of range.
-    """
-    check_integers("segment_ids", segment_ids, shape)
-    if not isinstance(segment_ids, np.ndarray) or not segment_ids.size:  # JAX's arrays: in range, or negative
-        return
-    lowest, highest = int(segment_ids.min()), int(segment_ids.max())
+def as_segment_ids(segment_ids: Any, shape: tuple[Size, ...]) -> ArrayLike | None:
+    """Returns segment ids as an array: from 0 to what int32 holds. Args and errors as `as_lengths`."""
+    array = _as_integers("segment_ids", segment_ids, shape)
+    lowest, highest = _known_range(array)
     if lowest < 0 or highest > MAX_SEGMENT_ID:
         raise ValueError(
             f"segment_ids: got values from {lowest} to {highest}; expected 0 (padding) to {MAX_SEGMENT_ID}"
         )
+    return array
 
 
-def check_integers(name: str, array: Any, shape: tuple[int, ...]) -> None:
-    """Raises unless `array` is None or holds integers in that shape.
+def as_booleans(name: str, flags: Any, shape: tuple[Size, ...]) -> ArrayLike | None:
+    """Returns flags as an array of booleans.
+
+    Args:
+      name: What to call them.
+      flags: Booleans, or integers 0 and 1 as tokenizers give them, as an array or a list; or None. Of integers that
+        are traced, whose values are not known, every one but 0 counts as True.
+      shape: What is expected.
 
     Raises:
-      TypeError: Not an array of integers.
-      ValueError: Another shape.
+      TypeError: Neither booleans nor integers.
+      ValueError: Another shape, or other integers.
     """
+    array = _from_list(name, flags, shape)
+    _check_shape(name, array, shape)
+    if array is None or array.dtype == jnp.bool_:
+        return array
+    if not jnp.issubdtype(array.dtype, jnp.integer):
+        raise TypeError(f"{name}: got {array.dtype}; expected booleans: use {name}.astype(bool)")
+    lowest, highest = _known_range(array)
+    if lowest < 0 or highest > 1:
+        raise ValueError(f"{name}: got values from {lowest} to {highest}; expected booleans, or integers 0 and 1")
+    return array != 0
+
+
+def _as_integers(name: str, value: Any, shape: tuple[Size, ...]) -> Any:
+    array = _from_list(name, value, shape)
     _check_shape(name, array, shape)
     if array is not None and not jnp.issubdtype(array.dtype, jnp.integer):
         raise TypeError(f"{name}: got {array.dtype}; expected integers: use {name}.astype(int)")
+    return array
 
 
-def check_booleans(name: str, array: Any, shape: tuple[int, ...]) -> None:
-    """Raises unless `array` is None or holds booleans in that shape.
+def _from_list(name: str, value: Any, shape: tuple[Size, ...]) -> Any:
+    """Makes an array of a list, or of the one number that is expected, and leaves everything else as it is."""
+    if not isinstance(value, list | tuple | np.generic) and (shape or not isinstance(value, int)):
+        return value
+    has_arrays = any(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(value))
+    try:
+        array: Any = jnp.asarray(value) if has_arrays else np.asarray(value)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name}: got a list that makes no array; expected shape {shape}: {error}") from error
+    return array if array.size else array.astype(int)  # an empty list says nothing of its type
 
-    Raises:
-      TypeError: Not an array of booleans.
-      ValueError: Another shape.
-    """
-    _check_shape(name, array, shape)
-    if array is not None and array.dtype != jnp.bool_:
-        raise TypeError(f"{name}: got {array.dtype}; expected booleans: use {name}.astype(bool)")
+
+def _known_range(array: Any) -> tuple[int, int]:
+    """Returns the least and the greatest of an array's numbers; 0, 0 where they are not known, or there are none."""
+    if array is None or isinstance(array, jax.core.Tracer) or not array.size:
+        return 0, 0
+    known = np.asarray(array)  # NumPy's minimum: while JAX traces, its own has no value, even of a constant
+    return int(known.min()), int(known.max())
 
 
-def _check_shape(name: str, array: Any, shape: tuple[int, ...]) -> None:
+def _check_shape(name: str, array: Any, shape: tuple[Size, ...]) -> None:
     if array is None:
         return
     _check_is_array(name, array, shape)
@@ -222,7 +274,7 @@ def _check_shape(name: str, array: Any, shape: tuple[int, ...]) -> None:
         raise ValueError(f"{name}: got shape {array.shape}; expected {shape}")
 
 
-def _check_is_array(name: str, value: Any, shape: tuple[int, ...] | None = None) -> None:
+def _check_is_array(name: str, value: Any, shape: tuple[Size, ...] | None = None) -> None:
     if isinstance(value, jax.Array | np.ndarray | np.generic):
         return
     advice = "" if shape is None else f" of shape {shape}"
@@ -243,5 +295,7 @@ def _describe(state: Any) -> str:
         return f"{type(state).__name__}({', '.join(fields)})"
     if isinstance(state, tuple | list):
         return f"a {type(state).__name__} of {len(state)}"
+    if isinstance(state, dict):
+        return f"a dict of {', '.join(map(repr, state))}"
     is_size = isinstance(state, int) and not isinstance(state, bool)
     return "an array" if is_size or isinstance(state, jax.Array | np.ndarray | np.generic) else _type_name(state)

@@ -50,6 +50,22 @@ def is_built() -> bool:
     return True
 
 
+def register_kernels() -> bool:
+    """Makes the compiled recurrence known to this process, for exported programs that hold it.
+
+    Programs that this process compiles itself need no such call.
+
+    Returns:
+      Whether it is built here.
+
+    Example:
+      >>> import jaxrnn
+      >>> jaxrnn.register_kernels() in (True, False)
+      True
+    """
+    return is_built()
+
+
 def _find_library() -> Path | None:
     """Finds the newest library that XLA here can call; one for a later version of its interface would end the process.
 

@@ -1,6 +1,7 @@
 """How much memory a device has, and whether what is planned fits: asked before anything of that size is made."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,18 @@ from jaxrnn.errors import UserError
 _CONTAINER_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
 
 
-def device_bytes() -> int | None:
-    """Returns the memory of a device, in bytes; of a CPU what the machine or its container has; None if unknown."""
-    device = jax.local_devices()[0]
+def device_bytes(device: Any = None) -> int | None:
+    """Returns the memory of a device, in bytes; of a CPU what the machine or its container has; None if unknown.
+
+    Args:
+      device: By default this process's first one.
+    """
+    device = jax.local_devices()[0] if device is None else device
     if device.platform != "cpu":
-        return (device.memory_stats() or {}).get("bytes_limit")
+        try:
+            return (device.memory_stats() or {}).get("bytes_limit")
+        except jax.errors.JaxRuntimeError:  # another process's, or one that is compiled for and not there
+            return None
     limits = []
     if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
         limits.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
@@ -42,24 +50,27 @@ def planned_bytes(compiled: Any) -> tuple[int, int, int] | None:
     return planned.argument_size_in_bytes, planned.temp_size_in_bytes, made
 
 
-def require_memory(num_bytes: int, what: str, advice: str, *, num_devices: int = 1) -> None:
+def require_memory(num_bytes: int, what: str, advice: str, *, devices: Sequence[Any] = ()) -> None:
     """Refuses what devices cannot hold.
 
     Args:
       num_bytes: Needed.
       what: Of what, such as "the parameters".
       advice: What to do.
-      num_devices: Accelerators that may share it; CPU devices have one memory.
+      devices: Those that may share it, by default this process's first one alone; CPU devices have one memory.
 
     Raises:
       UserError: They have less.
     """
-    limit = device_bytes()
+    devices = list(devices) or jax.local_devices()[:1]
+    own = next((device for device in devices if device.process_index == jax.process_index()), devices[0])
+    limit = device_bytes(own)
     if limit is None:
         return
     place = "this machine"
-    if jax.default_backend() != "cpu":
-        limit, place = limit * num_devices, "a device" if num_devices == 1 else f"{num_devices} devices"
+    if own.platform != "cpu":
+        number = len(devices)
+        limit, place = limit * number, "a device" if number == 1 else f"{number} devices"
     if num_bytes > limit:
         raise UserError(
             f"{what}: got {readable(num_bytes)}; expected at most {readable(limit)}, the memory of {place}; {advice}"

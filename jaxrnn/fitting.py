@@ -79,7 +79,8 @@ def compile_epochs(trainer: Trainer, data: PreparedData) -> Callable[..., Any]:
     arguments = (trainer, state, data.training, data.validation, np.int32(1), data.num_rows)
     compiled = trainer.run_epochs.lower(*arguments).compile()
     advice = "use a smaller --batch-size, shorter rows, or --remat-steps"
-    require_memory(sum(planned_bytes(compiled) or ()), "training, as XLA has planned it", advice)
+    own = () if trainer.mesh is None else trainer.mesh.local_devices[:1]
+    require_memory(sum(planned_bytes(compiled) or ()), "training, as XLA has planned it", advice, devices=own)
     return compiled
 
 
@@ -161,7 +162,7 @@ def build_trainer(config: Config, data: Any) -> Trainer:
         tree_bytes(shapes) + tree_bytes(shapes.params),
         f"hidden_size = {config.model.hidden_size}: parameters, the best ones, gradient and optimiser state",
         "use a smaller --hidden-size, --num-layers or --ensemble",
-        num_devices=1 if data.mesh is None else data.mesh.devices.size,
+        devices=() if data.mesh is None else list(data.mesh.devices.flat),
     )
     return trainer
 

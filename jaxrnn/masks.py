@@ -1,11 +1,11 @@
 """Lengths, masks, segments and resets as what the engine takes: where it computes, and where it starts afresh."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax.numpy as jnp
 from jax import lax
 
-from jaxrnn._typing import Array, Bool, Mask, ResetCodes, TimeMajorMask
+from jaxrnn._typing import Array, Bool, Mask, ResetCodes, Size, TimeMajorMask
 
 # The state that a segment starts from is the first target of the engine's resets; that of `resets` follows it.
 SEGMENT_CODE = 1
@@ -29,7 +29,7 @@ def reset_code(segment_ids: Array | None) -> int:
 
 
 def steps_from_masks(
-    shape: tuple[Any, Any],
+    shape: tuple[Size, Size],
     *,
     valid: Mask | None = None,
     segment_ids: Array | None = None,

@@ -7,6 +7,7 @@ from flax import nnx
 
 from jaxrnn import cpu_kernels
 from jaxrnn.config import Config
+from jaxrnn.errors import UserError
 from jaxrnn.models import NextValueModel, build_model
 
 
@@ -29,15 +30,22 @@ def stack_shapes(tree: Any, members: int) -> Any:
 
 
 def new_model(config: Config, rngs: nnx.Rngs) -> NextValueModel:
-    """Builds the model of a run."""
-    training = config.training
-    return build_model(
-        config.model,
-        rngs,
-        remat_steps=training.remat_steps,
-        compute_dtype=training.compute_dtype,
-        backend=training.backend,
-    )
+    """Builds the model of a run.
+
+    Raises:
+      UserError: The layers refuse its sizes, which no array can have.
+    """
+    model, training = config.model, config.training
+    try:
+        return build_model(
+            model,
+            rngs,
+            remat_steps=training.remat_steps,
+            compute_dtype=training.compute_dtype,
+            backend=training.backend,
+        )
+    except ValueError as error:
+        raise UserError(f"hidden_size = {model.hidden_size}, num_layers = {model.num_layers}: {error}") from error
 
 
 def runs_compiled(config: Config) -> bool:

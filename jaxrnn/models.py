@@ -116,14 +116,17 @@ def build_model(
     Args:
       config: Of the model.
       rngs: Where initial values come from.
-      remat_steps: As the layers' attribute; 0 for none.
-      compute_dtype: As the layers' attribute.
-      backend: As the layers' attribute.
+      remat_steps: As the layers' option; 0 for none.
+      compute_dtype: As the layers' option.
+      backend: As the layers' option.
     """
     shared: dict[str, Any] = {
         "num_layers": config.num_layers,
         "bias": config.bias,
         "dropout": config.dropout if config.num_layers > 1 else 0.0,
+        "remat_steps": remat_steps or None,
+        "compute_dtype": None if compute_dtype == "float32" else compute_dtype,
+        "backend": backend,
         "rngs": rngs,
     }
     layer: AbstractRecurrentLayer
@@ -133,7 +136,4 @@ def build_model(
         layer = LSTM(1, config.hidden_size, proj_size=config.proj_size, **shared)
     else:
         layer = GRU(1, config.hidden_size, **shared)
-    layer.remat_steps = remat_steps or None
-    layer.compute_dtype = None if compute_dtype == "float32" else jnp.dtype(compute_dtype)
-    layer.backend = backend
     return NextValueModel(layer, rngs=rngs)

@@ -13,14 +13,14 @@ import abc
 import contextlib
 import dataclasses
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
 import jax
 from jax import lax
 from jax.extend import core
 from jax.interpreters import ad, batching, mlir
-from jax.sharding import PartitionSpec
+from jax.sharding import NamedSharding, PartitionSpec
 
 from jaxrnn import partitioning
 from jaxrnn._typing import Array
@@ -44,13 +44,12 @@ class Target:
 
 
 class PlatformFunction(abc.ABC):
-    """A function of trees of arrays that has several forms. Subclasses are hashable: equal ones compute the same.
+    """A function of trees of arrays that has several forms. Subclasses are hashable: equal ones compute the same."""
 
-    Attributes:
-      is_dealt: Whether a form for a CPU wants to know the devices that XLA deals the program out to (`partitioning`).
-    """
-
-    is_dealt: bool = False
+    @property
+    def is_dealt(self) -> bool:
+        """Whether a form for a CPU wants to know the devices that XLA deals the program out to (`partitioning`)."""
+        return False
 
     @abc.abstractmethod
     def __call__(self, target: Target, *arguments: Any) -> Any:
@@ -97,6 +96,39 @@ def vary_alike(tree: Any) -> Any:
     return jax.tree.map(vary, tree)
 
 
+def with_rows_of(inputs: Array, run: Callable[..., tuple[Any, Any]]) -> Callable[..., tuple[Any, Any]]:
+    """Returns a run that each device makes with its own rows, where a mesh's shardings are part of types.
+
+    On such a mesh (`jax.sharding.AxisType.Explicit`) it is known while tracing which axes share the rows, and every
+    operation would have to say how its results lie. Anywhere else the run stays as it is.
+
+    Args:
+      inputs: (time, batch, input).
+      run: ``run(steps, weights, state, targets, extras)`` gives arrays of (time, batch, ..) and of (batch, ..). Arrays
+        of steps are (time, batch, ..), those of states (batch, ..).
+    """
+    sharding: Any = jax.typeof(inputs).sharding
+    rows = (*sharding.spec, None, None)[1]
+    if rows is None or sharding.mesh.empty:
+        return run
+    steps, states, shared = PartitionSpec(None, rows), PartitionSpec(rows), PartitionSpec()
+    given, mesh = (steps, shared, states, states, shared), sharding.mesh
+    names = {rows} if isinstance(rows, str) else set(rows)
+    own: Callable[..., Any] = jax.shard_map(
+        lambda *arguments: run(*vary_alike(arguments)),
+        mesh=mesh,
+        in_specs=given,
+        out_specs=(steps, states),
+        axis_names=names,
+    )
+
+    def run_shared(*arguments: Any) -> Any:
+        places = tuple(NamedSharding(mesh, spec) for spec in given)
+        return own(*jax.sharding.reshard(arguments, places))
+
+    return run_shared
+
+
 def _varying_axes(aval: Any) -> frozenset[str]:
     kind = getattr(aval, "mat", None)  # of JAX 0.12; before it, the axes themselves
     return frozenset(getattr(aval, "vma", ()) if kind is None else kind.varying)
@@ -106,7 +138,15 @@ def _may_be_dealt() -> bool:
     """Whether XLA may deal out a program of this process to several CPUs: not where each device runs its own part."""
     mesh = jax.sharding.get_abstract_mesh()
     is_whole = mesh.empty or not mesh.manual_axes
-    return is_whole and jax.default_backend() == "cpu" and jax.device_count() > 1
+    return is_whole and _num_cpu_devices() > 1
+
+
+def _num_cpu_devices() -> int:
+    """Counts JAX's CPU devices, which a process whose own platform is another has too, unless JAX_PLATFORMS says no."""
+    try:
+        return len(jax.devices("cpu"))
+    except RuntimeError:
+        return 0
 
 
 def _likely_target() -> Target:
@@ -180,7 +220,7 @@ def _shape_of(leaf: Any) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype)
 
 
-_call_p = core.Primitive("jaxrnn_platform_call")
+_call_p = core.Primitive("call_for_platform")
 _call_p.multiple_results = True
 
 

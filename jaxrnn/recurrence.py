@@ -22,6 +22,7 @@ Arrays in, arrays out: nothing here knows a module or a configuration. All array
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -133,8 +134,17 @@ def recur(
             recurrence = dataclasses.replace(recurrence, kernel=kernel, needs_kernel=backend == "compiled")
         elif backend == "compiled":
             raise ValueError(f"backend: got 'compiled', which cannot compute this: {reason}; use backend='auto'")
-    run = _recur_now if custom_gradient else _recur_plain_now
-    return run(recurrence, *platforms.vary_alike((steps, weights, initial_state, targets, extras)))
+    run_now = functools.partial(_recur_now if custom_gradient else _recur_plain_now, recurrence)
+    run = platforms.with_rows_of(inputs, run_now)
+    try:
+        return run(*platforms.vary_alike((steps, weights, initial_state, targets, extras)))
+    except TypeError as error:
+        if "jvp" not in str(error) or "custom_vjp" not in str(error):
+            raise
+        raise TypeError(
+            "got forward-mode differentiation (jax.jvp, jax.jacfwd), which the engine's own gradient does not have;"
+            " expected reverse mode: use jax.vjp or jax.jacrev, or a layer with custom_gradient=False"
+        ) from error
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,137 +1,32 @@
 """What RNN, LSTM and GRU layers share: stacking, directions, dropout, and everything about variable length."""
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-from flax import nnx
-from jax.sharding import Mesh
 
-from jaxrnn import cells, checks, loops, masks, recurrence, shared_units
-from jaxrnn._typing import Array, ArrayLike, Bool, Float, Int, Mask, State
-
-_DIRECTION_SUFFIXES = ("", "_reverse")
+from jaxrnn import checks, loops, masks, recurrence, shared_units
+from jaxrnn._typing import Array, ArrayLike, Float, Mask, RowFlags, RowLengths, State, StepFlags, StepNumbers
+from jaxrnn.cell_stack import AbstractCellStack
+from jaxrnn.sequential import check_sequential
 
 
-class AbstractRecurrentLayer(nnx.Module):
+class AbstractRecurrentLayer(AbstractCellStack):
     """A stack of recurrent layers, in one direction or both; RNN, LSTM and GRU say which equation.
 
-    Parameters are attributes with PyTorch's names, layouts and initial distribution:
-    ``weight_ih_l{k}``, ``weight_hh_l{k}``, ``bias_ih_l{k}``, ``bias_hh_l{k}`` and, with a projection,
-    ``weight_hr_l{k}``; those of the reverse direction end in ``_reverse``.
-
-    Attributes:
-      custom_gradient: The engine's own reverse rule, the fast one. Set it to False on a layer, and JAX differentiates
-        the plain loop instead: what forward mode (`jax.jvp`, `jax.jacfwd`) needs.
-      remat_steps: Where set, the gradient keeps the state of every so many steps only, and computes the others again:
-        memory then grows with time / remat_steps + remat_steps, the least of it where that is the root of time.
-      compute_dtype: Where set, the type of the operands of matmuls, such as jnp.bfloat16; states, sums and everything
-        pointwise keep the type of the parameters.
-      backend: "auto" runs the recurrence compiled ahead for CPUs where it can (`cpu_kernels`), which is faster and the
-        same to float tolerance; "scan" always runs `lax.scan`, which can be sharded over devices and exported.
-      mesh: Where set, the hidden units are shared by the devices along its axis "model" (`shared_units`): the same
-        numbers to float tolerance. Their number, and that of projected ones, must be a multiple of the axis's size.
+    `AbstractCellStack` has the parameters and the options; here is what runs them.
     """
-
-    custom_gradient: bool = True
-    remat_steps: int | None = None
-    compute_dtype: Any = None
-    backend: Literal["auto", "scan"] = "auto"
-    mesh: Mesh | None = None
-
-    def __init__(
-        self,
-        equation: cells.Equation,
-        input_size: int,
-        hidden_size: int,
-        *,
-        num_layers: int,
-        bias: bool,
-        dropout: float,
-        bidirectional: bool,
-        param_dtype: Any,
-        rngs: nnx.Rngs,
-        proj_size: int = 0,
-    ):
-        checks.check_size("input_size", input_size)
-        checks.check_size("hidden_size", hidden_size)
-        checks.check_size("num_layers", num_layers)
-        checks.check_size("proj_size", proj_size, minimum=0)
-        checks.check_flag("bias", bias)
-        checks.check_flag("bidirectional", bidirectional)
-        checks.check_probability("dropout", dropout)
-        checks.check_param_dtype(param_dtype)
-        checks.check_rngs(rngs, dropout=dropout)
-        if proj_size >= hidden_size:
-            raise ValueError(f"proj_size: got {proj_size}; expected less than hidden_size = {hidden_size}")
-        if dropout > 0 and num_layers == 1:
-            checks.warn_caller(
-                f"dropout = {dropout} has no effect with num_layers = 1: it acts on the output of every"
-                " layer but the last"
-            )
-        self.equation = equation
-        self.input_size = input_size
-        self.hidden_size = hidden_size
-        self.num_layers = num_layers
-        self.bias = bias
-        self.bidirectional = bidirectional
-        self.proj_size = proj_size
-        self.dropout = nnx.Dropout(dropout, rngs=rngs if dropout > 0 else None)
-
-        for layer in range(num_layers):
-            layer_input_size = input_size if layer == 0 else self.num_directions * self.output_size
-            shapes = cells.parameter_shapes(equation, layer_input_size, hidden_size, proj_size=proj_size, bias=bias)
-            for suffix in _DIRECTION_SUFFIXES[: self.num_directions]:
-                for name, shape in shapes.items():
-                    parameter = cells.create_parameter(shape, hidden_size, rngs=rngs, dtype=param_dtype)
-                    setattr(self, f"{name}_l{layer}{suffix}", parameter)
-                for name, value in equation.extra_parameters(hidden_size).items():
-                    setattr(self, f"{name}_l{layer}{suffix}", nnx.Param(value.astype(param_dtype)))
-
-    @property
-    def num_directions(self) -> int:
-        return 2 if self.bidirectional else 1
-
-    @property
-    def output_size(self) -> int:
-        """Size of the hidden state that each direction puts out: proj_size where there is one."""
-        return self.proj_size or self.hidden_size
-
-    def cell_parameters(self, layer: int, direction: int = 0) -> loops.Weights:
-        """Returns the parameters of one layer in one direction (0 forward, 1 reverse).
-
-        Raises:
-          IndexError: There is no such layer or direction.
-        """
-        if not (0 <= layer < self.num_layers and 0 <= direction < self.num_directions):
-            raise IndexError(
-                f"cell_parameters: got layer {layer}, direction {direction}; expected less than {self.num_layers} and"
-                f" {self.num_directions}"
-            )
-        ending = f"_l{layer}{_DIRECTION_SUFFIXES[direction]}"
-        named = {name: getattr(self, name + ending, None) for name in loops.Weights._fields}
-        values = {name: None if p is None else p.get_value() for name, p in named.items()}
-        return loops.Weights(**values)  # type: ignore[arg-type]
-
-    def initial_state(self, batch_size: int | None = None) -> State:
-        """Returns zeros: arrays of (num_layers * num_directions, batch, size), without batch if None."""
-        if batch_size is not None:
-            checks.check_size("batch_size", batch_size, minimum=0)
-        rows = () if batch_size is None else (batch_size,)
-        leading = (self.num_layers * self.num_directions, *rows)
-        dtype = self.cell_parameters(0).weight_ih.dtype
-        return self.equation.zero_state(self.hidden_size, self.output_size, leading=leading, dtype=dtype)
 
     def __call__(
         self,
         inputs: Float[ArrayLike, "*batch time input"],
         initial_state: State | None = None,
         *,
-        lengths: Int[ArrayLike, "*batch"] | int | None = None,
-        mask: Bool[ArrayLike, "*batch time"] | None = None,
-        segment_ids: Int[ArrayLike, "*batch time"] | None = None,
-        resets: Bool[ArrayLike, "*batch time"] | None = None,
+        lengths: RowLengths | None = None,
+        mask: StepFlags | None = None,
+        segment_ids: StepNumbers | None = None,
+        resets: StepFlags | None = None,
         reset_state: State | None = None,
     ) -> tuple[Float[Array, "*batch time features"], State]:
         """Runs the layers over sequences of different lengths.
@@ -144,11 +39,12 @@ class AbstractRecurrentLayer(nnx.Module):
           inputs: (batch, time, input), or (time, input) of a single row.
           initial_state: Arrays of (num_layers * num_directions, batch, size), layer by layer and
             forward before reverse within a layer; without batch for a single row. Zeros if None.
-          lengths: (batch,): the first lengths[b] steps of row b count; one number for a single row.
-          mask: (batch, time): True at steps that count, in any pattern.
+          lengths: (batch,): the first lengths[b] steps of row b count; one number for a single row. Lengths and what
+            follows may be arrays or lists.
+          mask: (batch, time): True, or 1, at steps that count, in any pattern.
           segment_ids: (batch, time): rows that hold several sequences; 0 is padding, and a new number
             is a new sequence, started from the initial state.
-          resets: (batch, time): True where the state becomes `reset_state` before the step.
+          resets: (batch, time): True, or 1, where the state becomes `reset_state` before the step.
           reset_state: Of the form of `initial_state`, or without its batch; zeros if None. So a carry from the chunk
             before is used up to the first reset only, as recurrent reinforcement learning chunks its rollouts.
 
@@ -157,11 +53,12 @@ class AbstractRecurrentLayer(nnx.Module):
           padding; the final state is that after the last valid step, in the form of `initial_state`.
 
         Raises:
-          TypeError: Inputs that are not floating point, numbers where booleans belong or the reverse,
-            lists in place of arrays; a state of the wrong structure.
-          ValueError: Sizes that do not fit; lengths outside 0..time. Lengths that `jax.jit` traces have no value yet:
-            there, lengths beyond the inputs count as time.
+          TypeError: Inputs that are not floating point, or lists; numbers where booleans belong or the reverse; a state
+            of the wrong structure; an equation that takes or returns something else.
+          ValueError: Sizes that do not fit, those of the parameters included; lengths outside 0..time. Lengths that
+            `jax.jit` traces have no value yet: there, lengths beyond the inputs count as time.
         """
+        check_sequential(self)
         arguments = (inputs, initial_state, lengths, mask, segment_ids, resets, reset_state)
         outputs, final_state, _ = self._run(loops.hidden_of, *arguments)
         return outputs, final_state
@@ -171,10 +68,10 @@ class AbstractRecurrentLayer(nnx.Module):
         inputs: Float[ArrayLike, "*batch time input"],
         initial_state: State | None = None,
         *,
-        lengths: Int[ArrayLike, "*batch"] | int | None = None,
-        mask: Bool[ArrayLike, "*batch time"] | None = None,
-        segment_ids: Int[ArrayLike, "*batch time"] | None = None,
-        resets: Bool[ArrayLike, "*batch time"] | None = None,
+        lengths: RowLengths | None = None,
+        mask: StepFlags | None = None,
+        segment_ids: StepNumbers | None = None,
+        resets: StepFlags | None = None,
         reset_state: State | None = None,
     ) -> State:
         """Returns the state after every step of every layer and direction, an LSTM's c_t included.
@@ -194,10 +91,10 @@ class AbstractRecurrentLayer(nnx.Module):
         inputs: Float[ArrayLike, "*batch time input"],
         initial_state: State | None = None,
         *,
-        lengths: Int[ArrayLike, "*batch"] | int | None = None,
-        mask: Bool[ArrayLike, "*batch time"] | None = None,
-        segment_ids: Int[ArrayLike, "*batch time"] | None = None,
-        resets: Bool[ArrayLike, "*batch time"] | None = None,
+        lengths: RowLengths | None = None,
+        mask: StepFlags | None = None,
+        segment_ids: StepNumbers | None = None,
+        resets: StepFlags | None = None,
         reset_state: State | None = None,
     ) -> State:
         """Returns the state that a call returns, without the outputs: the last layer's take no memory.
@@ -212,36 +109,38 @@ class AbstractRecurrentLayer(nnx.Module):
         collect: Callable[[State], Any],
         inputs: ArrayLike,
         initial_state: State | None,
-        lengths: ArrayLike | int | None,
-        mask: ArrayLike | None,
-        segment_ids: ArrayLike | None,
-        resets: ArrayLike | None,
+        lengths: RowLengths | None,
+        mask: StepFlags | None,
+        segment_ids: StepNumbers | None,
+        resets: StepFlags | None,
         reset_state: State | None,
     ) -> tuple[Any, State, Any]:
         """Returns the outputs, empty if nothing is collected, the final state, and what `collect` takes from all."""
+        dtype = self._check_parameters()
         checks.check_inputs(inputs, self.input_size, ("batch", "time"))
         rows, num_steps = inputs.shape[:-2], inputs.shape[-2]
-        if isinstance(lengths, int) and not rows:
-            lengths = jnp.asarray(lengths)
-        checks.check_lengths(lengths, rows, num_steps)
-        checks.check_booleans("mask", mask, (*rows, num_steps))
-        checks.check_segment_ids(segment_ids, (*rows, num_steps))
-        checks.check_booleans("resets", resets, (*rows, num_steps))
-        state = self.initial_state(*rows) if initial_state is None else initial_state
+        given = (
+            checks.as_lengths(lengths, rows, num_steps),
+            checks.as_booleans("mask", mask, (*rows, num_steps)),
+            checks.as_segment_ids(segment_ids, (*rows, num_steps)),
+            checks.as_booleans("resets", resets, (*rows, num_steps)),
+        )
+        state = self._zero_state(rows, dtype) if initial_state is None else initial_state
         sizes = self.equation.state_sizes(self.hidden_size, self.output_size)
         leading = (self.num_layers * self.num_directions, *rows)
         layout = f"(num_layers * num_directions, {'batch, ' if rows else ''}size)"
         checks.check_state(state, sizes, leading, layout=layout)
+        self._check_equation(rows[0] if rows else 1, dtype)
         if reset_state is not None:
             ndims = {leaf.ndim for leaf in jax.tree.leaves(reset_state) if hasattr(leaf, "ndim")}
-            given = leading[: max(ndims, default=2) - 1] if rows else leading
-            checks.check_state(reset_state, sizes, given, layout=layout, name="reset_state")
-            if len(given) < len(leading):
+            of_one = leading[: max(ndims, default=2) - 1] if rows else leading
+            checks.check_state(reset_state, sizes, of_one, layout=layout, name="reset_state")
+            if len(of_one) < len(leading):
                 spread = [jnp.asarray(leaf)[:, None] for leaf in jax.tree.leaves(reset_state)]
                 spread = [jnp.broadcast_to(leaf, (*leading, leaf.shape[-1])) for leaf in spread]
                 reset_state = jax.tree.unflatten(jax.tree.structure(reset_state), spread)
-        arrays = jax.tree.map(jnp.asarray, (inputs, lengths, mask, segment_ids, resets))
-        states = (state, reset_state)
+        inputs, *states = jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), (inputs, state, reset_state))
+        arrays = jax.tree.map(jnp.asarray, (inputs, *given))
         if rows:
             return self._run_batch(collect, *states, *arrays)
         states = jax.tree.map(lambda leaf: leaf[:, None], states)
@@ -298,7 +197,7 @@ class AbstractRecurrentLayer(nnx.Module):
         inputs: Float[ArrayLike, "*batch input"],
         state: State | None = None,
         *,
-        reset: Bool[ArrayLike, "*batch"] | None = None,
+        reset: RowFlags | None = None,
         reset_state: State | None = None,
     ) -> tuple[Float[Array, "*batch output"], State]:
         """Advances by one step, for streams: the same numbers as the whole sequence gives.
@@ -313,18 +212,17 @@ class AbstractRecurrentLayer(nnx.Module):
           ``(output, state)``: (batch, output) and the state after the step.
 
         Raises:
-          ValueError: A size does not fit, or the layer is bidirectional: the reverse direction needs
-            the whole sequence.
+          ValueError: A size does not fit, or a direction of the layer is reverse: that needs the whole sequence.
         """
-        if self.bidirectional:
+        if any(self.directions):
+            which = "bidirectional layer" if self.bidirectional else "layer with reverse=True"
             raise ValueError(
-                "step: a bidirectional layer cannot stream, its reverse direction starts at the end;"
-                " call the layer on the whole sequence"
+                f"step: a {which} cannot stream, its reverse direction starts at the end; call the layer on the whole"
+                " sequence"
             )
         checks.check_inputs(inputs, self.input_size, ("batch",))
         if reset is not None:
-            checks.check_booleans("reset", reset, inputs.shape[:-1])
-            reset = jnp.asarray(reset)[..., None]
+            reset = jnp.asarray(checks.as_booleans("reset", reset, inputs.shape[:-1]))[..., None]
         outputs, final_state = self(jnp.expand_dims(inputs, -2), state, resets=reset, reset_state=reset_state)
         return jnp.squeeze(outputs, -2), final_state
 
@@ -344,8 +242,6 @@ class AbstractRecurrentLayer(nnx.Module):
             parameters = shared_units.deal_rows(parameters, self.equation.num_gates, self.mesh)
             pointwise = shared_units.dealt(pointwise, self.mesh)
             num_summed = num_summed if num_summed == self.equation.num_gates else 0  # those are no longer the first
-        carried = jnp.result_type(features, parameters.weight_ih)
-        state, targets = jax.tree.map(lambda leaf: leaf.astype(carried), (state, targets))
         return recurrence.recur(
             pointwise,
             features,
@@ -353,10 +249,10 @@ class AbstractRecurrentLayer(nnx.Module):
             state,
             num_summed=num_summed * self.hidden_size,
             valid=steps.valid,
-            reset=steps.reset_backward if direction else steps.reset_forward,
+            reset=steps.reset_backward if self.directions[direction] else steps.reset_forward,
             targets=targets,
             extras=self._extras(layer, direction),
-            reverse=bool(direction),
+            reverse=self.directions[direction],
             collect=collect,
             custom_gradient=self.custom_gradient,
             chunk=self.remat_steps,
@@ -364,11 +260,6 @@ class AbstractRecurrentLayer(nnx.Module):
             kernel=self.equation.kernel if self.mesh is None else None,
             backend=self.backend,
         )
-
-    def _extras(self, layer: int, direction: int) -> tuple[Array, ...]:
-        """The equation's own parameters, in its order."""
-        ending = f"_l{layer}{_DIRECTION_SUFFIXES[direction]}"
-        return tuple(getattr(self, name + ending).get_value() for name in self.equation.extra_parameters(1))
 
 
 def _whole_state(state: State) -> State:

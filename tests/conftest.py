@@ -15,6 +15,24 @@ from quick_flags import set_quick_flags
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 
+# The modules that compute with arrays: what their annotations state is checked while tests run.
+_CHECKED_MODULES = (
+    "recurrence",
+    "loops",
+    "forms",
+    "masks",
+    "closed",
+    "checks",
+    "parameters",
+    "equations",
+    "cells",
+    "layer_options",
+    "cell_stack",
+    "layers",
+    "recurrent_layer",
+)
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--loop-only", action="store_true", help="leave the compiled recurrence out, as if it were not built"
@@ -25,6 +43,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     if not config.getoption("--real-flags"):
         set_quick_flags()
+    # PyTorch's threads wait for one another longer than computing takes at the tests' sizes.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
     import jax
     from jaxtyping import install_import_hook
 
@@ -32,11 +52,7 @@ def pytest_configure(config: pytest.Config) -> None:
     jax.config.update("jax_default_matmul_precision", "highest")
     # Checks the shapes and types that annotations state, while tests run, in the modules that compute with arrays.
     install_import_hook(
-        [
-            f"jaxrnn.{name}"
-            for name in ("recurrence", "loops", "forms", "masks", "checks", "cells", "layers", "recurrent_layer")
-        ]
-        + ["jaxrnn.interop.torch"],
+        [f"jaxrnn.{name}" for name in _CHECKED_MODULES] + ["jaxrnn.interop.torch"],
         "beartype.beartype",
     )
     if config.getoption("--loop-only"):

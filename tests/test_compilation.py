@@ -25,6 +25,7 @@ def train(home: Path, run: Path, *flags: str) -> subprocess.CompletedProcess:
 
 
 @pytest.mark.slow
+@pytest.mark.real_flags  # it compares seconds of compiling
 def test_a_second_run_reads_what_the_first_compiled_and_trains_the_same(tmp_path):
     for number in (1, 2):
         done = train(tmp_path, tmp_path / str(number), "--compilation-cache")

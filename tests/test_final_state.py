@@ -71,6 +71,7 @@ def test_of_a_single_row_and_under_other_transformations():
     np.testing.assert_allclose(second_order(layer.final_state), expected, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.real_flags
 @pytest.mark.parametrize("remat_steps", [None, 16])
 def test_outputs_take_no_memory(remat_steps):
     layer = jaxrnn.LSTM(1, 32, rngs=nnx.Rngs(0))

@@ -33,14 +33,20 @@ objective state_sharding
 shared_rows
 devices truncation train_state
 model_state
-interop.torch interop.weight_files models
+interop.flax interop.flax_cell interop.torch interop.weight_files models
 layers
 recurrent_layer
-cells
-checks recurrence shared_units
-cpu_kernels masks
+sequential
+cell_stack
+cells layer_options
+equations
+equation_checks parameters recurrence shared_units
+checks
+closed cpu_kernels masks
 loops
 forms
+platforms
+partitioning
 judgement command_line data.loading data.ball data.layout preparation step_metadata
 data.part_writer
 data.dataset
@@ -54,7 +60,7 @@ reporting signals metrics bootstrap scalar_log
 data.arranging
 data.batching data.packing data.normalizer data.split data.reader
 data.columnar_reader data.text_reader data.moments
-data.exact_parser data.sources data.ragged data.short_integers data.columnar_sizes
+data.exact_parser data.sources data.listed data.ragged data.short_integers data.columnar_sizes
 data.complaints data.options
 config_files
 config

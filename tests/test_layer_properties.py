@@ -33,6 +33,7 @@ from layer_cases import (
 each_kind = pytest.mark.parametrize(
     "kind", [kind if kind == "lstm_proj" else pytest.param(kind, marks=pytest.mark.slow) for kind in oracle.KINDS]
 )
+drawn_once = functools.cache(drawn_inputs)  # it traces the layer: once for all examples
 # Shapes stay the same from example to example, so nothing is compiled again.
 examples = settings(
     max_examples=25,
@@ -76,7 +77,7 @@ def take_rows(found: dict[str, np.ndarray], rows: np.ndarray) -> dict[str, np.nd
 @examples
 @given(options=any_options)
 def test_what_stands_at_padding_changes_no_bit(kind: str, options: dict[str, np.ndarray], x64: None) -> None:
-    inputs, state, weights = drawn_inputs(contract_layer(kind))
+    inputs, state, weights = drawn_once(contract_layer(kind))
     valid = valid_of(BATCH, TIME, options)
     clean = run(kind, jnp.where(valid[:, :, None], inputs, 0), state, weights, **options)
     assert all(np.isfinite(value).all() for value in clean.values())
@@ -89,7 +90,7 @@ def test_what_stands_at_padding_changes_no_bit(kind: str, options: dict[str, np.
 @examples
 @given(lengths=lengths_of_rows)
 def test_more_padding_changes_nothing(kind: str, lengths: np.ndarray, x64: None) -> None:
-    inputs, state, weights = drawn_inputs(contract_layer(kind))
+    inputs, state, weights = drawn_once(contract_layer(kind))
     extra = [(0, 0), (0, 3), (0, 0)]
     found = oracle.outcome(
         contract_layer(kind),
@@ -109,7 +110,7 @@ def test_more_padding_changes_nothing(kind: str, lengths: np.ndarray, x64: None)
 @given(lengths=lengths_of_rows, wide=st.lists(st.booleans(), min_size=BATCH, max_size=BATCH).map(np.array))
 def test_buckets_change_nothing(kind: str, lengths: np.ndarray, wide: np.ndarray, x64: None) -> None:
     layer = contract_layer(kind)
-    inputs, state, weights = drawn_inputs(layer)
+    inputs, state, weights = drawn_once(layer)
     narrow = TIME // 2
     wide = wide | (lengths > narrow)
     total: dict[str, np.ndarray] = {}
@@ -141,7 +142,7 @@ def test_buckets_change_nothing(kind: str, lengths: np.ndarray, wide: np.ndarray
 @examples
 @given(options=any_options)
 def test_packing_changes_nothing(kind: str, options: dict[str, np.ndarray], x64: None) -> None:
-    inputs, state, weights = drawn_inputs(contract_layer(kind))
+    inputs, state, weights = drawn_once(contract_layer(kind))
     pieces = oracle.pieces_of(BATCH, TIME, **options)
     found = run(kind, poison(inputs, valid_of(BATCH, TIME, options)), state, weights, **options)
     oracle.assert_close(found, run_separately(kind, inputs, state, weights, pieces))
@@ -153,7 +154,7 @@ def test_packing_changes_nothing(kind: str, options: dict[str, np.ndarray], x64:
 def test_the_order_of_rows_changes_nothing(
     kind: str, options: dict[str, np.ndarray], order: list[int], x64: None
 ) -> None:
-    inputs, state, weights = drawn_inputs(contract_layer(kind))
+    inputs, state, weights = drawn_once(contract_layer(kind))
     rows = np.array(order)
     shuffled = run(
         kind,
@@ -169,7 +170,7 @@ def test_the_order_of_rows_changes_nothing(
 @examples
 @given(mask=booleans)
 def test_padding_anywhere_equals_padding_at_the_end(kind: str, mask: np.ndarray, x64: None) -> None:
-    inputs, state, weights = drawn_inputs(contract_layer(kind))
+    inputs, state, weights = drawn_once(contract_layer(kind))
     found = run(kind, poison(inputs, mask), state, weights, mask=mask)
     first = np.argsort(~mask, axis=1, kind="stable")  # the steps that count, then the others
     moved_weights = (jnp.take_along_axis(weights[0], first[:, :, None], axis=1), weights[1])
@@ -211,7 +212,7 @@ def mirrored_layer(kind: str) -> Any:
 @examples
 @given(options=any_options)
 def test_time_reversed_is_the_other_direction(kind: str, options: dict[str, np.ndarray], x64: None) -> None:
-    inputs, state, weights = drawn_inputs(contract_layer(kind))
+    inputs, state, weights = drawn_once(contract_layer(kind))
     found = run(kind, inputs, state, weights, **options)
     mirrored: dict[str, np.ndarray] = {"mask": valid_of(BATCH, TIME, options)[:, ::-1]}
     if "segment_ids" in options:
@@ -267,7 +268,7 @@ def carried(graphdef: Any, parameters: Any, inputs: Any, state: Any, weights: An
 @given(lengths=lengths_of_rows, splits=st.lists(st.integers(0, TIME), min_size=2, max_size=2).map(sorted))
 def test_any_split_of_the_carry_changes_nothing(kind: str, lengths: np.ndarray, splits: list[int], x64: None) -> None:
     layer = forward_layer(kind)
-    inputs, state, weights = drawn_inputs(layer)
+    inputs, state, weights = drawn_once(layer)
     found = oracle.by_name(*carried(*nnx.split(layer), inputs, state, weights, lengths, splits))
     oracle.assert_close(found, oracle.outcome(layer, inputs, state, weights, lengths=lengths))
 
@@ -280,7 +281,7 @@ def stepped(graphdef: Any, parameters: Any, inputs: Any, state: Any) -> Any:
 @each_kind
 def test_steps_give_the_numbers_of_the_whole_sequence(kind: str, x64: None) -> None:
     layer = forward_layer(kind)
-    inputs, state, weights = drawn_inputs(layer)
+    inputs, state, weights = drawn_once(layer)
     graphdef, parameters = nnx.split(layer)
 
     def loss(parameters: Any, inputs: Any, state: Any) -> Any:
@@ -299,7 +300,7 @@ def test_steps_give_the_numbers_of_the_whole_sequence(kind: str, x64: None) -> N
 @each_kind
 def test_forward_mode_runs_without_the_engines_own_gradient(kind: str, x64: None) -> None:
     layer = build(kind, num_layers=2, bidirectional=True)
-    inputs, state, weights = drawn_inputs(layer)
+    inputs, state, weights = drawn_once(layer)
     layer.custom_gradient = False
     graphdef, parameters = nnx.split(layer)
     lengths = jnp.array([6, 0, 3, 5])

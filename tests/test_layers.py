@@ -421,6 +421,12 @@ def test_dropout_with_one_layer_warns_and_does_nothing() -> None:
         ({"dropout": True}, TypeError, r"dropout: got True \(bool\); expected a probability"),
         ({"dropout": float("nan")}, ValueError, "dropout: got nan; expected a probability"),
         ({"bias": 1}, TypeError, r"bias: got 1 \(int\); expected True or False"),
+        ({"reverse": 1}, TypeError, r"reverse: got 1 \(int\); expected True or False"),
+        (
+            {"reverse": True, "bidirectional": True},
+            ValueError,
+            "reverse: got True with bidirectional=True; expected one",
+        ),
         ({"bidirectional": "no"}, TypeError, r"bidirectional: got 'no' \(str\); expected True or False"),
         ({"param_dtype": jnp.int32}, TypeError, "param_dtype: got .*int32.*; expected a floating-point type"),
         ({"param_dtype": None}, TypeError, "param_dtype: got None; expected a floating-point type"),
@@ -508,9 +514,16 @@ BITS = np.ones((BATCH, TIME), bool)
         ({"lengths": np.full(BATCH, TIME + 1)}, ValueError, "lengths: got values from 7 to 7; expected 0 to 6"),
         ({"lengths": np.full(BATCH, -1)}, ValueError, "lengths: got values from -1 to -1; expected 0 to 6"),
         ({"lengths": np.ones(BATCH)}, TypeError, "lengths: got float64; expected integers"),
-        ({"lengths": [1, 2, 3, 4]}, TypeError, "lengths: got list; expected an array"),
+        ({"lengths": [1, 2, 3]}, ValueError, r"lengths: got shape \(3,\); expected \(4,\)"),
+        ({"lengths": [1, 2, 3, 4.0]}, TypeError, "lengths: got float64; expected integers"),
+        ({"lengths": [1, 2, 3, [4]]}, ValueError, r"lengths: got a list that makes no array; expected shape \(4,\): "),
+        ({"lengths": (1, 2, 3, 7)}, ValueError, "lengths: got values from 1 to 7; expected 0 to 6"),
+        ({"lengths": ["1", "2", "3", "4"]}, TypeError, "lengths: got <U1; expected integers"),
         ({"mask": BITS[:, :-1]}, ValueError, r"mask: got shape \(4, 5\); expected \(4, 6\)"),
-        ({"mask": BITS.astype(int)}, TypeError, "mask: got int64; expected booleans"),
+        ({"mask": BITS.astype(float)}, TypeError, "mask: got float64; expected booleans: use mask.astype"),
+        ({"mask": BITS + 1}, ValueError, "mask: got values from 2 to 2; expected booleans, or integers 0 and 1"),
+        ({"mask": jnp.zeros((4, 6), int) - 1}, ValueError, "mask: got values from -1 to -1; expected booleans"),
+        ({"mask": [[True] * 6] * 3 + [[True] * 5]}, ValueError, "mask: got a list that makes no array; expected shape"),
         ({"segment_ids": BITS.T.astype(int)}, ValueError, r"segment_ids: got shape \(6, 4\); expected \(4, 6\)"),
         # As int32 they would be 1 and 1, and 0.
         ({"segment_ids": BITS + 2**32}, ValueError, "segment_ids: got values from 4294967297 .*; expected 0 "),
@@ -519,7 +532,9 @@ BITS = np.ones((BATCH, TIME), bool)
         ({"lengths": 3}, TypeError, r"lengths: got int; expected an array of JAX or NumPy of shape \(4,\)"),
         ({"segment_ids": BITS.astype(float)}, TypeError, "segment_ids: got float64; expected integers"),
         ({"resets": BITS[0]}, ValueError, r"resets: got shape \(6,\); expected \(4, 6\)"),
-        ({"resets": BITS.astype(int)}, TypeError, "resets: got int64; expected booleans"),
+        ({"resets": BITS.astype(float)}, TypeError, "resets: got float64; expected booleans"),
+        ({"resets": (BITS * 2).tolist()}, ValueError, "resets: got values from 2 to 2; expected booleans"),
+        ({"segment_ids": jnp.zeros((4, 6), int) - 1}, ValueError, "segment_ids: got values from -1 to -1"),
     ],
 )
 def test_wrong_arguments_are_refused(arguments: dict, error: type[Exception], message: str, unchecked: None) -> None:
@@ -549,6 +564,8 @@ def test_wrong_steps_are_refused(unchecked: None) -> None:
             layer.step(inputs)
     with pytest.raises(ValueError, match="bidirectional layer cannot stream"):
         jaxrnn.GRU(INPUT, HIDDEN, bidirectional=True, rngs=nnx.Rngs(0)).step(FLOATS[:, 0])
+    with pytest.raises(ValueError, match="step: a layer with reverse=True cannot stream, its reverse direction starts"):
+        jaxrnn.GRU(INPUT, HIDDEN, reverse=True, rngs=nnx.Rngs(0)).step(FLOATS[:, 0])
 
 
 def test_numpy_arrays_are_taken() -> None:
@@ -557,6 +574,66 @@ def test_numpy_arrays_are_taken() -> None:
     from_numpy, _ = layer(np.ones((BATCH, TIME, INPUT), np.float32), **options)
     from_jax, _ = layer(jnp.ones((BATCH, TIME, INPUT)), **{n: jnp.asarray(v) for n, v in options.items()})
     np.testing.assert_array_equal(from_numpy, from_jax)
+
+
+def given_to_the_engine(layer: Any, **options: Any) -> Any:
+    """What a layer makes of its options: those arrays, which it would run with."""
+    given: list[Any] = []
+
+    class Recorder(type(layer)):  # type: ignore[misc]
+        def _run_batch(self, *arguments: Any) -> Any:
+            given.extend(np.asarray(array) for array in arguments[4:])
+            return (), (), ()
+
+    recorder = nnx.merge(*nnx.split(layer))
+    recorder.__class__ = Recorder
+    recorder.all_states(FLOATS, **options)
+    return given
+
+
+def test_lists_and_integers_mean_what_arrays_do() -> None:
+    layer = build("gru", dtype=jnp.float32)
+    options = PATTERNS["everything"]
+    expected = given_to_the_engine(layer, **options)
+    assert [array.dtype.kind for array in expected] == ["i", "b", "i", "b"]
+    integers = {name: value.astype(int) for name, value in options.items()}
+    for given in (
+        {name: value.tolist() for name, value in options.items()},
+        {name: value.tolist() for name, value in integers.items()},
+        {name: tuple(map(tuple, value)) if value.ndim > 1 else tuple(value) for name, value in options.items()},
+        {name: list(jnp.asarray(value)) for name, value in integers.items()},
+        {name: value.astype(np.uint8) for name, value in integers.items()},
+        {name: jnp.asarray(value, jnp.int8) for name, value in integers.items()},
+    ):
+        for found, wanted in zip(given_to_the_engine(layer, **given), expected, strict=True):
+            np.testing.assert_array_equal(found, wanted)
+            assert (found.dtype == bool) == (wanted.dtype == bool)
+
+
+def test_traced_integers_are_masks_but_for_0() -> None:
+    layer = build("gru", dtype=jnp.float32)
+
+    @jax.jit
+    def run(mask: Any, resets: Any, reset: Any) -> Any:
+        return layer(FLOATS + 1, mask=mask, resets=resets), layer.step(FLOATS[:, 0] + 1, reset=reset)
+
+    found = run(MASK * 3, RESETS * -2, LENGTHS)
+    oracle.assert_identical(oracle.flat(found), oracle.flat(run(MASK * 1, RESETS * 1, (LENGTHS > 0) * 1)))
+
+
+def test_no_rows_may_be_an_empty_list() -> None:
+    layer = build("gru", dtype=jnp.float32)
+    assert layer(FLOATS[:0], lengths=[])[0].shape == (0, TIME, HIDDEN)
+
+
+def test_a_single_row_takes_lists_and_numbers() -> None:
+    layer = build("gru", dtype=jnp.float32)
+    mask = [1, 1, 1, 1, 0, 0]
+    found, expected = layer(FLOATS[0], mask=mask, segment_ids=[1] * 6)[0], layer(FLOATS[0], lengths=4)[0]
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+    np.testing.assert_allclose(layer(FLOATS[0], lengths=np.int32(4))[0], expected, rtol=1e-6)
+    output, _ = layer.step(FLOATS[0, 0], reset=True)
+    assert output.shape == (HIDDEN,)
 
 
 # The engine on its own.

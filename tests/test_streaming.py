@@ -98,7 +98,7 @@ class TestTheSameAsInMemory:
         "flags",
         [
             ["--batching=bucket", "--target=every"],
-            *(pytest.param(flags, marks=pytest.mark.slow) for flags in (
+            *(pytest.param(flags, marks=[pytest.mark.slow, pytest.mark.real_flags]) for flags in (
                 ["--batching=pad"],
                 ["--batching=pack"],
                 ["--batching=pad", "--target=every", "--no-shuffle"],
@@ -115,6 +115,7 @@ class TestTheSameAsInMemory:
         assert_same_training(*train_both(tmp_path, source, prepared, *flags), to_the_bit=cpu_kernels.is_built())
 
     @pytest.mark.slow
+    @pytest.mark.real_flags
     def test_of_the_loop_training_to_the_bit_and_validation_to_its_last(self, tmp_path, source, prepared, small_pieces):
         flags = ["--batching=bucket", "--backend=scan", "--cell=lstm", "--normalizer=divide"]
         assert_same_training(*train_both(tmp_path, source, prepared, *flags), to_the_bit=False)

@@ -178,6 +178,7 @@ def test_figures_do_not_depend_on_windows():
 
 
 @pytest.mark.slow
+@pytest.mark.real_flags
 @pytest.mark.parametrize("target", ["last", "every"])
 def test_memory_does_not_grow_with_the_rows(target):
     rows = Ragged.from_rows([np.sin(0.01 * np.arange(2000 + i)) for i in range(12)])

@@ -1,9 +1,13 @@
 """Packing: several sequences one behind the other in each row, so that next to nothing computed is padding."""
 
+import functools
+import operator
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from jaxrnn.data.listed import choose_dtype, read_steps
 from jaxrnn.data.ragged import Ragged
 
 
@@ -11,7 +15,7 @@ class Packed(NamedTuple):
     """Sequences packed into rows of one length.
 
     Attributes:
-      values: (rows, length), 0 at padding.
+      values: (rows, length) or (rows, length, features), 0 at padding.
       segment_ids: (rows, length) int32: 1, 2, .. for the sequences of a row, in their order; 0 at padding.
       row_of: (sequences,) the row that each sequence lies in.
       start_of: (sequences,) the step at which it starts there.
@@ -37,6 +41,75 @@ class Packed(NamedTuple):
         begins = self.row_of * steps.shape[1] + self.start_of
         return [flat[begin : begin + length] for begin, length in zip(begins, self.lengths, strict=True)]
 
+    def final_states(self, steps: Any, *, bidirectional: bool = False, reverse: bool = False) -> Any:
+        """Returns the state in which every sequence ended, in the order of the sequences.
+
+        It is what `layer.final_state` gives where every sequence is a row of its own, and can be differentiated and
+        compiled. The reverse direction ends at a sequence's first step. A sequence of length 0 ends with zeros.
+
+        Args:
+          steps: What `layer.all_states` gives for the packed rows, a pytree of arrays of
+            (num_layers * num_directions, rows, length, size); or a layer's outputs, (rows, length, features), or
+            numbers made of them, (rows, length).
+          bidirectional: Whether the layer is: of states every second one is then the reverse direction's, of the
+            features of outputs the second half.
+          reverse: Whether a layer of one direction is.
+
+        Returns:
+          Arrays of (num_layers * num_directions, sequences, size); of outputs (sequences, features), or (sequences,).
+
+        Raises:
+          ValueError: A shape that does not fit, or both options.
+
+        Example:
+          >>> import jax.numpy as jnp
+          >>> import jaxrnn
+          >>> from flax import nnx
+          >>> packed = jaxrnn.pack_sequences([[1.0, 2.0], [3.0, 4.0, 5.0], [6.0]])
+          >>> layer = jaxrnn.GRU(1, 4, rngs=nnx.Rngs(0))
+          >>> states = layer.all_states(jnp.asarray(packed.values)[:, :, None], segment_ids=packed.segment_ids)
+          >>> packed.final_states(states).shape
+          (1, 3, 4)
+        """
+        import jax  # not above: rows are packed in processes that never load JAX
+
+        if bidirectional and reverse:
+            raise ValueError(
+                "final_states: got bidirectional=True and reverse=True; expected one of them, as of a layer"
+            )
+        return jax.tree.map(lambda leaf: _ends_of(self, leaf, bidirectional=bidirectional, reverse=reverse), steps)
+
+
+def _ends_of(packed: Packed, leaf: Any, *, bidirectional: bool, reverse: bool) -> Any:
+    """Returns what one array holds at the step where every sequence ends, as `Packed.final_states` says."""
+    import jax.numpy as jnp
+
+    shape, (rows, length) = np.shape(leaf), np.shape(packed.segment_ids)
+    axis = 1 if len(shape) == 4 else 0  # that of the rows: states have one before it
+    if len(shape) not in (2, 3, 4) or shape[axis : axis + 2] != (rows, length):
+        raise ValueError(
+            f"final_states: got an array of shape {shape}; expected states (num_layers * num_directions, {rows},"
+            f" {length}, size), as all_states gives them, or outputs ({rows}, {length}, features)"
+        )
+    nothing = (packed.lengths == 0) * (rows * length)  # beyond the last step: 0 is taken there
+    firsts = packed.row_of * length + packed.start_of + nothing
+    lasts = firsts + (packed.lengths - 1).clip(0)
+    if not rows * length:  # sequences without steps alone
+        return jnp.zeros((*shape[:axis], len(packed.lengths), *shape[axis + 2 :]), jnp.asarray(leaf).dtype)
+    flat = jnp.reshape(leaf, (*shape[:axis], rows * length, *shape[axis + 2 :]))
+    take = functools.partial(jnp.take, axis=axis, mode="fill", fill_value=0)
+    if not bidirectional:
+        return take(flat, firsts if reverse else lasts)
+    shared = shape[0] if axis else shape[2] if len(shape) == 3 else 1
+    if shared % 2:
+        what = "states" if axis else "features"
+        raise ValueError(f"final_states: got {shared} {what}; expected as many of each direction: bidirectional=False?")
+    if axis:
+        ends = jnp.stack([take(flat[::2], lasts), take(flat[1::2], firsts)], axis=1)
+        return ends.reshape(shape[0], *ends.shape[2:])
+    forward, backward = jnp.split(flat, 2, axis=-1)
+    return jnp.concatenate([take(forward, lasts), take(backward, firsts)], axis=-1)
+
 
 class Placement(NamedTuple):
     """Where sequences of given lengths go.
@@ -52,29 +125,55 @@ class Placement(NamedTuple):
     start_of: np.ndarray
 
 
-def pack_sequences(rows: Ragged, length: int | None = None, *, dtype: Any = np.float32) -> Packed:
+def pack_sequences(rows: Ragged | Iterable[Any], length: int | None = None, *, dtype: Any = None) -> Packed:
     """Packs sequences into rows of one length, first-fit-decreasing: the longest first, each where it first fits.
 
     A layer called with the `segment_ids` computes for every sequence what it computes for a row of its own.
 
     Args:
-      rows: Sequences; empty ones take no place, and lie at step 0 of row 0.
+      rows: Ragged rows; or sequences, each an array or a list of numbers, of token ids, or of features,
+        (length_of_sequence, features). Empty ones take no place, and lie at step 0 of row 0.
       length: Of the packed rows; the longest sequence's if None.
-      dtype: Of the packed values.
+      dtype: Of the packed values. If None: int32 where all sequences hold integers, else float32, as for ragged rows.
 
     Raises:
-      ValueError: A sequence is longer than `length`; nothing is ever cut off.
+      TypeError: A row is not a sequence of numbers, or `dtype` is of integers and a row is not.
+      ValueError: There are no sequences; one is longer than `length`, nothing is ever cut off; they differ in their
+        number of features; or an integer does not fit `dtype`.
+
+    Example:
+      >>> import jaxrnn
+      >>> packed = jaxrnn.pack_sequences([[1, 2], [3, 4, 5], [6]])
+      >>> packed.values
+      array([[3, 4, 5],
+             [1, 2, 6]], dtype=int32)
+      >>> packed.segment_ids
+      array([[1, 1, 1],
+             [1, 1, 2]], dtype=int32)
 
     Source: Johnson, "Near-Optimal Bin Packing Algorithms", 1973: at most 11/9 of the fewest rows possible, and one.
     """
-    lengths = rows.lengths
+    if isinstance(rows, Ragged):
+        steps, lengths, dtype = rows.values, rows.lengths, np.float32 if dtype is None else dtype
+    else:
+        steps, lengths = read_steps("pack_sequences", rows)
+        dtype = choose_dtype("pack_sequences", steps, dtype)
     longest = int(lengths.max(initial=0))
-    length = longest if length is None else length
+    if length is None:
+        length = longest
+    else:
+        try:
+            length = operator.index(length)
+        except TypeError:
+            raise TypeError(f"pack_sequences: got length = {length!r}; expected an integer") from None
     if longest > length:
-        raise ValueError(f"pack_sequences: got a sequence of {longest} values; expected at most length = {length}")
+        raise ValueError(
+            f"pack_sequences: got a sequence of {longest} values; expected at most length = {length}: raise it, or cut"
+            f" sequence {int(lengths.argmax())}"
+        )
     placed = place_sequences(lengths, length)
-    values = np.zeros((placed.num_rows, length), dtype)
-    values.reshape(-1)[flat_steps(placed, lengths, length)] = rows.values
+    values = np.zeros((placed.num_rows, length, *steps.shape[1:]), dtype)
+    values.reshape(-1, *steps.shape[1:])[flat_steps(placed, lengths, length)] = steps
     return Packed(values, number_segments(placed, lengths, length), placed.row_of, placed.start_of, lengths)
 
 

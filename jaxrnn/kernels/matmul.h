@@ -4,7 +4,6 @@
 #define JAXRNN_MATMUL_H_
 
 #include <algorithm>
-#include <cstring>
 #include <memory>
 #include <new>
 #include <utility>
@@ -25,7 +24,8 @@ struct Free {
 class Floats {
  public:
   Floats() = default;
-  explicit Floats(size_t size) : data_(static_cast<float*>(::operator new(size * sizeof(float), kCacheLine))) {}
+  explicit Floats(size_t size)
+      : data_(size ? static_cast<float*>(::operator new(size * sizeof(float), kCacheLine)) : nullptr) {}
   float* get() const { return data_.get(); }
 
  private:
@@ -193,7 +193,7 @@ class Packed {
     }
   }
 
-  void Clear() { std::memset(data_.get(), 0, sizeof(float) * size_t(depth_) * RoundUp(columns_, kLanes)); }
+  void Clear() { std::fill_n(data_.get(), size_t(depth_) * RoundUp(columns_, kLanes), 0.0f); }
 
  private:
   int depth_ = 0, columns_ = 0;

@@ -37,8 +37,10 @@ struct Given {
 
 template <typename Buffer>
 auto DataOrNull(const Buffer& buffer) -> decltype(buffer.typed_data()) {
-  const Shape shape = buffer.dimensions();
-  return std::count(shape.begin(), shape.end(), 0) ? nullptr : buffer.typed_data();
+  for (const int64_t size : buffer.dimensions()) {
+    if (!size) return nullptr;
+  }
+  return buffer.typed_data();
 }
 float* DataOrNull(FloatResult& buffer) { return DataOrNull(*buffer); }
 

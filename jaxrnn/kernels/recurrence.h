@@ -26,9 +26,9 @@ class Origins {
         padded_(sizes.padded()),
         arrays_(&arrays),
         rows_(&rows),
-        zeros_(padded_),
+        zeros_(arrays.reset ? padded_ : 0),
         c_(has_cell_state ? size_t(targets_ + 1) * rows.size() * padded_ : 0) {
-    std::fill_n(zeros_.get(), padded_, 0.0f);
+    if (arrays.reset) std::fill_n(zeros_.get(), padded_, 0.0f);
     for (int number = 0; number <= targets_ && has_cell_state; ++number) {
       const float* from = number ? arrays.c_targets + (number - 1) * batch_ * hidden_ : arrays.c_first;
       for (size_t i = 0; i < rows.size(); ++i) {

@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <initializer_list>
 #include <limits>
 #include <string>
 #include <vector>
@@ -71,15 +70,12 @@ class ShapeCheck {
 
   bool IsAbsent(Shape shape) const { return Has(shape, {0}); }
 
-  void Check(const char* name, Shape got, std::initializer_list<int64_t> wanted,
-             Presence presence = Presence::kNeeded) {
-    if (!message_.empty()) return;
+  // Refuses a buffer, unless it has a shape behind the axes of models, or may be absent and is.
+  template <size_t n>
+  void Check(const char* name, Shape got, const int64_t (&wanted)[n], Presence presence = Presence::kNeeded) {
     if (presence != Presence::kAbsent && Has(got, wanted)) return;
     if (presence != Presence::kNeeded && IsAbsent(got)) return;
-    std::string expected = presence == Presence::kAbsent ? Text({0}) + ", as it has no part in this call"
-                                                         : Text(wanted);
-    if (presence == Presence::kOptional) expected += ", or " + Text({0}) + " for none";
-    Refuse(name, got, expected);
+    Refuse(name, got, presence, Shape(wanted, n));
   }
 
   const Sizes& sizes() const { return sizes_; }
@@ -87,21 +83,39 @@ class ShapeCheck {
   ffi::Error error() const { return ok() ? ffi::Error::Success() : ffi::Error::InvalidArgument(message_); }
 
  private:
-  bool Has(Shape shape, std::initializer_list<int64_t> own) const {
-    return shape.size() == models_.size() + own.size() && std::equal(models_.begin(), models_.end(), shape.begin()) &&
-           std::equal(own.begin(), own.end(), shape.begin() + models_.size());
+  // Plain loops, which the compiler unrolls: a call of one step takes a few microseconds, and checks dozens of shapes.
+  template <size_t n>
+  bool Has(Shape shape, const int64_t (&own)[n]) const {
+    const size_t axes = models_.size();
+    if (shape.size() != axes + n) return false;
+    for (size_t i = 0; i < n; ++i) {
+      if (shape[axes + i] != own[i]) return false;
+    }
+    for (size_t i = 0; i < axes; ++i) {
+      if (shape[i] != models_[i]) return false;
+    }
+    return true;
   }
 
+  __attribute__((noinline)) void Refuse(const char* name, Shape got, Presence presence, Shape wanted) {
+    if (!ok()) return;  // the first one is told
+    const int64_t zero[] = {0};
+    const std::string none = BehindModels(Shape(zero, 1));
+    std::string expected = presence == Presence::kAbsent ? none + ", as it has no part in this call"
+                                                         : BehindModels(wanted);
+    if (presence == Presence::kOptional) expected += ", or " + none + " for none";
+    Refuse(name, got, expected);
+  }
   void Refuse(const std::string& name, Shape got, const std::string& expected) {
+    sizes_ = {};  // nothing is computed from them
     message_ = std::string(call_) + ": " + name + " has shape " + Text(got) + ", expected " + expected +
                "; inputs are " + Text(inputs_) + ", weight_hh is " + Text(weight_hh_);
   }
 
-  // The shape with the axes of models in front.
-  std::string Text(std::initializer_list<int64_t> own) const {
+  std::string BehindModels(Shape own) const {
     std::vector<int64_t> whole(models_.begin(), models_.end());
-    whole.insert(whole.end(), own);
-    return Text(Shape(whole));
+    whole.insert(whole.end(), own.begin(), own.end());
+    return Text(whole);
   }
   static std::string Text(Shape shape) {
     std::string text = "(";

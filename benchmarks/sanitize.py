@@ -1,0 +1,134 @@
+"""Runs the compiled recurrence under sanitizers, on shapes from 0 and 1 to odd sizes.
+
+    python -m benchmarks.sanitize                        # address and undefined, then thread: about 3 minutes
+    python -m benchmarks.sanitize --tools=valgrind       # reads of what was never written, too; needs valgrind
+
+Builds `sanitize_driver.cc`, which calls the handlers of jaxrnn/kernels as XLA does, with each tool's flags, and runs
+it: forward and backward, all cells, masks, resets, targets, models and threads, calls from several threads at once,
+buffers of wrong shapes, and memory that runs out at every single allocation. Exits with 1 where a tool reports anything
+or a call does something else than it must, and with 2 where a tool is not to be had.
+"""
+
+import argparse
+import os
+import platform
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import jax
+
+DRIVER = Path(__file__).with_name("sanitize_driver.cc")
+KERNELS = Path(__file__).parents[1] / "jaxrnn" / "kernels"
+# As the library is built (hatch_build.py), but for what keeps reports from pointing at lines.
+FLAGS = ["-std=c++17", "-g", "-O1", "-fno-omit-frame-pointer", "-ffp-contract=fast", "-fno-math-errno", "-pthread"]
+FLAGS += ["-D_GLIBCXX_ASSERTIONS"]
+SANITIZERS = {
+    "address": ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"],
+    "thread": ["-fsanitize=thread"],
+    "valgrind": [],
+}
+# The driver has an allocator of its own, which valgrind is not to replace.
+VALGRIND = ["valgrind", "--quiet", "--error-exitcode=99", "--soname-synonyms=somalloc=nouserintercepts"]
+OPTIONS = {
+    "ASAN_OPTIONS": "detect_stack_use_after_return=1:strict_init_order=1",
+    "UBSAN_OPTIONS": "print_stacktrace=1",
+    "TSAN_OPTIONS": "halt_on_error=1",
+}
+SLOWER = {"address": 1, "thread": 2, "valgrind": 4}  # about: cases are fewer by as much
+
+
+def find_compiler() -> list[str] | None:
+    """Returns the C++ compiler's command, or None where there is none."""
+    wanted = [os.environ["CXX"]] if os.environ.get("CXX") else ["c++", "g++", "clang++"]
+    return next((shlex.split(command) for command in wanted if shutil.which(shlex.split(command)[0])), None)
+
+
+def build_command(tool: str, source: Path, program: Path) -> list[str]:
+    """Returns the command that builds a program for a tool.
+
+    Args:
+      tool: One of `SANITIZERS`.
+      source: The C++ file.
+      program: What it becomes.
+    """
+    compiler = find_compiler()
+    assert compiler is not None
+    vectors = ["-mavx2", "-mfma"] if platform.machine() == "x86_64" else []
+    paths = ["-isystem", jax.ffi.include_dir(), "-I", str(KERNELS)]
+    return [*compiler, *FLAGS, *vectors, *SANITIZERS[tool], *paths, str(source), "-o", str(program)]
+
+
+def missing_for(tool: str) -> str | None:
+    """Says what a tool lacks on this machine; None if nothing."""
+    if find_compiler() is None:
+        return "no C++ compiler"
+    if tool == "valgrind" and not shutil.which("valgrind"):
+        return "valgrind is not installed"
+    with tempfile.TemporaryDirectory() as directory:
+        source, program = Path(directory, "empty.cc"), Path(directory, "empty")
+        source.write_text("int main() { return 0; }\n", encoding="utf-8")
+        built = subprocess.run(build_command(tool, source, program), capture_output=True, text=True, check=False)
+        if built.returncode:
+            return f"the compiler has no such sanitizer: {built.stderr.strip()[-500:]}"
+        ran = subprocess.run(run_command(tool, program), capture_output=True, text=True, check=False)
+        return f"an empty program fails: {ran.stderr.strip()[-500:]}" if ran.returncode else None
+
+
+def run_command(tool: str, program: Path, *arguments: str) -> list[str]:
+    """Returns the command that runs a program under a tool."""
+    return [*(VALGRIND if tool == "valgrind" else []), str(program), *arguments]
+
+
+def sanitize(tool: str, num_cases: int, seed: int) -> subprocess.CompletedProcess[str]:
+    """Builds the driver for a tool and runs it; its output ends in a report where the tool found something.
+
+    Args:
+      tool: One of `SANITIZERS`.
+      num_cases: How many recurrences are drawn.
+      seed: What they are drawn from.
+
+    Raises:
+      RuntimeError: The driver does not compile.
+    """
+    with tempfile.TemporaryDirectory() as directory:
+        program = Path(directory, "driver")
+        built = subprocess.run(build_command(tool, DRIVER, program), capture_output=True, text=True, check=False)
+        if built.returncode:
+            raise RuntimeError(f"{DRIVER} does not compile:\n{built.stderr[-4000:]}")
+        command = run_command(tool, program, str(num_cases), str(seed))
+        return subprocess.run(command, env=os.environ | OPTIONS, capture_output=True, text=True, check=False)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs every tool and prints what it reported."""
+    parser = argparse.ArgumentParser(description="Run the compiled recurrence under sanitizers.")
+    parser.add_argument("--tools", default="address,thread", help=f"of {', '.join(SANITIZERS)}")
+    parser.add_argument("--cases", type=int, default=400, help="how many; of slower tools fewer")
+    parser.add_argument("--seed", type=int, default=0, help="of the cases")
+    arguments = parser.parse_args(argv)
+    tools = arguments.tools.split(",")
+    if not set(tools) <= set(SANITIZERS):
+        parser.error(f"--tools: got {arguments.tools}, expected some of {', '.join(SANITIZERS)}")
+    for tool in tools:
+        if (reason := missing_for(tool)) is not None:
+            print(f"{tool}: {reason}", file=sys.stderr)
+            return 2
+    num_failed = 0
+    for tool in tools:
+        begin = time.perf_counter()
+        done = sanitize(tool, max(1, arguments.cases // SLOWER[tool]), arguments.seed)
+        failed = done.returncode != 0 or bool(done.stderr.strip())
+        num_failed += failed
+        print(f"{tool}: {', '.join(done.stdout.splitlines())}; {time.perf_counter() - begin:.0f} s")
+        print(f"{tool}: {f'exit {done.returncode}: {done.stderr[-8000:]}' if failed else '0 reports'}", flush=True)
+    return int(bool(num_failed))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,106 @@
+"""Programs for a TPU v5e and an H100, compiled where neither is; skipped where their compilers are not installed.
+
+Each compiler runs in a process of its own (`accelerator_programs`): this one has chosen its platform and XLA's flags.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+from conftest import REPOSITORY
+
+from benchmarks import accelerators
+from benchmarks.accelerators import ACCELERATORS
+
+PATIENCE_SECONDS = 600
+# A recurrence is a loop, its gradient another one. Seven layers, and four of the stack, make one each. In chunks there
+# is a loop in a loop, and on the way back one more, which computes a chunk anew.
+LOOPS = {"forward": 12, "gradient": 25}
+# What is behind these calls is a part of the device's own program.
+CALLS = {"AllocateBuffer", "AssumeGatherIndicesInBound", "ConcatBitcast", "GatherScatterIndicesBitpacked"}
+every_accelerator = pytest.mark.parametrize("name", ACCELERATORS)
+
+
+def describe(name: str, what: str) -> dict[str, Any]:
+    accelerator = ACCELERATORS[name]
+    if accelerator.version() is None:
+        pytest.skip(f"{accelerator.package} is not installed")
+    environment = {key: value for key, value in os.environ.items() if key != "XLA_FLAGS"}
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.accelerator_programs", name, what],
+        cwd=REPOSITORY,
+        env=environment | {"PYTHONPATH": str(REPOSITORY)},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_SECONDS,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+@every_accelerator
+def test_layers_compile_to_loops_without_a_call_of_the_cpu(name):
+    found = describe(name, "layers")
+    for program, loops in LOOPS.items():
+        facts = found["programs"][program]
+        assert set(facts["calls"]) <= CALLS, program
+        assert facts["loops"] == loops, program
+        # Without these the check above would be none: the same program holds calls where it is for a CPU.
+        expected = {"forward": ["jaxrnn_forward"], "gradient": ["jaxrnn_backward", "jaxrnn_forward"]}[program]
+        assert facts["calls on a CPU"] == (expected if found["kernels are built"] else []), program
+
+
+@every_accelerator
+def test_the_training_program_compiles_and_exchanges_gradients_once(name):
+    found = describe(name, "training")
+    alone, together = found["programs"].values()
+    for facts in (alone, together):
+        assert set(facts["calls"]) <= CALLS
+        # Epochs, batches, a batch's steps there and back; and validation's steps, whose only chunk is no loop.
+        assert facts["loops"] == 5
+    assert alone["exchanged"] == []
+    # The gradient of all parameters; else figures only. A batch that is gathered would be there too.
+    assert {kind for kind, _ in together["exchanged"]} == {"all-reduce"}
+    sizes = sorted(size for _, size in together["exchanged"])
+    assert found["parameters"] <= sizes[-1] < found["parameters"] + 8
+    assert sum(sizes[:-1]) < 32
+
+
+# Of a program as XLA writes it, with what it writes around the kinds of operations.
+PROGRAM = """
+HloModule jit_f, is_scheduled=true
+
+%apart (p: f32[2]) -> f32[2] {
+  %p = f32[2]{0} parameter(0)
+  ROOT %fusion.9 = f32[2]{0} fusion(%p), kind=kLoop, calls=%fused
+}
+
+%body.1 (t: (s32[], f32[2,3])) -> (s32[], f32[2,3]) {
+  %t = (s32[]{:T(128)}, f32[2,3]{1,0:T(8,128)S(1)}, /*index=2*/bf16[4]{0}) parameter(0)
+  %i = s32[]{:T(128)} get-tuple-element(%t), index=0
+  %fusion.1 = (f32[2,3]{1,0:T(8,128)S(1)}, f32[]) fusion(%i, /*index=5*/%t), kind=kOutput, metadata={op_name="dot(x) y"}
+  %call.1 = f32[2]{0} call(%i), to_apply=%apart
+  %add.1 = s32[] add(%i, %i)
+  %copy-start.1 = (s32[], s32[], u32[]) copy-start(%add.1)
+  %copy-done.1 = s32[] copy-done(%copy-start.1)
+  ROOT %tuple.1 = (s32[], f32[2,3]{1,0}) tuple(%add.1, %fusion.1)
+}
+
+ENTRY %main (a: f32[2]) -> f32[2] {
+  %a = f32[2]{0} parameter(0)
+  %while.1 = (s32[], f32[2,3]{1,0}) while(%a), condition=%more, body=%body.1, metadata={op_name="jit(f)/while"}
+  %all-reduce.1 = (f32[2,3]{1,0:T(8)}, f32[]) all-reduce(%while.1, %a), channel_id=1
+  %all-reduce-start.1 = ((f32[7]{0}), f32[7]{0}) all-reduce-start(%a), channel_id=2
+  %all-reduce-done.1 = f32[7]{0} all-reduce-done(%all-reduce-start.1)
+  ROOT %all-gather.1 = f32[4,2]{1,0} all-gather(%a), channel_id=3
+}
+"""
+
+
+def test_what_a_compiled_program_executes_is_counted():
+    assert accelerators.step_operations(PROGRAM) == [{"fusion": 2, "add": 1, "copy-start": 1}]
+    assert accelerators.exchanged(PROGRAM) == [("all-reduce", 7), ("all-reduce", 7), ("all-gather", 8)]

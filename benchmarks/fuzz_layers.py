@@ -206,10 +206,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     begin = time.perf_counter()
     limits = {"seconds": arguments.seconds, "patience": arguments.patience}
     tally, failures = fuzz(seed, arguments.cases, invalid=invalid, **limits)
-    for number, reason in sorted(failures)[:MAX_SHOWN]:
-        print(f"{show_case(seed, number, invalid)}\n{reason}")
-    if len(failures) > MAX_SHOWN:
-        print(f"others: {', '.join(str(number) for number, _ in sorted(failures)[MAX_SHOWN:])}")
+    shown = {}  # the first case of each program, and every wrong request
+    for number, reason in sorted(failures, reverse=True):
+        shown[number // CASES_PER_PROGRAM, is_mistake(number, invalid)] = number, reason
+    for number, reason in sorted(shown.values())[:MAX_SHOWN]:
+        print(f"{show_case(seed, number, invalid)}\n{reason.rstrip()}\n")
+    if failures:
+        print(f"cases: {', '.join(str(number) for number, _ in sorted(failures))}")
     wrong, crashed = tally["wrong"], tally["crashed"]
     print(
         f"seed {seed}: {sum(tally.values()):,} cases, {wrong} wrong, {crashed} crashed, {tally['refused']} refused as"

@@ -247,7 +247,8 @@ def _by_layers(program: Program, built: Built) -> Call:
             found = run_layer(program, one, layer, {"inputs": features, **states}, options)
             return found["outputs"], found["final"]
 
-        outputs, final = layers(one.with_params(stacked), given["inputs"], states)
+        features = given["inputs"].astype(program.param_dtype)  # outputs have the parameters' type, and so has a carry
+        outputs, final = layers(one.with_params(stacked), features, states)
         return {"outputs": outputs, "final": [leaf[:, 0] for leaf in final]}
 
     return run

@@ -11,10 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax import lax
+from jax.sharding import Mesh
 
 import jaxrnn
 from benchmarks.layer_data import Data
-from benchmarks.layer_programs import WITH_CELLS, Program
+from benchmarks.layer_programs import DEVICES, WITH_CELLS, Program
 from jaxrnn import cpu_kernels
 from jaxrnn.cells import Equation
 
@@ -71,6 +72,8 @@ def build_layer(program: Program, **changes: Any) -> nnx.Module:
 
     layer = nnx.eval_shape(make)
     layer.backend = program.backend if program.backend != "compiled" or cpu_kernels.is_built() else "auto"
+    if program.outer == "shared_units":
+        layer.mesh = Mesh(np.array(jax.devices()[:DEVICES]), ("model",))
     layer.remat_steps = program.remat_steps
     layer.custom_gradient = program.custom_gradient
     layer.compute_dtype = None if program.compute_dtype is None else jnp.dtype(program.compute_dtype)

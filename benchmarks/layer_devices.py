@@ -98,10 +98,15 @@ def pmapped(program: Program, call: Call) -> Callable[..., Any]:
     """Shares the rows by pmap, with the gradient inside or outside."""
 
     def split(leaf: Any, axis: int | None) -> Any:
-        return leaf if axis is None else leaf.reshape(*leaf.shape[:axis], DEVICES, -1, *leaf.shape[axis + 1 :])
+        return leaf if axis is None else leaf.reshape(resized(leaf, axis, (DEVICES, leaf.shape[axis] // DEVICES)))
 
     def join(leaf: Any, axis: int | None) -> Any:
-        return leaf if axis is None else leaf.reshape(*leaf.shape[:axis], -1, *leaf.shape[axis + 2 :])
+        return (
+            leaf if axis is None else leaf.reshape(resized(leaf, axis, (leaf.shape[axis] * leaf.shape[axis + 1],), 2))
+        )
+
+    def resized(leaf: Any, axis: int, sizes: tuple[int, ...], instead_of: int = 1) -> tuple[int, ...]:
+        return (*leaf.shape[:axis], *sizes, *leaf.shape[axis + instead_of :])
 
     def axes(tree: Tree) -> Tree:
         return of_rows(program, tree, lambda _, axis: axis)

@@ -49,6 +49,7 @@ OUTER_OF_DEVICES: dict[str, float] = {
     "sharded_jit": 3,
     "pmap_inside": 2,
     "pmap_outside": 2,
+    "shared_units": 1,
 }
 WITH_CELLS = ("lstm", "own", "closure")  # whose state has two arrays
 RESULTS = ("outputs", "final", "states")
@@ -197,6 +198,8 @@ def _draw(rng: random.Random, *, devices: int) -> Program | None:
         mapped=mapped,
         sharded_weights=rng.random() < 0.25,
     )
+    if outer == "shared_units":  # by two devices
+        program = dataclasses.replace(program, hidden_size=hidden + hidden % 2, proj_size=proj - proj % 2)
     if inner == "nnx_scan":
         program = dataclasses.replace(program, input_size=program.output_size)
     if batch is None and program.reset_state == "no batch":
@@ -238,6 +241,8 @@ def _goes_together(program: Program) -> bool:
         # These take the layer itself, its equation included.
         not (outer in ("nnx_grad", "nnx_shard_map") and (inner or program.kind == "closure")),
         not (inner == "nnx_scan" and program.kind == "closure"),
+        # An equation with parameters of its own cannot share its units.
+        not (outer == "shared_units" and program.kind in ("own", "closure")),
         # With jax.disable_jit, JAX's own jax.checkpoint and nnx.scan are the loops of other rules.
         not (outer == "disable_jit" and inner not in ("", "step", "chunks", *OF_MODELS)),
     )

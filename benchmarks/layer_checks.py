@@ -86,7 +86,8 @@ def compare(program: Program, data: Data, results: Any, slopes: Any) -> tuple[li
         is_padding = np.zeros(wanted.shape, bool)
         if name == "outputs" or name.startswith("states"):
             valid = layer_oracle.valid_steps(program, data.options)
-            valid = valid if valid.ndim + 1 == wanted.ndim or name == "outputs" else valid[..., None, :, :]
+            if name != "outputs":  # layers come before rows and steps
+                valid = np.expand_dims(valid, valid.ndim - (1 if program.batch is None else 2))
             is_padding = np.broadcast_to(~valid[..., None], wanted.shape)
         if array[is_padding].any():
             complaints.append(f"{name}: not 0 at padding")

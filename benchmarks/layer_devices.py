@@ -101,9 +101,9 @@ def pmapped(program: Program, call: Call) -> Callable[..., Any]:
         return leaf if axis is None else leaf.reshape(resized(leaf, axis, (DEVICES, leaf.shape[axis] // DEVICES)))
 
     def join(leaf: Any, axis: int | None) -> Any:
-        return (
-            leaf if axis is None else leaf.reshape(resized(leaf, axis, (leaf.shape[axis] * leaf.shape[axis + 1],), 2))
-        )
+        if axis is None:
+            return leaf
+        return leaf.reshape(resized(leaf, axis, (leaf.shape[axis] * leaf.shape[axis + 1],), instead_of=2))
 
     def resized(leaf: Any, axis: int, sizes: tuple[int, ...], instead_of: int = 1) -> tuple[int, ...]:
         return (*leaf.shape[:axis], *sizes, *leaf.shape[axis + instead_of :])

@@ -220,7 +220,7 @@ def groups_of(program: Program) -> tuple[str, ...]:
 def _may_be_compiled(program: Program) -> bool:
     is_float32 = program.param_dtype == program.input_dtype == "float32"
     plain = program.compute_dtype is None and program.custom_gradient and not program.proj_size
-    sizes = program.time > 0 and program.batch != 0
+    sizes = program.time > 0 and program.batch != 0 and program.outer != "shared_units"
     return program.kind not in ("own", "closure") and is_float32 and plain and sizes and program.method != "all_states"
 
 
@@ -243,6 +243,8 @@ def _goes_together(program: Program) -> bool:
         not (inner == "nnx_scan" and program.kind == "closure"),
         # An equation with parameters of its own cannot share its units.
         not (outer == "shared_units" and program.kind in ("own", "closure")),
+        # JAX says that it does not do these.
+        not (outer.startswith("eager_shard_map") and inner == "checkpoint"),
         # With jax.disable_jit, JAX's own jax.checkpoint and nnx.scan are the loops of other rules.
         not (outer == "disable_jit" and inner not in ("", "step", "chunks", *OF_MODELS)),
     )

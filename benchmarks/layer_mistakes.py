@@ -256,6 +256,25 @@ def wrong_constructor(rng: random.Random, request: Request) -> str:
     return f"{make.__name__}({name}={value!r})"
 
 
+def wrong_cell(rng: random.Random, request: Request) -> str:
+    make = rng.choice((jaxrnn.RNNCell, jaxrnn.LSTMCell, jaxrnn.GRUCell))
+    cell = make(3, 4, rngs=nnx.Rngs(0))
+    name, parameter = _parameter(rng, cell)
+    before = parameter.get_value()
+    wrong = {
+        "stacked": lambda: parameter.set_value(jnp.stack([before] * 2)),
+        "cut": lambda: parameter.set_value(before[:-1]),
+        "of integers": lambda: parameter.set_value(before.astype(jnp.int32)),
+        "of another size than the cell": lambda: setattr(cell, "hidden_size", rng.choice((2, 9))),
+    }
+    how = rng.choice(list(wrong))
+    wrong[how]()
+    inputs = request.inputs.reshape(-1)[:1].repeat(3)
+    call = rng.choice((cell, nnx.jit(cell)))
+    request.run = lambda mode: call(inputs)  # type: ignore[method-assign]
+    return f"{make.__name__}(3, 4), its {name} {how}"
+
+
 def wrong_equation(rng: random.Random, request: Request) -> str:
     def sizes(hidden: int, output: int) -> Any:
         return output
@@ -300,6 +319,7 @@ MISTAKES: dict[Mistake, int] = {
     wrong_step: 1,
     wrong_constructor: 3,
     wrong_equation: 2,
+    wrong_cell: 2,
 }
 
 

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax.extend import core
 
+from jaxrnn import platforms
 from jaxrnn._typing import Array, State
 from jaxrnn.loops import Pointwise, Weights
 
@@ -58,8 +59,24 @@ def hoist_tracers(
         if not jnp.issubdtype(const.dtype, jnp.floating):
             found = f"a traced array of {const.dtype} from around it"
             raise TypeError(f"equation: got one that reads {found}; expected floating point: make it a step's input")
+    if platforms.varying_axes((state, inputs, weights, extras, closed.consts)) and _depends_on_axes(closed.jaxpr):
+        raise TypeError(
+            "equation: got one that reads a traced array from around it inside jax.shard_map, where that array or what"
+            " the equation makes itself varies otherwise than a state; expected one that reads its arguments alone:"
+            " give the array as one of its extra_parameters, or use jax.shard_map(..., check_vma=False)"
+        )
     return _Closed(closed.jaxpr, jax.tree.structure(result)), (*extras, *closed.consts)
 
 
 def _as_shape(leaf: Any) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype)
+
+
+def _depends_on_axes(jaxpr: Any) -> bool:
+    """Whether a jaxpr makes arrays vary over devices, or makes arrays from nothing, which vary over none."""
+    for eqn in jaxpr.eqns:
+        if any(word in eqn.primitive.name for word in ("pvary", "pcast")):
+            return True
+        if all(isinstance(variable, core.Literal) for variable in eqn.invars):
+            return True
+    return any(map(_depends_on_axes, core.subjaxprs(jaxpr)))

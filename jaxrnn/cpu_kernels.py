@@ -104,7 +104,7 @@ def reason_against(
     """
     types = {str(array.dtype) for array in jax.tree.leaves((steps.inputs, weights, state))}
     reasons = {
-        "the equation is not one of RNN, LSTM and GRU": kernel is None or bool(extras),
+        "the equation is not one of RNN, LSTM and GRU, or a mesh shares its units": kernel is None or bool(extras),
         "every step's whole state is wanted": recurrence.collect not in (loops.hidden_of, loops.nothing_of),
         "compute_dtype is set": recurrence.dtype is not None,
         "the hidden state is projected (proj_size)": weights.weight_hr is not None,

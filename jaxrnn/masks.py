@@ -75,8 +75,21 @@ def steps_from_masks(
         latest = lax.cummax(jnp.where(resets, time, -1), axis=1)
         acts = latest > before
         if segment_ids is not None:
-            acts &= ~starts | (segment_ids == at(segment_ids, latest))
+            acts = jnp.where(starts, _latest_of_same(segment_ids, resets, time) > before, acts)
         forward = jnp.where(acts, code, forward)
         backward = jnp.where((backward == 0) & (after < num_steps) & (at(latest, after) > time), code, backward)
     forward, backward = (jnp.where(every, codes, 0).astype(jnp.uint8) for codes in (forward, backward))
     return Steps(None if valid is None else valid.T, forward.T, backward.T)
+
+
+def _latest_of_same(segment_ids: Array, resets: Bool[Array, "batch time"], time: Array) -> Array:
+    """Returns for each step the last reset at or before it that has the same segment id; -1 where there is none."""
+    order = jnp.argsort(segment_ids, axis=1, stable=True)
+    ids, found = (jnp.take_along_axis(array, order, axis=1) for array in (segment_ids, jnp.where(resets, time, -1)))
+    begins = jnp.pad(ids[:, 1:] != ids[:, :-1], ((0, 0), (1, 0)), constant_values=True)
+
+    def join(left: tuple[Array, Array], right: tuple[Array, Array]) -> tuple[Array, Array]:
+        return left[0] | right[0], jnp.where(right[0], right[1], jnp.maximum(left[1], right[1]))
+
+    _, latest = lax.associative_scan(join, (begins, found), axis=1)
+    return jnp.take_along_axis(latest, jnp.argsort(order, axis=1), axis=1)

@@ -84,8 +84,7 @@ def vary_alike(tree: Any) -> Any:
     What is the same on all devices and meets what is not gets a gradient that is summed over the devices: JAX sees to
     that where the array begins to vary, which must be outside a custom gradient.
     """
-    axes = [_varying_axes(jax.typeof(leaf)) for leaf in jax.tree.leaves(tree)]
-    every = frozenset().union(*axes)
+    every = varying_axes(tree)
     if not every:
         return tree
 
@@ -94,6 +93,11 @@ def vary_alike(tree: Any) -> Any:
         return lax.pcast(leaf, missing, to="varying") if missing else leaf
 
     return jax.tree.map(vary, tree)
+
+
+def varying_axes(tree: Any) -> frozenset[str]:
+    """Returns the axes of `jax.shard_map` that any array of a tree varies over."""
+    return frozenset().union(*(_varying_axes(jax.typeof(leaf)) for leaf in jax.tree.leaves(tree)))
 
 
 def with_rows_of(inputs: Array, run: Callable[..., tuple[Any, Any]]) -> Callable[..., tuple[Any, Any]]:

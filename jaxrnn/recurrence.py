@@ -227,14 +227,14 @@ def _in_chunks(steps: Timeline, chunk: int | None) -> Timeline:
 
     def cut(array: Array) -> Array:
         padded = jnp.pad(array, [(0, fill)] + [(0, 0)] * (array.ndim - 1))
-        return padded.reshape(-1, chunk, *array.shape[1:])
+        return padded.reshape((num_steps + fill) // chunk, chunk, *array.shape[1:])
 
     return jax.tree.map(cut, Timeline(steps.inputs, valid, steps.reset))
 
 
 def _joined(chunks: Any, num_steps: int) -> Any:
     """Undoes `_in_chunks`."""
-    return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[:num_steps], chunks)
+    return jax.tree.map(lambda leaf: leaf.reshape(leaf.shape[0] * leaf.shape[1], *leaf.shape[2:])[:num_steps], chunks)
 
 
 def _recur_plain(

@@ -16,6 +16,7 @@ from jax.sharding import PartitionSpec as P
 from plain_rows import LENGTHS, RESETS, build
 from test_transformations import CASES, arguments_of, close, each_backend, each_case, expected, run_layer
 
+import jaxrnn
 from jaxrnn import cpu_kernels
 
 pytestmark = pytest.mark.skipif(jax.device_count() < 2, reason="run by test_transformations.py, with two devices")
@@ -164,3 +165,22 @@ def test_nnx_shard_map(backend: str) -> None:
 
     found = run(layer, inputs, state, reset_state, lengths, resets)
     np.testing.assert_allclose(found, expected("lstm", "plain")["[0][1][0]"], rtol=1e-4, atol=1e-6)
+
+
+def test_an_equation_that_reads_what_varies_is_refused_and_one_that_reads_what_does_not_is_right() -> None:
+    def call(rate: Any, inputs: Any, *, gathered: bool) -> Any:
+        rate = jax.lax.all_gather(rate, "data", tiled=True) if gathered else rate
+        step = lambda h, input_gates, hidden_gates: rate[None] * h + jnp.tanh(input_gates + hidden_gates)  # noqa: E731
+        equation = jaxrnn.Equation(1, step, lambda hidden, output: output)
+        return jnp.sin(jaxrnn.RecurrentLayer(equation, 3, 4, rngs=nnx.Rngs(0))(inputs)[0])
+
+    def on_each(rate: Any, inputs: Any, *, gathered: bool) -> Any:
+        run = functools.partial(call, gathered=gathered)
+        specs = (P("data") if gathered else P(), P("data"))
+        return jax.shard_map(run, mesh=mesh(), in_specs=specs, out_specs=P("data"))(rate, inputs).sum()
+
+    rate, inputs = jnp.linspace(0.1, 0.4, 4), jnp.ones((2, 5, 3))
+    with pytest.raises(TypeError, match="extra_parameters"):
+        on_each(rate, inputs, gathered=True)
+    wanted = jax.grad(lambda rate: call(rate, inputs, gathered=False).sum())(rate)
+    np.testing.assert_allclose(jax.grad(on_each)(rate, inputs, gathered=False), wanted, rtol=1e-5)

@@ -281,6 +281,24 @@ def test_an_equation_may_read_what_is_traced_around_it() -> None:
     np.testing.assert_allclose(found, wanted, rtol=1e-5)
 
 
+def test_a_reset_of_a_segment_is_not_forgotten_for_one_in_the_padding_behind_it() -> None:
+    layer = jaxrnn.RNN(1, 1, rngs=nnx.Rngs(0))
+    options = {"mask": np.array([[False, True, True]]), "segment_ids": np.array([[1, 0, 1]])}
+
+    def last(*resets: bool) -> float:
+        start = jnp.full((1, 1, 1), 9.0)
+        return float(layer(jnp.ones((1, 3, 1)), start, resets=np.array([resets]), **options)[0][0, 2, 0])
+
+    assert last(True, False, False) == last(True, True, False)
+    assert last(False, True, False) == last(False, False, False) != last(True, False, False)
+
+
+def test_no_rows_in_chunks() -> None:
+    layer = jaxrnn.GRU(3, 4, remat_steps=2, rngs=nnx.Rngs(0))
+    value, gradient = jax.value_and_grad(lambda inputs: layer(inputs)[0].sum())(jnp.ones((0, 5, 3)))
+    assert (value, gradient.shape) == (0, (0, 5, 3))
+
+
 def test_forward_mode_names_what_it_needs() -> None:
     graphdef, arguments = arguments_of(build("lstm", "plain"))
     run = lambda inputs: run_layer(graphdef, arguments[0], inputs, *arguments[2:])[0]  # noqa: E731

@@ -28,8 +28,12 @@ class _Closed:
         number = len(self.jaxpr.constvars)
         own, read = extras[: len(extras) - number], extras[len(extras) - number :]
         leaves = jax.tree.leaves((state, input_gates, hidden_gates, *own))
-        run: Callable[..., Any] = core.jaxpr_as_fun(core.ClosedJaxpr(self.jaxpr, read))
-        return jax.tree.unflatten(self.structure, run(*leaves))
+        if platforms.varying_axes((leaves, read)):
+            results = _replay(self.jaxpr, read, leaves)
+        else:
+            run: Callable[..., Any] = core.jaxpr_as_fun(core.ClosedJaxpr(self.jaxpr, read))
+            results = run(*leaves)
+        return jax.tree.unflatten(self.structure, results)
 
 
 def hoist_tracers(
@@ -61,9 +65,10 @@ def hoist_tracers(
             raise TypeError(f"equation: got one that reads {found}; expected floating point: make it a step's input")
     if platforms.varying_axes((state, inputs, weights, extras, closed.consts)) and _depends_on_axes(closed.jaxpr):
         raise TypeError(
-            "equation: got one that reads a traced array from around it inside jax.shard_map, where that array or what"
-            " the equation makes itself varies otherwise than a state; expected one that reads its arguments alone:"
-            " give the array as one of its extra_parameters, or use jax.shard_map(..., check_vma=False)"
+            "equation: got one that, inside jax.shard_map, reads a traced array from around it that varies over"
+            " devices,"
+            " or reads one and holds a loop, a branch or a custom derivative; expected one that reads its arguments"
+            " alone: give the array as one of its extra_parameters, or use jax.shard_map(..., check_vma=False)"
         )
     return _Closed(closed.jaxpr, jax.tree.structure(result)), (*extras, *closed.consts)
 
@@ -72,11 +77,35 @@ def _as_shape(leaf: Any) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype)
 
 
-def _depends_on_axes(jaxpr: Any) -> bool:
-    """Whether a jaxpr makes arrays vary over devices, or makes arrays from nothing, which vary over none."""
+# A call of these is that of the jaxpr within.
+_CALLS = ("pjit", "jit", "closed_call")
+
+
+def _replay(jaxpr: Any, consts: Any, arguments: Any) -> list[Any]:
+    """Evaluates a jaxpr where arrays vary over the devices of a `jax.shard_map`, and literals and new arrays do not."""
+    values = dict(zip((*jaxpr.constvars, *jaxpr.invars), (*consts, *arguments), strict=True))
+
+    def read(variable: Any) -> Any:
+        return jnp.asarray(variable.val) if isinstance(variable, core.Literal) else values[variable]
+
     for eqn in jaxpr.eqns:
+        operands = platforms.vary_alike([read(variable) for variable in eqn.invars])
+        if eqn.primitive.name in _CALLS:
+            inner = eqn.params["jaxpr"]
+            results = _replay(inner.jaxpr, inner.consts, operands)
+        else:
+            results = eqn.primitive.bind(*operands, **eqn.params)
+            results = results if eqn.primitive.multiple_results else [results]
+        values.update(zip(eqn.outvars, results, strict=True))
+    return [read(variable) for variable in jaxpr.outvars]
+
+
+def _depends_on_axes(jaxpr: Any) -> bool:
+    """Whether a jaxpr makes arrays vary over devices, or holds another that could not be replayed where others vary."""
+    for eqn in jaxpr.eqns:
+        inner = list(core.jaxprs_in_params(eqn.params))
         if any(word in eqn.primitive.name for word in ("pvary", "pcast")):
             return True
-        if all(isinstance(variable, core.Literal) for variable in eqn.invars):
+        if inner and (eqn.primitive.name not in _CALLS or any(map(_depends_on_axes, inner))):
             return True
-    return any(map(_depends_on_axes, core.subjaxprs(jaxpr)))
+    return False

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax import export
 
 from jaxrnn import checks
-from jaxrnn._typing import Array, State
+from jaxrnn._typing import Array, Size, State
 from jaxrnn.cpu_kernels import Kernel
 
 Nonlinearity = Literal["tanh", "relu"]
@@ -115,7 +115,7 @@ class Equation:
             function = function.func
         return getattr(function, "__name__", type(function).__name__)
 
-    def zero_state(self, hidden_size: int, output_size: int, *, leading: tuple[int, ...], dtype: Any) -> State:
+    def zero_state(self, hidden_size: int, output_size: int, *, leading: tuple[Size, ...], dtype: Any) -> State:
         """Returns a state of zeros with arrays of shape ``leading + (size,)``."""
         sizes = self.state_sizes(hidden_size, output_size)
         return jax.tree.map(lambda size: jnp.zeros((*leading, size), dtype), sizes)

@@ -86,7 +86,7 @@ def _latest_of_same(segment_ids: Array, resets: Bool[Array, "batch time"], time:
     """Returns for each step the last reset at or before it that has the same segment id; -1 where there is none."""
     order = jnp.argsort(segment_ids, axis=1, stable=True)
     ids, found = (jnp.take_along_axis(array, order, axis=1) for array in (segment_ids, jnp.where(resets, time, -1)))
-    begins = jnp.pad(ids[:, 1:] != ids[:, :-1], ((0, 0), (1, 0)), constant_values=True)
+    begins = jnp.concatenate((jnp.ones_like(ids[:, :1], bool), ids[:, 1:] != ids[:, :-1]), axis=1)
 
     def join(left: tuple[Array, Array], right: tuple[Array, Array]) -> tuple[Array, Array]:
         return left[0] | right[0], jnp.where(right[0], right[1], jnp.maximum(left[1], right[1]))

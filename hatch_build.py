@@ -1,4 +1,4 @@
-"""Builds the compiled recurrence of jaxrnn/kernels while the package is installed, if there is a C++ compiler.
+"""Builds the compiled recurrence of jaxrnn/nn/kernels while the package is installed, if there is a C++ compiler.
 
 Without one, or where the build fails, the package is installed without it and runs the same recurrence in JAX.
 """
@@ -16,10 +16,10 @@ from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-SOURCE = Path("jaxrnn", "kernels", "recurrence.cc")
+SOURCE = Path("jaxrnn", "nn", "kernels", "recurrence.cc")
 # A library is named after the version of XLA's interface that it was built for: several Pythons may share a checkout,
 # and each takes the newest that its own XLA knows.
-LIBRARY = "jaxrnn/kernels/librecurrence-{version}.so"
+LIBRARY = "jaxrnn/nn/kernels/librecurrence-{version}.so"
 # Sums are contracted to fused multiply-adds; nothing else of floating point is loosened: NaN must stay NaN.
 FLAGS = ["-O3", "-std=c++17", "-fPIC", "-shared", "-ffp-contract=fast", "-fno-math-errno", "-pthread"]
 

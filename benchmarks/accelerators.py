@@ -130,11 +130,11 @@ def compile_training(devices: Sequence[Any], *, hidden_size: int = HIDDEN, rows:
     import numpy as np
     from jax.sharding import AxisType, NamedSharding, PartitionSpec, SingleDeviceSharding
 
-    from jaxrnn.config import Config
     from jaxrnn.data.ragged import Ragged
-    from jaxrnn.device_memory import tree_bytes
-    from jaxrnn.devices import DATA_AXIS
-    from jaxrnn.fitting import build_trainer, compile_epochs, prepare_data
+    from jaxrnn.parallel.device_memory import tree_bytes
+    from jaxrnn.parallel.devices import DATA_AXIS
+    from jaxrnn.settings.config import Config
+    from jaxrnn.training.fitting import build_trainer, compile_epochs, prepare_data
 
     config = Config().replace_flat({"cell": "lstm", "hidden_size": hidden_size, "batch_size": ROWS, "batching": "pad"})
     lengths = 3 + np.arange(rows) % 8

@@ -224,7 +224,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     everything = STEPS | EPOCHS
     chosen = groups.get(arguments.workload) or {name: everything[name] for name in arguments.workload.split(",")}
 
-    from jaxrnn.devices import choose_mesh
+    from jaxrnn.parallel.devices import choose_mesh
 
     mesh = choose_mesh(0, batch_gates=2**30, batch_rows=BATCH)
     rate, devices = matmul_rate(1024, 1024, 1024), 1 if mesh is None else mesh.devices.size

@@ -17,9 +17,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from jaxrnn.data import text_reader
-from jaxrnn.data.reader import read_sequences_with_report
-from jaxrnn.errors import DataError
+from jaxrnn.data.readers import text_reader
+from jaxrnn.data.readers.reader import read_sequences_with_report
+from jaxrnn.foundation.errors import DataError
 
 # Of a block, in bytes: the reader cuts files at these places, wherever they fall in a number.
 BLOCK_SIZES = (1, 2, 3, 5, 8, 13, 64, 1 << 19)

@@ -38,7 +38,7 @@ from benchmarks.native_calls import (
     draw_arguments,
     expected_of,
 )
-from jaxrnn import cpu_kernels
+from jaxrnn.nn.engine import cpu_kernels
 
 TOLERANCE = 2e-5  # of float32 sums, by the largest value of an array
 MAX_SHOWN = 5

@@ -93,7 +93,7 @@ def fuzz_by_coverage(num_inputs: int, seed: int) -> None:
         import importlib
 
         for name in ("exact_parser", "short_integers", "text_reader", "sources", "columnar_sizes", "columnar_reader"):
-            importlib.reload(sys.modules[f"jaxrnn.data.{name}"])
+            importlib.reload(sys.modules[f"jaxrnn.data.readers.{name}"])
 
     def test_one(data: bytes) -> None:
         options = {"delimiter": ",", "header": False, "blank_lines": "error", "min_length": 1, "max_row_length": 1000}

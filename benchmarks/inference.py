@@ -20,8 +20,8 @@ from flax import nnx
 import jaxrnn
 from benchmarks.compare import settle
 from benchmarks.peers import Job, draw_weights, new_layer, torch_layer
-from jaxrnn import cpu_kernels
-from jaxrnn.devices import choose_mesh, replicate, share_rows
+from jaxrnn.nn.engine import cpu_kernels
+from jaxrnn.parallel.devices import choose_mesh, replicate, share_rows
 
 BATCH, TIME, INPUT, HIDDEN = 64, 100, 32, 128
 

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxrnn.checkpoint import MANIFEST_NAME, Checkpointer
+from jaxrnn.runs.checkpoint import MANIFEST_NAME, Checkpointer
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 MAX_KILLS = 6  # of one run

@@ -16,8 +16,8 @@ from jax.sharding import Mesh
 import jaxrnn
 from benchmarks.layer_data import Data
 from benchmarks.layer_programs import DEVICES, WITH_CELLS, Program
-from jaxrnn import cpu_kernels
-from jaxrnn.cells import Equation
+from jaxrnn.nn.cells import Equation
+from jaxrnn.nn.engine import cpu_kernels
 
 AXIS = "data"
 

@@ -14,7 +14,7 @@ import jaxrnn
 from benchmarks import layer_calls
 from benchmarks.layer_data import draw_data
 from benchmarks.layer_requests import LAYERS, Request, draw_request
-from jaxrnn import cells
+from jaxrnn.nn import cells
 
 MODES = ("eager", "eager", "jit", "grad")
 Mistake = Callable[[random.Random, Request], str]  # spoils a request, and says how

@@ -20,7 +20,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 AS_IT_IS = """
 import sys
 from jaxrnn import train
-from jaxrnn.command_line import leave
+from jaxrnn.console.command_line import leave
 """
 WITHOUT = (
     AS_IT_IS

@@ -16,8 +16,8 @@ import numpy as np
 from flax import nnx
 
 import jaxrnn
-from jaxrnn import cpu_kernels
-from jaxrnn.devices import replicate, share_rows
+from jaxrnn.nn.engine import cpu_kernels
+from jaxrnn.parallel.devices import replicate, share_rows
 
 Step = Callable[[np.ndarray, np.ndarray], float]
 

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from jaxrnn.data.ball import generate
-from jaxrnn.data.reader import read_sequences
+from jaxrnn.data.readers.reader import read_sequences
 
 _DISTINCT_ROWS = 10_000
 

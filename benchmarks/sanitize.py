@@ -3,7 +3,7 @@
     python -m benchmarks.sanitize                        # address and undefined, then thread: about 3 minutes
     python -m benchmarks.sanitize --tools=valgrind       # reads of what was never written, too; needs valgrind
 
-Builds `sanitize_driver.cc`, which calls the handlers of jaxrnn/kernels as XLA does, with each tool's flags, and runs
+Builds `sanitize_driver.cc`, which calls the handlers of jaxrnn/nn/kernels as XLA does, with each tool's flags, and runs
 it: forward and backward, all cells, masks, resets, targets, models and threads, calls from several threads at once,
 buffers of wrong shapes, and memory that runs out at every single allocation. Exits with 1 where a tool reports anything
 or a call does something else than it must, and with 2 where a tool is not to be had.
@@ -24,7 +24,7 @@ from pathlib import Path
 import jax
 
 DRIVER = Path(__file__).with_name("sanitize_driver.cc")
-KERNELS = Path(__file__).parents[1] / "jaxrnn" / "kernels"
+KERNELS = Path(__file__).parents[1] / "jaxrnn" / "nn" / "kernels"
 # As the library is built (hatch_build.py), but for what keeps reports from pointing at lines.
 FLAGS = ["-std=c++17", "-g", "-O1", "-fno-omit-frame-pointer", "-ffp-contract=fast", "-fno-math-errno", "-pthread"]
 FLAGS += ["-D_GLIBCXX_ASSERTIONS"]

@@ -35,7 +35,7 @@ NAMES = {"time": "steps T", "batch": "rows B", "hidden": "hidden units H"}
 def time_steps(varied: str, rounds: int) -> list[dict[str, Any]]:
     """Times a step with one size varied: this project and PyTorch in turn."""
     from benchmarks.peers import Job, build_jaxrnn, build_torch_padded, draw_weights
-    from jaxrnn.devices import choose_mesh
+    from jaxrnn.parallel.devices import choose_mesh
 
     generator = np.random.default_rng(0)
     found = []
@@ -96,10 +96,10 @@ def time_epochs(rounds: int) -> list[dict[str, Any]]:
     """Times epochs of training on rows of ball positions."""
     import jax
 
-    from jaxrnn import fitting
-    from jaxrnn.config import Config
     from jaxrnn.data.ball import generate
     from jaxrnn.data.ragged import Ragged
+    from jaxrnn.settings.config import Config
+    from jaxrnn.training import fitting
 
     found = []
     for num_rows in EPOCH_ROWS:

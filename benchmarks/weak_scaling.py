@@ -33,10 +33,10 @@ def work(number: int, process: int, port: int, devices: int, cores: list[int], b
     from flax import nnx
 
     import jaxrnn
-    from jaxrnn import hosts
-    from jaxrnn.config import Config
-    from jaxrnn.devices import choose_mesh, make_cpu_devices, place_rows, replicate, rows_of_process
-    from jaxrnn.shared_rows import call_on_shares
+    from jaxrnn.parallel import hosts
+    from jaxrnn.parallel.devices import choose_mesh, make_cpu_devices, place_rows, replicate, rows_of_process
+    from jaxrnn.parallel.shared_rows import call_on_shares
+    from jaxrnn.settings.config import Config
 
     make_cpu_devices(devices)
     if number > 1:
@@ -80,8 +80,8 @@ def reduce(number: int, process: int, port: int, core: int) -> None:
     import jax.numpy as jnp
     from jax.sharding import PartitionSpec
 
-    from jaxrnn import hosts
-    from jaxrnn.devices import DATA_AXIS, choose_mesh, make_cpu_devices
+    from jaxrnn.parallel import hosts
+    from jaxrnn.parallel.devices import DATA_AXIS, choose_mesh, make_cpu_devices
 
     make_cpu_devices(1)
     hosts.initialize(f"127.0.0.1:{port}", number, process)

@@ -4,42 +4,42 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from jaxrnn.cells import GRUCell, LSTMCell, RNNCell
-    from jaxrnn.cpu_kernels import register_kernels
     from jaxrnn.data.batching import pad_sequences, unpad_sequences
     from jaxrnn.data.packing import Packed, pack_sequences
     from jaxrnn.data.ragged import Ragged
-    from jaxrnn.data.reader import read_sequences
-    from jaxrnn.equations import Equation, LSTMState
-    from jaxrnn.inference import TrainedModel
+    from jaxrnn.data.readers.reader import read_sequences
+    from jaxrnn.evaluation.trained_model import TrainedModel
     from jaxrnn.interop.flax import load_flax
     from jaxrnn.interop.flax_cell import as_flax_cell
     from jaxrnn.interop.torch import load_torch_state_dict, to_torch_state_dict
-    from jaxrnn.layers import GRU, LSTM, RNN, RecurrentLayer
+    from jaxrnn.nn.cells import GRUCell, LSTMCell, RNNCell
+    from jaxrnn.nn.engine.cpu_kernels import register_kernels
+    from jaxrnn.nn.equations import Equation, LSTMState
+    from jaxrnn.nn.layers import GRU, LSTM, RNN, RecurrentLayer
 
 __version__ = "0.1.0"
 
 # Imported when first asked for: a command's --help must not wait for JAX.
 _HOMES = {
-    "Equation": "equations",
-    "GRU": "layers",
-    "GRUCell": "cells",
-    "LSTM": "layers",
-    "LSTMCell": "cells",
-    "LSTMState": "equations",
-    "RNN": "layers",
+    "Equation": "nn.equations",
+    "GRU": "nn.layers",
+    "GRUCell": "nn.cells",
+    "LSTM": "nn.layers",
+    "LSTMCell": "nn.cells",
+    "LSTMState": "nn.equations",
+    "RNN": "nn.layers",
     "Packed": "data.packing",
-    "RNNCell": "cells",
+    "RNNCell": "nn.cells",
     "Ragged": "data.ragged",
-    "RecurrentLayer": "layers",
-    "TrainedModel": "inference",
+    "RecurrentLayer": "nn.layers",
+    "TrainedModel": "evaluation.trained_model",
     "as_flax_cell": "interop.flax_cell",
     "load_flax": "interop.flax",
     "load_torch_state_dict": "interop.torch",
     "pack_sequences": "data.packing",
     "pad_sequences": "data.batching",
-    "read_sequences": "data.reader",
-    "register_kernels": "cpu_kernels",
+    "read_sequences": "data.readers.reader",
+    "register_kernels": "nn.engine.cpu_kernels",
     "to_torch_state_dict": "interop.torch",
     "unpad_sequences": "data.batching",
 }

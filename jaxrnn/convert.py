@@ -15,8 +15,8 @@ from typing import Annotated, Literal
 
 import tyro
 
-from jaxrnn import command_line
-from jaxrnn.errors import UserError
+from jaxrnn.console import command_line
+from jaxrnn.foundation.errors import UserError
 
 PROGRAM = "python -m jaxrnn.convert"
 
@@ -47,7 +47,7 @@ def main(argv: Sequence[str] | None = None, *, own_process: bool = False) -> int
 def _convert(argv: Sequence[str] | None) -> None:
     command = command_line.parse(ConvertCommand, argv, program=PROGRAM)
 
-    from jaxrnn import conversion  # JAX is imported from here on, so that --help need not wait for it
+    from jaxrnn.commands import conversion  # JAX is imported from here on, so that --help need not wait for it
     from jaxrnn.data.normalizer import Normalizer
 
     source = Path(command.source)

@@ -10,8 +10,8 @@ Architecture and normalisation come from the checkpoint. Without --data it evalu
 import dataclasses
 from collections.abc import Sequence
 
-from jaxrnn import command_line
-from jaxrnn.config import ReaderConfig
+from jaxrnn.console import command_line
+from jaxrnn.settings.config import ReaderConfig
 
 PROGRAM = "python -m jaxrnn.eval"
 
@@ -41,9 +41,7 @@ def main(argv: Sequence[str] | None = None, *, own_process: bool = False) -> int
 def _evaluate(argv: Sequence[str] | None) -> None:
     command = command_line.parse(EvalCommand, argv, program=PROGRAM)
 
-    from jaxrnn import (
-        evaluation,  # JAX is imported from here on, so that --help need not wait for it
-    )
+    from jaxrnn.commands import evaluation
 
     evaluation.evaluate(
         command.checkpoint,

@@ -14,9 +14,9 @@ from typing import Annotated
 
 import tyro
 
-from jaxrnn import command_line
-from jaxrnn.config import ReaderConfig
-from jaxrnn.settings import require
+from jaxrnn.console import command_line
+from jaxrnn.settings.checking import require
+from jaxrnn.settings.config import ReaderConfig
 
 PROGRAM = "python -m jaxrnn.predict"
 
@@ -47,9 +47,7 @@ def main(argv: Sequence[str] | None = None, *, own_process: bool = False) -> int
 def _predict(argv: Sequence[str] | None) -> None:
     command = command_line.parse(PredictCommand, argv, program=PROGRAM)
 
-    from jaxrnn import (
-        prediction,  # JAX is imported from here on, so that --help need not wait for it
-    )
+    from jaxrnn.commands import prediction
 
     if command.file is None and sys.stdin is not None and sys.stdin.isatty():
         prediction.converse(command.checkpoint, command.reader, horizon=command.horizon)

@@ -8,7 +8,7 @@ Reads the files once, with the rules and the messages of training itself, splits
 test, and writes a directory of shards, which training maps into memory piece by piece.
 """
 
-from jaxrnn import signals
+from jaxrnn.console import signals
 
 if __name__ == "__main__":
     signals.end_at_once_on_signal()  # while the rest is imported
@@ -19,9 +19,9 @@ from typing import Annotated
 
 import tyro
 
-from jaxrnn import command_line
-from jaxrnn.config import MAX_COUNT, Config, ReaderConfig
-from jaxrnn.settings import require
+from jaxrnn.console import command_line
+from jaxrnn.settings.checking import require
+from jaxrnn.settings.config import MAX_COUNT, Config, ReaderConfig
 
 PROGRAM = "python -m jaxrnn.prepare"
 # A bound against compressed files that inflate without end; what is read is not held.
@@ -60,7 +60,7 @@ def main(argv: Sequence[str] | None = None, *, own_process: bool = False) -> int
 def _prepare(argv: Sequence[str] | None) -> None:
     command = command_line.parse(PrepareCommand, argv, program=PROGRAM)
 
-    from jaxrnn import preparation  # NumPy is imported from here on, so that --help need not wait for it
+    from jaxrnn.commands import preparation  # NumPy is imported from here on, so that --help need not wait for it
 
     preparation.prepare(
         command.inputs,

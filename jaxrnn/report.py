@@ -14,7 +14,7 @@ from typing import Annotated
 
 import tyro
 
-from jaxrnn import command_line
+from jaxrnn.console import command_line
 
 PROGRAM = "python -m jaxrnn.report"
 
@@ -37,7 +37,7 @@ def main(argv: Sequence[str] | None = None, *, own_process: bool = False) -> int
 def _report(argv: Sequence[str] | None) -> None:
     command = command_line.parse(ReportCommand, argv, program=PROGRAM)
 
-    from jaxrnn import run_report  # JAX is imported from here on, so that --help need not wait for it
+    from jaxrnn.commands import run_report  # JAX is imported from here on, so that --help need not wait for it
 
     run_report.report(command.runs, Path(command.out))
 

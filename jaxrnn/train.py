@@ -11,7 +11,7 @@
 Writes a run directory with the configuration, the figures of every epoch, checkpoints, curves.png and summary.json.
 """
 
-from jaxrnn import signals
+from jaxrnn.console import signals
 
 if __name__ == "__main__":
     signals.end_at_once_on_signal()  # while the rest is imported
@@ -27,11 +27,11 @@ from typing import Annotated
 
 import tyro
 
-from jaxrnn import command_line, flags
-from jaxrnn.config import Config
-from jaxrnn.config_files import to_toml
-from jaxrnn.run_directory import RunDirectory
-from jaxrnn.settings import require
+from jaxrnn.console import command_line, flags
+from jaxrnn.runs.run_directory import RunDirectory
+from jaxrnn.settings.checking import require
+from jaxrnn.settings.config import Config
+from jaxrnn.settings.toml_files import to_toml
 
 PROGRAM = "python -m jaxrnn.train"
 
@@ -117,16 +117,18 @@ def _train(argv: Sequence[str] | None, begin: float, chosen: list[RunDirectory])
         run_dir = RunDirectory.choose(directory, name=name, resume=False)
 
     # JAX is imported from here on, so that --help need not wait for it.
-    from jaxrnn.data.dataset import is_dataset
+    from jaxrnn.data.store.dataset import is_dataset
 
     is_prepared = is_dataset(command.settings.data.data)
     if command.dry_run:
-        from jaxrnn import dry_run, stream_runner
+        from jaxrnn.commands import dry_run, stream_runner
 
         (stream_runner if is_prepared else dry_run).rehearse(command.settings)
         return
     chosen.append(run_dir)
-    from jaxrnn import compilation, devices, hosts, runner, stream_runner
+    from jaxrnn.commands import runner, stream_runner
+    from jaxrnn.parallel import devices, hosts
+    from jaxrnn.training import compilation
 
     if command.compilation_cache:
         compilation.keep_compilations()

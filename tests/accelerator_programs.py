@@ -22,7 +22,7 @@ def build_layers() -> dict[str, Any]:
     from flax import nnx
 
     import jaxrnn
-    from jaxrnn.cells import Equation
+    from jaxrnn.nn.cells import Equation
 
     def minimal_gated(state: Any, input_gates: Any, hidden_gates: Any, scale: Any) -> Any:
         f = jax.nn.sigmoid(input_gates[:, :HIDDEN] + hidden_gates[:, :HIDDEN])
@@ -53,7 +53,7 @@ def describe_layers(devices: Sequence[Any]) -> dict[str, Any]:
     from flax import nnx
     from jax.sharding import SingleDeviceSharding
 
-    from jaxrnn import cpu_kernels
+    from jaxrnn.nn.engine import cpu_kernels
 
     split = {name: nnx.split(layer) for name, layer in nnx.eval_shape(build_layers).items()}
     states = {name: state for name, (_, state) in split.items()}

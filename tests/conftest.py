@@ -17,19 +17,19 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 
 # The modules that compute with arrays: what their annotations state is checked while tests run.
 _CHECKED_MODULES = (
-    "recurrence",
-    "loops",
-    "forms",
-    "masks",
-    "closed",
-    "checks",
-    "parameters",
-    "equations",
-    "cells",
-    "layer_options",
-    "cell_stack",
-    "layers",
-    "recurrent_layer",
+    "nn.engine.recurrence",
+    "nn.engine.loops",
+    "nn.engine.forms",
+    "nn.engine.masks",
+    "nn.engine.closed",
+    "nn.checks",
+    "nn.parameters",
+    "nn.equations",
+    "nn.cells",
+    "nn.layer_options",
+    "nn.cell_stack",
+    "nn.layers",
+    "nn.recurrent_layer",
 )
 
 
@@ -56,7 +56,7 @@ def pytest_configure(config: pytest.Config) -> None:
         "beartype.beartype",
     )
     if config.getoption("--loop-only"):
-        from jaxrnn import cpu_kernels  # not before the hook above
+        from jaxrnn.nn.engine import cpu_kernels  # not before the hook above
 
         cpu_kernels.is_built = functools.cache(lambda: False)
 

@@ -17,7 +17,7 @@ from plain_rows import LENGTHS, RESETS, build
 from test_transformations import CASES, arguments_of, close, each_backend, each_case, expected, run_layer
 
 import jaxrnn
-from jaxrnn import cpu_kernels
+from jaxrnn.nn.engine import cpu_kernels
 
 pytestmark = pytest.mark.skipif(jax.device_count() < 2, reason="run by test_transformations.py, with two devices")
 ROWS = (P(), P("data"), P(None, "data"), P(None, "data"), P("data"), P("data"))

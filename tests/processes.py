@@ -16,7 +16,10 @@ PATIENCE_SECONDS = 300
 # One epoch a call of the device, and a moment between any two epochs.
 PROGRAM = """
 import os, sys, time
-from jaxrnn import command_line, fitting, hosts, train
+from jaxrnn.console import command_line
+from jaxrnn.training import fitting
+from jaxrnn.parallel import hosts
+from jaxrnn import train
 fitting.SECONDS_PER_CALL = 0.0
 agree = hosts.agree
 hosts.agree = lambda *given, **named: (time.sleep(float(os.environ["PAUSE"])), agree(*given, **named))[1]

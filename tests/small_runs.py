@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 from jaxrnn import eval as eval_command
-from jaxrnn import fitting, predict, train
-from jaxrnn.checkpoint import Checkpointer
+from jaxrnn import predict, train
+from jaxrnn.runs.checkpoint import Checkpointer
+from jaxrnn.training import fitting
 
 SMALL = ["--config=smoke", "--hidden-size=8", "--batch-size=30", "--schedule=constant", "--checkpoint-seconds=0"]
 EPOCHS = 12

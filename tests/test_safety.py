@@ -14,11 +14,12 @@ import pytest
 from flax import nnx
 
 import jaxrnn
-from jaxrnn import compilation, train
-from jaxrnn.checkpoint import Checkpointer, CheckpointError
-from jaxrnn.config import Config
-from jaxrnn.errors import UserError
-from jaxrnn.run_directory import RunDirectory
+from jaxrnn import train
+from jaxrnn.foundation.errors import UserError
+from jaxrnn.runs.checkpoint import Checkpointer, CheckpointError
+from jaxrnn.runs.run_directory import RunDirectory
+from jaxrnn.settings.config import Config
+from jaxrnn.training import compilation
 from tests.conftest import REPOSITORY
 
 SOURCES = [path for folder in ("jaxrnn", "benchmarks", ".ci") for path in sorted((REPOSITORY / folder).rglob("*.py"))]
@@ -75,7 +76,7 @@ class TestNothingIsRunThatAFileSays:
         assert not dangers(ast.parse(code))
 
     @pytest.mark.parametrize("key", ["cell", "optimizer", "loss", "schedule", "normalizer", "compute_dtype"])
-    @pytest.mark.parametrize("name", ["os.system", "jaxrnn.layers.LSTM", "__class__", ""])
+    @pytest.mark.parametrize("name", ["os.system", "jaxrnn.nn.layers.LSTM", "__class__", ""])
     def test_names_are_of_closed_lists(self, key, name):
         with pytest.raises(UserError, match=f"{key}: got .*; expected one of"):
             Config().replace_flat({key: name})
@@ -118,8 +119,8 @@ USE_AS_A_LIBRARY = """
 import jax.numpy as jnp
 from flax import nnx
 import jaxrnn
-from jaxrnn.checkpoint import Checkpointer
-from jaxrnn.inference import TrainedModel
+from jaxrnn.runs.checkpoint import Checkpointer
+from jaxrnn.evaluation.trained_model import TrainedModel
 
 layer = jaxrnn.LSTM(1, 4, num_layers=2, dropout=0.5, rngs=nnx.Rngs(0))
 layer(jnp.ones((2, 3, 1)), lengths=jnp.array([2, 3]))
@@ -150,7 +151,7 @@ class TestNothingOfTheCallersIsChanged:
 
     def test_the_callers_own_logging_still_works(self, tmp_path, command):
         (tmp_path / "use.py").write_text(
-            "import logging\nfrom jaxrnn.checkpoint import Checkpointer\n"
+            "import logging\nfrom jaxrnn.runs.checkpoint import Checkpointer\n"
             "import numpy as np\n"
             "with Checkpointer('steps') as checkpointer:\n    checkpointer.save(1, {'a': np.ones(3)}, {})\n"
             "logging.basicConfig(level=logging.INFO, format='mine: %(message)s')\n"
@@ -232,7 +233,7 @@ class TestNamesStayInside:
     def test_of_runs(self, tmp_path, monkeypatch, name):
         chosen = []
         monkeypatch.chdir(tmp_path)
-        monkeypatch.setattr("jaxrnn.runner.train", lambda config, run_dir, **rest: chosen.append(run_dir.path))
+        monkeypatch.setattr("jaxrnn.commands.runner.train", lambda config, run_dir, **rest: chosen.append(run_dir.path))
         Path(name).write_text("epochs = 3\n")
         assert train.main([f"--config={name}"]) == 0
         (path,) = chosen

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from jaxrnn.errors import EXIT_OK, EXIT_USER_ERROR, UserError
+from jaxrnn.foundation.errors import EXIT_OK, EXIT_USER_ERROR, UserError
 
 LENGTHS = range(5, 11)
 FIRST_POSITIONS = range(-10, 11)

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import numpy as np
 
 from jaxrnn.data.ragged import Ragged
-from jaxrnn.errors import DataError
+from jaxrnn.foundation.errors import DataError
 
 FLOAT32_MAX = float(np.finfo(np.float32).max)
 

@@ -6,7 +6,8 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from jaxrnn.data.ragged import Ragged
-from jaxrnn.errors import DataError
+from jaxrnn.foundation.errors import DataError
+from jaxrnn.settings.config import Config
 
 Kind = Literal["grouped", "hashed", "random", "tutorial"]
 PART_NAMES = ("training", "validation", "test")
@@ -121,3 +122,19 @@ def count_shared_rows(rows: Ragged, split: Split) -> tuple[int, int]:
     seen = np.zeros(ids.max() + 1, bool)
     seen[ids[split.training]] = True
     return int(seen[ids[split.validation]].sum()), int(seen[ids[split.test]].sum())
+
+
+def draw_split(config: Config, rows: Ragged) -> Split:
+    """Returns the parts that a configuration's seed gives.
+
+    Raises:
+      DataError: Too few rows.
+    """
+    data = config.data
+    return split_rows(
+        rows,
+        data.split,
+        fractions=data.split_fractions,
+        seed=config.split_seed,
+        block=data.split_block,
+    )

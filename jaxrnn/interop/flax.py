@@ -11,9 +11,9 @@ import jax
 import jax.numpy as jnp
 from flax import linen, nnx
 
-from jaxrnn import cells
-from jaxrnn._typing import Array
-from jaxrnn.recurrent_layer import AbstractRecurrentLayer
+from jaxrnn.foundation.array_types import Array
+from jaxrnn.nn import cells
+from jaxrnn.nn.recurrent_layer import AbstractRecurrentLayer
 
 Kind = Literal["LSTM", "GRU", "RNN"]
 

@@ -6,10 +6,10 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from jaxrnn import cells
-from jaxrnn._typing import Array, State
-from jaxrnn.loops import hidden_of
-from jaxrnn.recurrent_layer import AbstractRecurrentLayer
+from jaxrnn.foundation.array_types import Array, State
+from jaxrnn.nn import cells
+from jaxrnn.nn.engine.loops import hidden_of
+from jaxrnn.nn.recurrent_layer import AbstractRecurrentLayer
 
 
 class FlaxCell(nnx.RNNCellBase):

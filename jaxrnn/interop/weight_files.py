@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from jaxrnn._typing import StateDict
-from jaxrnn.errors import UserError
+from jaxrnn.foundation.array_types import StateDict
+from jaxrnn.foundation.errors import UserError
 
 _GZIP_MAGIC, _ZIP_MAGIC = b"\x1f\x8b", b"PK\x03\x04"
 SUFFIXES = (".safetensors", ".npz", ".pt", ".pth")

@@ -3,7 +3,7 @@
 import html
 from collections.abc import Iterable, Sequence
 
-from jaxrnn.reporting import printable
+from jaxrnn.foundation.escaping import printable
 
 
 class Markup(str):

@@ -6,12 +6,12 @@ import numpy as np
 
 from jaxrnn.data.ragged import Ragged
 from jaxrnn.data.split import count_shared_rows
-from jaxrnn.errors import UserError
-from jaxrnn.evaluation import load_own_rows, open_own_dataset
-from jaxrnn.inference import TrainedModel
-from jaxrnn.judgement import Judgement
+from jaxrnn.evaluation.own_rows import load_own_rows, open_own_dataset
+from jaxrnn.evaluation.part_evaluation import PartEvaluation, evaluate_part
+from jaxrnn.evaluation.trained_model import TrainedModel
+from jaxrnn.foundation.errors import UserError
 from jaxrnn.pages.records import RunRecord
-from jaxrnn.stream_evaluation import PartEvaluation, evaluate_part
+from jaxrnn.tasks.judgement import Judgement
 
 
 class TestedRows(NamedTuple):

@@ -7,10 +7,10 @@ import os
 from pathlib import Path
 from typing import Any
 
-from jaxrnn.config import FIGURE_NAMES, MAX_COUNT, Config
-from jaxrnn.config_files import read_toml
-from jaxrnn.errors import UserError
-from jaxrnn.run_directory import RunDirectory
+from jaxrnn.foundation.errors import UserError
+from jaxrnn.runs.run_directory import RunDirectory
+from jaxrnn.settings.config import FIGURE_NAMES, MAX_COUNT, Config
+from jaxrnn.settings.toml_files import read_toml
 
 
 @dataclasses.dataclass

@@ -5,14 +5,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxrnn.config import FIGURE_NAMES
-from jaxrnn.judgement import compare_with_baselines, describe_interval, describe_near_zero, leakage_warning
 from jaxrnn.pages import markup
 from jaxrnn.pages.charts import Series, chart_box, legend, line_chart
 from jaxrnn.pages.markup import Markup, element, join, paragraph
 from jaxrnn.pages.predictions import TestedRows
 from jaxrnn.pages.records import RunRecord
-from jaxrnn.reporting import ACCURACY_NOTE, format_figure
+from jaxrnn.settings.config import FIGURE_NAMES
+from jaxrnn.tasks.figures import ACCURACY_NOTE, format_figure
+from jaxrnn.tasks.judgement import compare_with_baselines, describe_interval, describe_near_zero, leakage_warning
 
 
 class ReportedRun(NamedTuple):

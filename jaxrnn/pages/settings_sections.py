@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from jaxrnn.config import Config
 from jaxrnn.pages import markup
 from jaxrnn.pages.markup import Markup, element, paragraph
 from jaxrnn.pages.result_sections import ReportedRun
+from jaxrnn.settings.config import Config
 
 ABSENT = "-"
 

@@ -1,0 +1,131 @@
+"""The evaluation command once its arguments are parsed: restore, read, evaluate, report."""
+
+from pathlib import Path
+
+from jaxrnn.commands.figures import print_figures, spread_rows
+from jaxrnn.data.ragged import Ragged
+from jaxrnn.data.readers.complaints import naming
+from jaxrnn.data.readers.loading import load_rows
+from jaxrnn.data.split import count_shared_rows
+from jaxrnn.data.store.dataset import Dataset, is_dataset
+from jaxrnn.evaluation import plots
+from jaxrnn.evaluation.own_rows import load_own_rows, open_own_dataset
+from jaxrnn.evaluation.part_evaluation import evaluate_part
+from jaxrnn.evaluation.trained_model import Evaluation, TrainedModel
+from jaxrnn.foundation.errors import UserError
+from jaxrnn.foundation.escaping import escape
+from jaxrnn.foundation.files import hash_file, to_json
+from jaxrnn.foundation.messages import say
+from jaxrnn.settings.config import ReaderConfig
+from jaxrnn.tasks.judgement import leakage_warning
+
+
+def evaluate(
+    checkpoint: str,
+    data: str | None,
+    reader: ReaderConfig | None,
+    *,
+    as_json: bool,
+    plots_dir: str | None,
+) -> None:
+    """Evaluates a checkpoint on a file, or on the test rows of its run, and prints the figures.
+
+    Args:
+      checkpoint: As `TrainedModel.load` takes it.
+      data: A file, all of whose rows are evaluated; None for the run's own test rows.
+      reader: How to read it; None for as in training.
+      as_json: Print one JSON object.
+      plots_dir: Where to draw predicted against actual and error by length; None for nowhere.
+
+    Raises:
+      UserError: Bad data, a bad checkpoint, or a data file that has changed since training.
+    """
+    model = TrainedModel.load(checkpoint)
+    reader = reader or model.config.reader
+    shared_rows = None
+    own = open_own_dataset(model) if data is None else None
+    prepared = own if data is None or not is_dataset(data) else Dataset(data)
+    if prepared is not None:
+        source = str(prepared.path)
+        if own is None:
+            _warn_of_training_data(model, source, prepared.sha256)
+        else:
+            shared_rows = {"validation": 0, "test": 0}  # the split keeps identical rows on one side
+        with naming(source):
+            found = evaluate_part(model, prepared.all_rows() if own is None else prepared.parts["test"])
+        rows, num_rows, notes = found.sample, found.num_rows, found.notes()
+        evaluation, baselines, judgement = found.evaluation, found.baselines, found.judgement
+    else:
+        if data is not None:
+            rows, source = load_rows(data, reader, min_length=2), data
+            _warn_of_training_file(model, data, rows)
+        else:
+            all_rows, split, source = load_own_rows(model, reader)
+            rows = all_rows.take(split.test)
+            shared_rows = dict(zip(("validation", "test"), count_shared_rows(all_rows, split), strict=True))
+            warning = leakage_warning(shared_rows["validation"], shared_rows["test"])
+            if warning:
+                say(warning)
+        with naming(source):
+            evaluation = model.evaluate(rows)
+        baselines = model.evaluate_baselines(rows)
+        judgement = model.judge(rows, evaluation, baselines)
+        num_rows, notes = len(rows), judgement.notes()
+    if plots_dir is not None:
+        _draw(evaluation, rows, Path(plots_dir))
+    if as_json:
+        result = {
+            "checkpoint": checkpoint,
+            "data": source,
+            "rows": num_rows,
+            "metrics": evaluation.figures,
+            "baselines": baselines,
+            "mae_interval": judgement.interval,
+            "against_baselines": judgement.against_baselines,
+            "accuracy_near_zero": judgement.near_zero,
+        }
+        if shared_rows is not None:
+            result["shared_rows"] = shared_rows
+        if model.num_members > 1:
+            result["ensemble"] = {**evaluation.spread(), "members": evaluation.members}
+        print(to_json(result))
+        return
+    which = "rows" if data is not None else "test rows"
+    print(escape(f"{source}: {num_rows:,} {which}; checkpoint {checkpoint}, step {model.step}"))
+    cell: str = model.config.model.cell
+    figures = {cell: evaluation.figures}
+    if model.num_members > 1:
+        figures |= spread_rows(cell, evaluation.spread(), model.num_members)
+    print_figures(
+        figures,
+        baselines,
+        accuracy_epsilon=model.config.training.accuracy_epsilon,
+        notes=notes,
+    )
+
+
+def _warn_of_training_file(model: TrainedModel, path: str, rows: Ragged) -> None:
+    described = model.metadata["data"]
+    if described is None or (described["rows"], described["values"]) != (len(rows), rows.num_values):
+        return  # another file: its hash would only cost time
+    if Path(path).is_file():
+        _warn_of_training_data(model, path, hash_file(path))
+
+
+def _warn_of_training_data(model: TrainedModel, path: str, sha256: str) -> None:
+    described = model.metadata["data"]
+    if described is not None and described["sha256"] == sha256:
+        say(
+            f"warning: {path} is the data that the model was trained on, and its training rows are evaluated too: the"
+            " figures below flatter the model; leave --data out to evaluate the run's test rows alone"
+        )
+
+
+def _draw(evaluation: Evaluation, rows: Ragged, directory: Path) -> None:
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        plots.plot_predictions(evaluation.actual, evaluation.predicted, directory / "predictions.png")
+        plots.plot_error_by_length(rows, evaluation.actual, evaluation.predicted, directory / "error_by_length.png")
+    except OSError as error:
+        raise UserError(f"--plots: cannot write to {directory}: {error.strerror}") from error
+    say(f"wrote {directory / 'predictions.png'} and {directory / 'error_by_length.png'}")

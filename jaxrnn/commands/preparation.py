@@ -1,0 +1,184 @@
+"""The preparing command once its arguments are parsed: read once, split, write shards, describe them.
+
+Everything is written into a temporary directory beside the one asked for, which gets its name once all is on the disk:
+nothing that was interrupted has that name, and none of it has a dataset.json.
+"""
+
+import contextlib
+import glob
+import json
+import os
+import shlex
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxrnn.console.progress import ReadingProgress
+from jaxrnn.console.signals import NoteSignal
+from jaxrnn.data.moments import Moments
+from jaxrnn.data.ragged import Ragged
+from jaxrnn.data.readers.complaints import naming
+from jaxrnn.data.readers.reader import RowBlock, read_blocks
+from jaxrnn.data.readers.sources import open_file
+from jaxrnn.data.split import PART_NAMES, part_of_rows, require_parts
+from jaxrnn.data.store.dataset import DESCRIPTION_NAME, EXACT_VALUES, FORMAT_VERSION, SPLIT_KIND, digest_of
+from jaxrnn.data.store.part_writer import PartWriter
+from jaxrnn.data.store.shards import ShardedRows
+from jaxrnn.foundation.errors import InterruptedRun, UserError
+from jaxrnn.foundation.escaping import escape
+from jaxrnn.foundation.files import sync_directory, write_atomically
+from jaxrnn.foundation.messages import say
+from jaxrnn.foundation.versions import versions
+from jaxrnn.settings.config import ReaderConfig
+
+
+def prepare(
+    inputs: Sequence[str],
+    out: str,
+    reader: ReaderConfig,
+    *,
+    fractions: tuple[float, float, float],
+    seed: int,
+    shard_rows: int,
+) -> None:
+    """Writes a prepared data set, whole or not at all.
+
+    Args:
+      inputs: Paths of files, or patterns.
+      out: The directory; there must be none yet.
+      reader: How to read the files.
+      fractions: Shares of training, validation and test.
+      seed: Of the split.
+      shard_rows: Rows of a shard at most.
+
+    Raises:
+      DataError: A file is not what it should be, or a part would be empty.
+      UserError: The directory is there, or cannot be written.
+    """
+    target = Path(out)
+    files = _expand(inputs)
+    begin = time.perf_counter()
+    with _whole_or_not_at_all(target) as directory:
+        parts = [PartWriter(directory, name, shard_rows) for name in PART_NAMES]
+        moments = Moments()
+        num_blank_lines = 0
+        with ReadingProgress(sum(map(os.path.getsize, files))) as progress, NoteSignal() as signals:
+            signals.unsaved = True  # there is a directory to remove
+            for block in _read(files, reader, progress):
+                if signals.received is not None:
+                    raise InterruptedRun("interrupted; nothing is left", signal_number=signals.received)
+                num_blank_lines += block.num_blank_lines
+                rows = Ragged.from_lengths(block.values, block.lengths)
+                part_of = part_of_rows(rows, fractions=fractions, seed=seed)
+                for number, part in enumerate(parts):
+                    chosen = part_of == number
+                    values = rows.values[np.repeat(chosen, rows.lengths)]
+                    part.add(values, rows.lengths[chosen])
+                    if number == 0:
+                        moments.add(values)
+        if num_blank_lines:
+            say(f"skipped {num_blank_lines} blank lines")
+        with naming(inputs[0] if len(inputs) == 1 else f"{len(files)} files"):
+            require_parts([part.num_rows for part in parts], SPLIT_KIND, fractions)
+        described = {part.name: part.finish() for part in parts}
+        description = {
+            "format_version": FORMAT_VERSION,
+            "jaxrnn": versions()["jaxrnn"],
+            "sources": [os.path.basename(file) for file in files],
+            "split": {"kind": SPLIT_KIND, "seed": seed, "fractions": list(fractions)},
+            "parts": described,
+            "training_moments": _describe_moments(moments, directory, described[PART_NAMES[0]]),
+        }
+        description["sha256"] = digest_of(description)
+        write_atomically(directory / DESCRIPTION_NAME, json.dumps(description, indent=1, allow_nan=False) + "\n")
+    _report(target, description, time.perf_counter() - begin)
+
+
+def _expand(inputs: Sequence[str]) -> list[str]:
+    """Returns the files that paths and patterns name, in their order; those of a pattern sorted.
+
+    Raises:
+      UserError: None is named, a pattern matches nothing, or a file is named twice.
+    """
+    files: list[str] = []
+    for name in inputs:
+        if os.path.exists(name) or not glob.has_magic(name):
+            files.append(name)
+            continue
+        found = sorted(glob.glob(name, recursive=True))
+        if not found:
+            raise UserError(f"{escape(name)}: matches no file; expected a path, or a pattern such as 'parts/*.csv'")
+        files += found
+    if not files:
+        raise UserError("INPUTS: got none; expected at least one file")
+    for file in files:
+        open_file(file).close()  # refuses what is none before hours of reading those before it
+    real = [os.path.realpath(file) for file in files]
+    twice = next((file for file, path in zip(files, real, strict=True) if real.count(path) > 1), None)
+    if twice is not None:
+        raise UserError(f"{escape(twice)}: is named twice; its rows would count twice; name each file once")
+    return files
+
+
+def _read(files: list[str], reader: ReaderConfig, progress: ReadingProgress) -> Iterator[RowBlock]:
+    done = 0
+    for file in files:
+        for block in read_blocks(file, min_length=2, **reader.as_options()):
+            progress.update(done + (block.num_bytes or 0), len(block.lengths))
+            yield block
+        done += os.path.getsize(file)
+
+
+@contextlib.contextmanager
+def _whole_or_not_at_all(target: Path) -> Iterator[Path]:
+    """Makes a temporary directory that becomes `target` at the end, or is removed.
+
+    Raises:
+      UserError: There is something at `target`, or it cannot be written.
+    """
+    if os.path.lexists(target):
+        raise UserError(f"--out: {target} is there already and is never overwritten; name another directory")
+    unfinished = target.absolute().with_name(f".{target.name}.{os.getpid()}.tmp")
+    try:
+        try:
+            unfinished.parent.mkdir(parents=True, exist_ok=True)
+            unfinished.mkdir()
+            yield unfinished
+            sync_directory(unfinished)
+            if os.path.lexists(target):
+                raise UserError(f"--out: another process has written {target} meanwhile; name another directory")
+            unfinished.rename(target)
+            sync_directory(unfinished.parent)
+        except OSError as error:
+            raise UserError(f"--out: cannot write to {target}: {error.strerror or error}") from error
+    except BaseException:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        raise
+
+
+def _describe_moments(moments: Moments, directory: Path, part: dict[str, Any]) -> dict[str, Any]:
+    """Describes the training values; few enough of them as `Normalizer.fit` measures them in memory."""
+    mean, deviation = moments.mean, moments.deviation
+    if moments.count <= EXACT_VALUES:
+        shards = ShardedRows([directory / shard["file"] for shard in part["shards"]])
+        values = shards.take(np.arange(len(shards))).values
+        mean, deviation = float(np.mean(values)), float(np.std(values))
+    return {"count": moments.count, "mean": mean, "squares": moments.squares, "deviation": deviation}
+
+
+def _report(target: Path, description: dict[str, Any], seconds: float) -> None:
+    parts = description["parts"]
+    counts = {name: part["rows"] for name, part in parts.items()}
+    shards = [shard for part in parts.values() for shard in part["shards"]]
+    size = sum(shard["bytes"] for shard in shards)
+    types = sorted({shard["type"] for shard in shards})
+    print(
+        f"{escape(str(target))}: {sum(counts.values()):,} rows: "
+        + ", ".join(f"{count:,} {name}" for name, count in counts.items())
+        + f"; {len(shards)} shards of {' and '.join(types)}, {size / 1e6:,.1f} MB; {seconds:.1f} s"
+    )
+    print(f"train on it:  python -m jaxrnn.train --data={shlex.quote(escape(str(target)))}")

@@ -1,0 +1,208 @@
+"""From the command line to a configuration, and from exceptions to exit codes. JAX is not imported here."""
+
+import contextlib
+import errno
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, NoReturn, TypeVar
+
+import tyro
+
+from jaxrnn.console import flags
+from jaxrnn.console.signals import EndOnSignal, RaiseOnSignal, end_at_once_on_signal
+from jaxrnn.foundation import errors
+from jaxrnn.foundation.errors import UserError
+from jaxrnn.foundation.escaping import printable
+from jaxrnn.foundation.messages import say
+from jaxrnn.foundation.quiet import root_logger_kept
+from jaxrnn.settings.checking import SettingError, checked, ranges_wait
+from jaxrnn.settings.config import CELLS, Config
+from jaxrnn.settings.toml_files import line_of, read_toml, recipe_directory, recipe_names
+
+Command = TypeVar("Command")
+
+# What the user can mend of what the system refuses: a full disk, a directory that is not theirs.
+_USERS_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG, errno.ENAMETOOLONG}
+
+
+class Loaded(NamedTuple):
+    """A configuration put together from files, whose ranges are not checked yet.
+
+    Attributes:
+      config: The values.
+      sources: Of every key that a file has set, the last such file.
+    """
+
+    config: Config
+    sources: dict[str, Path]
+
+    def check(self) -> Config:
+        """Returns the configuration, checked.
+
+        Raises:
+          UserError: ``FILE:LINE: key: got ..; expected ..``.
+        """
+        return _checked(self.config, self.sources)
+
+
+def parse(
+    command: type[Command],
+    argv: Sequence[str] | None,
+    *,
+    program: str,
+    default: Any = None,
+    sources: dict[str, Path] | None = None,
+) -> Command:
+    """Parses flags into a dataclass.
+
+    Args:
+      command: A dataclass; its docstring is the help.
+      argv: Arguments without the program's name; None for the process's own.
+      program: What the user typed, for the help.
+      default: An instance to start from.
+      sources: Of the default's values, by key, the files that they come from.
+
+    Raises:
+      UserError: A flag or a value that is wrong; names the flag, or the file and the line.
+    """
+    given = arguments(argv)
+    if not flags.asks_for_help(given):
+        flags.check_flags(command, given)
+    with ranges_wait():
+        parsed = tyro.cli(command, args=given, default=default, prog=program, config=(tyro.conf.OmitArgPrefixes,))
+    return _checked(parsed, sources or {}, given)
+
+
+def arguments(argv: Sequence[str] | None) -> list[str]:
+    """Returns the arguments without the program's name: those given, or the process's own."""
+    return list(sys.argv[1:] if argv is None else argv)
+
+
+def _checked(settings: Any, sources: dict[str, Path], given: Sequence[str] = ()) -> Any:
+    """Checks a dataclass of settings; blames the flag, the file and line, or just the key of what is refused."""
+    try:
+        return checked(settings)
+    except SettingError as error:
+        if flags.is_given(error.key, given):
+            raise error.renamed(f"--{error.key.replace('_', '-')}") from error
+        if error.key not in sources:
+            raise
+        path = sources[error.key]
+        raise UserError(f"{path}:{line_of(error.key, path.read_text(encoding='utf-8'))}: {error}") from error
+
+
+def load_config(cell: str | None = None, config: str | None = None, *, base: Path | None = None) -> Loaded:
+    """Puts a configuration together from the defaults, the recipe of the cell and a file, each over the one before.
+
+    Args:
+      cell: The cell as a flag gave it; else the file's; else the default.
+      config: A TOML file's path or a recipe's name.
+      base: A run's config.toml, which then takes the place of the defaults and the recipe.
+
+    Raises:
+      UserError: ``FILE:LINE: key: got ..; expected ..``: a key that is unknown, or a value of a wrong type.
+    """
+    values: dict[str, Any] = {}
+    sources: dict[str, Path] = {}
+    file, chosen = None, cell
+    if config is not None:
+        is_recipe = config in recipe_names() and not Path(config).is_file()
+        file = recipe_directory() / f"{config}.toml" if is_recipe else Path(config)
+        chosen = cell or read_toml(file).get("cell")
+    recipe = recipe_directory() / f"{chosen or Config().model.cell}.toml"
+    for path in (base or (recipe if recipe.stem in CELLS else None), file):
+        if path is not None:
+            read = read_toml(path)
+            values |= read
+            sources |= dict.fromkeys(read, path)
+    if cell is not None:
+        values["cell"] = cell
+        sources.pop("cell", None)
+    with ranges_wait():
+        return Loaded(Config().replace_flat(values), sources)
+
+
+def run(body: Callable[[], None], *, own_process: bool = False, how_to_go_on: Callable[[], str] = lambda: "") -> int:
+    """Runs a command and returns its exit code: 0, 2 for the user's errors, 3 diverged, 130 or 143 interrupted.
+
+    Args:
+      body: The command.
+      own_process: Whether the process is there for the command alone and ends with it, by `leave`; then a signal may
+        end it wherever it is.
+      how_to_go_on: Returns what to add to the last words of an interrupted command.
+    """
+
+    def last_words(number: int) -> str:
+        return printable(f"interrupted by {signal.Signals(number).name}{how_to_go_on()}")
+
+    try:
+        with EndOnSignal(last_words) if own_process else RaiseOnSignal(), root_logger_kept():
+            return _exit_code(body)
+    except errors.InterruptedRun as error:
+        say(f"{error}{how_to_go_on()}")
+        return errors.EXIT_SIGNAL_BASE + error.signal_number
+
+
+def leave(code: int) -> NoReturn:
+    """Ends the process; where the command failed, without waiting for what it left behind.
+
+    That may be a thread that is still compiling, or tasks of a save that a full disk cut off, which would print
+    tracebacks behind the error.
+    """
+    end_at_once_on_signal(code)  # what the command had to do is done
+    if code != errors.EXIT_OK:
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, ValueError, AttributeError):
+                stream.flush()
+        os._exit(code)
+    sys.exit(code)
+
+
+def _exit_code(body: Callable[[], None]) -> int:
+    try:
+        body()
+        sys.stdout.flush()
+    except errors.ToldElsewhereError:
+        return errors.EXIT_USER_ERROR
+    except errors.UserError as error:
+        say(f"error: {error}", always=True)
+        return errors.EXIT_USER_ERROR
+    except errors.LostProcessError as error:
+        say(f"error: {error}; start all processes again with --resume", always=True)
+        return errors.EXIT_LOST_PROCESS
+    except errors.DivergedError as error:
+        say(f"diverged: {error}")
+        return errors.EXIT_DIVERGED
+    except BrokenPipeError:
+        # The reader of our output went away, as `head` does.
+        _discard_output()
+        return errors.EXIT_SIGNAL_BASE + signal.SIGPIPE
+    except OSError as error:
+        if error.errno not in _USERS_ERRNOS:
+            raise
+        _discard_output()
+        say(f"error: {error.filename or 'standard output'}: {error.strerror}", always=True)
+        return errors.EXIT_USER_ERROR
+    except (MemoryError, RuntimeError) as error:
+        if not _is_out_of_memory(error):
+            raise
+        reason = printable(str(error).partition("\n")[0]) or "Python could not allocate"
+        advice = "use a smaller --batch-size or --hidden-size, shorter rows, or --remat-steps"
+        say(f"error: out of memory: {reason}; {advice}")
+        return errors.EXIT_USER_ERROR
+    return errors.EXIT_OK
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    # jax.errors.JaxRuntimeError, by its words: JAX may not have been imported.
+    said = str(error)
+    return isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in said or "Out of memory allocating" in said
+
+
+def _discard_output() -> None:
+    """Keeps Python from complaining once more, at exit, of what it could not write."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,0 +1,30 @@
+"""Reads rows as a configuration says, and tells the user what was passed over."""
+
+import sys
+
+from jaxrnn.data.ragged import Ragged
+from jaxrnn.data.readers.reader import read_sequences_with_report
+from jaxrnn.foundation.errors import DataError
+from jaxrnn.foundation.escaping import escape
+from jaxrnn.foundation.messages import say
+from jaxrnn.settings.config import ReaderConfig
+
+
+def load_rows(path: str, reader: ReaderConfig, *, min_length: int) -> Ragged:
+    """Reads a data file and says how many blank lines were skipped.
+
+    Args:
+      path: A file, or - for standard input.
+      reader: How to read it.
+      min_length: The fewest values a row may have.
+
+    Raises:
+      DataError: The file is not what it should be.
+    """
+    if path == "-" and sys.stdin is None:
+        raise DataError("<stdin>: found it closed; expected rows; give a file")
+    source = sys.stdin.buffer if path == "-" else path
+    report = read_sequences_with_report(source, min_length=min_length, **reader.as_options())
+    if report.num_blank_lines:
+        say(f"{escape(path)}: skipped {report.num_blank_lines} blank lines")
+    return report.sequences

@@ -1,0 +1,149 @@
+"""Opening what a path names, and streams that refuse to grow past a limit.
+
+A compressed file is inflated in pieces and stops at the limit, so a small file that inflates to
+terabytes costs neither memory nor time.
+"""
+
+import gzip
+import io
+import os
+import stat
+import zlib
+from pathlib import Path
+from typing import BinaryIO
+
+from jaxrnn.data.readers.complaints import complaint
+from jaxrnn.foundation.errors import DataError
+from jaxrnn.foundation.escaping import escape
+
+_BUFFER_BYTES = 1 << 18
+_GZIP = b"\x1f\x8b"
+_ZSTD = b"\x28\xb5\x2f\xfd"
+_KINDS = (
+    (stat.S_ISDIR, "a directory"),
+    (stat.S_ISFIFO, "a named pipe"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a character device"),
+    (stat.S_ISBLK, "a block device"),
+)
+
+
+def open_file(path: str | os.PathLike[str]) -> BinaryIO:
+    """Opens a regular file to read its bytes; never waits for a writer.
+
+    Raises:
+      DataError: There is no such file, it is no regular file, or it cannot be read.
+    """
+    name = os.fspath(path)
+    try:
+        # Looked at before it is opened: opening some devices does something.
+        _check_kind(name, os.stat(name).st_mode)
+        # Without O_NONBLOCK a pipe put there since would wait for its writer.
+        flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+        file = os.fdopen(os.open(name, flags), "rb")
+    except DataError:  # is a ValueError too
+        raise
+    except FileNotFoundError:
+        raise complaint(name, found="no such file", expected="a data file", remedy=_missing_remedy(name)) from None
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+        reason = getattr(error, "strerror", None) or str(error)
+        raise complaint(
+            name,
+            found=f"a path that cannot be opened ({reason.lower()})",
+            expected="a data file that this user may read",
+            remedy="check the path and its permissions",
+        ) from None
+    try:
+        _check_kind(name, os.fstat(file.fileno()).st_mode)
+    except DataError:
+        file.close()
+        raise
+    return file
+
+
+def limited(stream: BinaryIO | gzip.GzipFile, *, name: str, max_bytes: int) -> io.BufferedReader:
+    """A buffered stream that ends with a DataError after `max_bytes` or on a damaged source.
+
+    Closing it leaves `stream` open.
+    """
+    return io.BufferedReader(_LimitedRaw(stream, name, max_bytes), _BUFFER_BYTES)
+
+
+def decompressed(stream: io.BufferedReader, *, name: str, max_bytes: int) -> io.BufferedReader:
+    """The stream itself, or what it inflates to if its first bytes are those of gzip or zstd."""
+    head = stream.peek(len(_ZSTD))
+    if head.startswith(_GZIP):
+        inflated = gzip.GzipFile(fileobj=stream, mode="rb")
+    elif head.startswith(_ZSTD):
+        import pyarrow as pa
+
+        inflated = pa.CompressedInputStream(pa.PythonFile(stream, mode="r"), "zstd")
+    else:
+        return stream
+    return limited(inflated, name=name, max_bytes=max_bytes)
+
+
+def too_many_bytes(name: str, max_bytes: int) -> DataError:
+    """The error for data past the limit of bytes."""
+    return complaint(
+        name,
+        found=f"more than {max_bytes} bytes",
+        expected=f"at most {max_bytes}, counted after decompression",
+        remedy="split the file, or raise --max-bytes if there is memory for it",
+    )
+
+
+class _LimitedRaw(io.RawIOBase):
+    """Counts the bytes of a stream, and turns a failure to read it into a DataError."""
+
+    def __init__(self, stream: BinaryIO | gzip.GzipFile, name: str, max_bytes: int):
+        super().__init__()
+        self._stream = stream
+        self._name = name
+        self._max_bytes = max_bytes
+        self._left = max_bytes
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        num_read = 0
+        try:
+            # Full reads, so that peek() sees the first bytes even of a pipe that dribbles. One
+            # byte past the limit tells a file of just that size from a larger one.
+            while wanted := min(len(buffer) - num_read, self._left + 1):
+                piece = self._stream.read(wanted)
+                if not piece:
+                    break
+                buffer[num_read : num_read + len(piece)] = piece
+                num_read += len(piece)
+                self._left -= len(piece)
+        except (EOFError, OSError, zlib.error) as error:
+            raise complaint(
+                self._name,
+                found=f"data that cannot be read on ({escape(str(error)[:100])})",
+                expected="a whole file",
+                remedy="it is damaged or cut short: fetch or write it again",
+            ) from error
+        if self._left < 0:
+            raise too_many_bytes(self._name, self._max_bytes)
+        return num_read
+
+
+def _check_kind(name: str, mode: int) -> None:
+    if stat.S_ISREG(mode):
+        return
+    kind = next((kind for test, kind in _KINDS if test(mode)), "something else")
+    remedy = (
+        "give the path of a file in it"
+        if stat.S_ISDIR(mode)
+        else "write its data to a file first; python -m jaxrnn.predict reads standard input with -"
+    )
+    raise complaint(name, found=kind, expected="a regular file", remedy=remedy)
+
+
+def _missing_remedy(name: str) -> str:
+    if Path(name).name != "ball.csv":
+        return "check the path"
+    out = "" if name == "ball.csv" else f" --out={name}"
+    return f"write it with `python -m jaxrnn.data.ball{out}`, or check the path"

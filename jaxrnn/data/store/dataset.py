@@ -1,0 +1,206 @@
+"""A prepared data set: a directory of shards, and dataset.json, which says what is in them.
+
+dataset.json is written last, so that a directory without it is not a data set; it holds the SHA-256 of every shard,
+and one of itself.
+"""
+
+import contextlib
+import hashlib
+import json
+import math
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxrnn.data.normalizer import Normalizer
+from jaxrnn.data.split import PART_NAMES, Kind
+from jaxrnn.data.store.shards import ShardedRows
+from jaxrnn.foundation.errors import DataError, UserError
+from jaxrnn.foundation.escaping import escape
+from jaxrnn.settings.config import Config
+
+FORMAT_VERSION = 1
+DESCRIPTION_NAME = "dataset.json"
+SPLIT_KIND: Kind = "hashed"
+# A training part of at most so many rows is drawn in the very order of rows in memory, and evaluated as a whole; one of
+# at most so many values is normalised by NumPy's mean and standard deviation of all of them at once.
+EXACT_ROWS = 1 << 20
+EXACT_VALUES = 1 << 24
+_HASH_THREADS = 4
+_AGAIN = "prepare the data again with python -m jaxrnn.prepare"
+
+
+def is_dataset(path: str | Path) -> bool:
+    """Whether a path is that of a directory, which can only be a prepared data set."""
+    try:
+        return Path(path).is_dir() and (Path(path) / DESCRIPTION_NAME).exists()
+    except (OSError, ValueError):
+        return False
+
+
+def shard_name(part: str, number: int) -> str:
+    """Returns the name of a part's shard, counted from 0."""
+    return f"{part}-{number:05}.arrow"
+
+
+def digest_of(description: dict[str, Any]) -> str:
+    """Returns the SHA-256 of a description without its own."""
+    content = {key: value for key, value in description.items() if key != "sha256"}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+class Dataset:
+    """A prepared data set, checked.
+
+    The size of every shard is compared with what was written, and its SHA-256, which takes a second for 1.5 GB: a
+    fraction of what an epoch over it takes, and the file of a run in memory is hashed at every start too.
+
+    Args:
+      path: The directory.
+      checker: Which of several processes this is: each checks the sums of its share of the shards.
+      num_checkers: How many there are.
+
+    Raises:
+      DataError: It is none, of another version, edited, cut short or damaged; names the file.
+    """
+
+    def __init__(self, path: str | Path, *, checker: int = 0, num_checkers: int = 1):
+        self.path = Path(path)
+        self._own = slice(checker, None, num_checkers)
+        try:
+            self._open()
+        except (KeyError, TypeError, AttributeError, IndexError) as error:
+            raise DataError(
+                f"{self.path / DESCRIPTION_NAME}: found no {error}; expected what jaxrnn.prepare writes; {_AGAIN}"
+            ) from error
+
+    def _open(self) -> None:
+        self.description = _read_description(self.path / DESCRIPTION_NAME)
+        shards = [shard for name in PART_NAMES for shard in self.description["parts"][name]["shards"]]
+        with ThreadPoolExecutor(_HASH_THREADS) as executor:
+            list(executor.map(self._check_size, shards))  # raises what a check raised
+            list(executor.map(self._check_sum, shards[self._own]))
+        self.parts = {
+            name: ShardedRows([self.path / shard["file"] for shard in self.description["parts"][name]["shards"]])
+            for name in PART_NAMES
+        }
+        for name, part in self.parts.items():
+            if len(part) != self.num_rows(name):
+                raise DataError(f"{self.path}: found {len(part)} {name} rows; expected {self.num_rows(name)}; {_AGAIN}")
+
+    def all_rows(self) -> ShardedRows:
+        """The rows of all parts, one part after the other."""
+        shards = [shard for name in PART_NAMES for shard in self.description["parts"][name]["shards"]]
+        return ShardedRows([self.path / shard["file"] for shard in shards])
+
+    @property
+    def sha256(self) -> str:
+        """Of the description, and with it of everything that it says the hash of."""
+        return self.description["sha256"]
+
+    @property
+    def split_seed(self) -> int:
+        return self.description["split"]["seed"]
+
+    @property
+    def span(self) -> tuple[float, float]:
+        """The least and the greatest value."""
+        parts = self.description["parts"].values()
+        return min(part["min"] for part in parts), max(part["max"] for part in parts)
+
+    def num_rows(self, name: str | None = None) -> int:
+        """The rows of a part, or of all."""
+        return sum(self.description["parts"][part]["rows"] for part in ([name] if name else PART_NAMES))
+
+    def num_values(self) -> int:
+        """The values of all parts."""
+        return sum(self.description["parts"][part]["values"] for part in PART_NAMES)
+
+    def histogram(self, name: str) -> tuple[np.ndarray, np.ndarray]:
+        """The distinct lengths of a part's rows, rising, and how many rows have each."""
+        pairs = np.array(self.description["parts"][name]["lengths"], np.int64)
+        return pairs[:, 0], pairs[:, 1]
+
+    def fit_normalizer(self, config: Config) -> Normalizer:
+        """Fits the normaliser of a configuration on the training part.
+
+        Raises:
+          DataError: A normalised value is beyond float32.
+        """
+        data, moments = config.data, self.description["training_moments"]
+        if data.normalizer == "standard":
+            deviation = moments["deviation"]
+            normalizer = Normalizer(moments["mean"], deviation if math.isfinite(deviation) and deviation > 0 else 1.0)
+        else:
+            normalizer = Normalizer(0.0, data.divisor) if data.normalizer == "divide" else Normalizer()
+        normalizer.require_float32(np.array(self.span))
+        return normalizer
+
+    def adapt(self, config: Config) -> Config:
+        """Returns the configuration with the split that the rows were prepared with.
+
+        Raises:
+          UserError: The configuration asks for another one.
+        """
+        split, default, data = self.description["split"], Config().data, config.data
+        fractions = tuple(split["fractions"])
+        asked = {
+            "split": (data.split, (default.split, SPLIT_KIND), SPLIT_KIND),
+            "split_fractions": (data.split_fractions, (default.split_fractions, fractions), fractions),
+            "split_seed": (data.split_seed, (None, split["seed"]), split["seed"]),
+        }
+        for key, (got, allowed, expected) in asked.items():
+            if got not in allowed:
+                raise UserError(
+                    f"--{key.replace('_', '-')}: got {got!r}; expected {expected!r}, with which"
+                    f" {escape(str(self.path))} was prepared; leave it out, or prepare the data once more"
+                )
+        values = {key: list(entry[2]) if key == "split_fractions" else entry[2] for key, entry in asked.items()}
+        return config.replace_flat(values)
+
+    def _check_size(self, shard: dict[str, Any]) -> None:
+        path = self.path / shard["file"]
+        with _refusing(path):
+            size = path.stat().st_size
+        if size != shard["bytes"]:
+            raise DataError(f"{path}: found {size} bytes; expected {shard['bytes']}: it was cut or changed; {_AGAIN}")
+
+    def _check_sum(self, shard: dict[str, Any]) -> None:
+        path = self.path / shard["file"]
+        with _refusing(path), path.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+        if found != shard["sha256"]:
+            raise DataError(f"{path}: is not what was written (SHA-256 differs); {_AGAIN}")
+
+
+@contextlib.contextmanager
+def _refusing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}); expected a shard; {_AGAIN}") from error
+
+
+def _read_description(path: Path) -> dict[str, Any]:
+    try:
+        description = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}); expected a prepared data set; {_AGAIN}") from error
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path}: is no JSON; expected what jaxrnn.prepare wrote; {_AGAIN}") from error
+    version = description.get("format_version") if isinstance(description, dict) else None
+    if version != FORMAT_VERSION:
+        raise DataError(
+            f"{path}: found format version {str(version)[:20]!r}; expected {FORMAT_VERSION}; {_AGAIN}, or use the"
+            " version of jaxrnn that wrote it"
+        )
+    if description.get("sha256") != digest_of(description):
+        raise DataError(f"{path}: is not what was written (SHA-256 differs): it was edited or damaged; {_AGAIN}")
+    for name in PART_NAMES:
+        for number, shard in enumerate(description["parts"][name]["shards"]):
+            if shard["file"] != shard_name(name, number):
+                raise DataError(f"{path}: names {escape(str(shard['file'])[:40])!r}; expected a shard's name; {_AGAIN}")
+    return description

@@ -1,0 +1,162 @@
+"""How rows on disk become batches, decided from their lengths alone: the numbers of `arranging.arrange`, not the rows.
+
+It holds four bytes a row where rows are bucketed or packed, and nothing where all are padded to one length.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jaxrnn.data.arranging import EVEN_ROWS, Batching, choose_batching
+from jaxrnn.data.batching import choose_lengths_of
+from jaxrnn.data.normalizer import Normalizer
+from jaxrnn.data.packing import PackedRows, Placement, flat_steps, number_segments, place_sequences
+from jaxrnn.data.store.dataset import EXACT_ROWS
+from jaxrnn.data.store.shards import ShardedRows
+
+
+class PartLayout(NamedTuple):
+    """Rows of one padded length.
+
+    Attributes:
+      num_rows: How many; of packed rows these.
+      length: Values of a padded row; steps of a packed one.
+      rows: Their numbers, in their order; None for 0, 1, .. Of packed rows those in them, one packed row after the
+        other.
+      firsts: Of packed rows: where the rows of each begin, (num_rows + 1,).
+    """
+
+    num_rows: int
+    length: int
+    rows: NDArray[np.int32] | NDArray[np.int64] | None = None
+    firsts: NDArray[np.int64] | None = None
+
+
+class Layout(NamedTuple):
+    """How the rows of one part of the data set are arranged; the counterpart of `arranging.Arranged`."""
+
+    parts: tuple[PartLayout, ...]
+    batch_rows: int
+    batching: Batching
+
+    @property
+    def num_rows(self) -> tuple[int, ...]:
+        return tuple(part.num_rows for part in self.parts)
+
+    @property
+    def lengths(self) -> list[int]:
+        """The steps of each part's rows, targets not counted."""
+        return [part.length - (self.batching != "pack") for part in self.parts]
+
+    @property
+    def num_batches(self) -> tuple[int, ...]:
+        return tuple(-(-part.num_rows // self.batch_rows) for part in self.parts)
+
+
+def choose_batching_of(
+    histogram: tuple[NDArray[np.int64], NDArray[np.int64]], batching: str, num_buckets: int, *, may_pack: bool
+) -> Batching:
+    """As `arranging.choose_batching`, from how many rows there are of each length: of very many rows from a sample."""
+    distinct, counts = histogram
+    total = int(counts.sum())
+    if total > EXACT_ROWS:
+        counts = np.ceil(counts * (EXACT_ROWS / total)).astype(np.int64)
+    return choose_batching(np.repeat(distinct, counts), batching, num_buckets, may_pack=may_pack)
+
+
+def lay_out(
+    rows: ShardedRows,
+    histogram: tuple[NDArray[np.int64], NDArray[np.int64]],
+    batching: Batching,
+    *,
+    batch_size: int,
+    num_buckets: int,
+) -> Layout:
+    """Arranges rows as `arranging.arrange` does, without reading more than their lengths.
+
+    Rows are packed within blocks of `EXACT_ROWS`, so that what is held has a bound.
+
+    Args:
+      rows: Of at least two values each.
+      histogram: Distinct lengths, rising, and how many rows have each.
+      batching: How.
+      batch_size: Rows of a batch; where rows are packed, about as many of them.
+      num_buckets: Padded lengths at most, of "bucket".
+    """
+    if batching == "pack":
+        part = _pack(rows, int(histogram[0][-1]) - 1)
+        batch_rows = max(1, round(batch_size * part.num_rows / len(rows)))
+        if batch_rows >= 2 * EVEN_ROWS:
+            batch_rows -= batch_rows % EVEN_ROWS
+        return Layout((part,), batch_rows, batching)
+    lengths = choose_lengths_of(*histogram, num_buckets if batching == "bucket" else 1)
+    if len(lengths) == 1:
+        return Layout((PartLayout(len(rows), lengths[0]),), batch_size, batching)
+    found: list[list[NDArray[Any]]] = [[] for _ in lengths]
+    first = 0
+    for shard_lengths in rows.lengths():
+        bucket_of_row = np.searchsorted(np.asarray(lengths), shard_lengths)
+        for number, numbers in enumerate(found):
+            numbers.append((np.flatnonzero(bucket_of_row == number) + first).astype(_number_type(rows)))
+        first += len(shard_lengths)
+    parts = []
+    while found:
+        of_part = np.concatenate(found.pop(0))
+        if len(of_part):
+            parts.append(PartLayout(len(of_part), lengths[-len(found) - 1], of_part))
+    return Layout(tuple(parts), batch_size, batching)
+
+
+def _number_type(rows: ShardedRows) -> type[np.int32] | type[np.int64]:
+    return np.int32 if len(rows) < 2**31 else np.int64
+
+
+def _pack(rows: ShardedRows, length: int) -> PartLayout:
+    orders: list[NDArray[Any]] = []
+    sizes: list[NDArray[np.int64]] = []
+    first = 0
+    waiting = np.empty(0, np.int64)
+    for shard_lengths in [*rows.lengths(), None]:
+        if shard_lengths is not None:
+            waiting = np.concatenate([waiting, shard_lengths.astype(np.int64) - 1])
+        while len(waiting) >= EXACT_ROWS or (shard_lengths is None and len(waiting)):
+            block, waiting = waiting[:EXACT_ROWS], waiting[EXACT_ROWS:]
+            placed = place_sequences(block, length)
+            order = np.lexsort((placed.start_of, placed.row_of))
+            orders.append((order + first).astype(_number_type(rows)))
+            sizes.append(np.bincount(placed.row_of, minlength=placed.num_rows))
+            first += len(block)
+    firsts = np.concatenate([[0], np.cumsum(np.concatenate(sizes))])
+    return PartLayout(len(firsts) - 1, length, np.concatenate(orders), firsts)
+
+
+def gather_packed(
+    rows: ShardedRows, part: PartLayout, numbers: NDArray[np.int64], normalizer: Normalizer
+) -> PackedRows:
+    """Reads packed rows, as `packing.pack_rows` makes them.
+
+    Args:
+      rows: Where from.
+      part: Of packed rows.
+      numbers: Which of them; -1 for one of nothing, which fills up a batch.
+      normalizer: For the values.
+    """
+    assert part.rows is not None
+    assert part.firsts is not None
+    is_real = numbers >= 0
+    begins = np.where(is_real, part.firsts[numbers], 0)
+    sizes = np.where(is_real, part.firsts[numbers + 1] - begins, 0)
+    within = np.arange(int(sizes.sum())) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    taken = normalizer.normalize_rows(rows.take(part.rows[np.repeat(begins, sizes) + within]))
+    lengths, ends = taken.lengths - 1, taken.offsets[1:]
+    is_input, is_target = np.ones((2, taken.num_values), bool)
+    is_input[ends - 1] = is_target[taken.offsets[:-1]] = False
+    row_of = np.repeat(np.arange(len(numbers)), sizes)
+    before = np.cumsum(lengths) - lengths
+    start_of = before - np.repeat(before[np.minimum(np.cumsum(sizes) - sizes, len(before) - 1)], sizes)
+    placed = Placement(len(numbers), row_of, start_of)
+    where = flat_steps(placed, lengths, part.length)
+    inputs, targets = np.zeros((2, len(numbers), part.length), np.float32)
+    inputs.reshape(-1)[where], targets.reshape(-1)[where] = taken.values[is_input], taken.values[is_target]
+    return PackedRows(inputs, targets, number_segments(placed, lengths, part.length))

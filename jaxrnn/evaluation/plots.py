@@ -1,0 +1,138 @@
+"""Pictures of a run, as PNG files. Figures are made without pyplot: no window, no global state."""
+
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxrnn.data.ragged import Ragged
+from jaxrnn.foundation.files import write_atomically
+
+DPI = 110
+TRAINING_COLOR, VALIDATION_COLOR, ACCENT_COLOR = "#1f77b4", "#d95f02", "#444444"
+LOWEST_ACCURACY_SHOWN = 0.0
+
+
+def preload() -> None:
+    """Imports matplotlib and finds its fonts, which takes a second, for a thread that has the time."""
+    figure, axes = _figure(2)
+    axes[0].set_title("x")
+    axes[0].plot([1, 2], label="x")
+    axes[0].legend()
+    axes[1].set_yscale("log")
+    figure.savefig(io.BytesIO(), format="png")
+
+
+def _figure(num_columns: int) -> tuple[Any, Any]:
+    from matplotlib.figure import Figure
+
+    width = 5.5 * num_columns
+    figure = Figure(figsize=(width, 4.2), dpi=DPI)
+    # By hand: matplotlib's layout engine takes as long as the drawing.
+    figure.subplots_adjust(left=0.7 / width, right=1 - 0.15 / width, bottom=0.13, top=0.88, wspace=0.19)
+    return figure, figure.subplots(1, num_columns)
+
+
+def _save(figure: Any, path: str | Path) -> None:
+    """Writes a PNG file, whole or not at all."""
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png")
+    write_atomically(Path(path), picture.getvalue())
+
+
+def plot_curves(epochs: list[dict[str, Any]], best_epoch: int, path: str | Path) -> None:
+    """Draws training and validation accuracy and loss over the epochs; of an ensemble with a band of one std.
+
+    Args:
+      epochs: Lines of metrics.jsonl.
+      best_epoch: Marked with a line.
+      path: Of the PNG file.
+    """
+    figure, (accuracy_axes, loss_axes) = _figure(2)
+    numbers = [epoch["epoch"] for epoch in epochs]
+    for axes, name in ((accuracy_axes, "accuracy"), (loss_axes, "loss")):
+        for part, color in (("training", TRAINING_COLOR), ("validation", VALIDATION_COLOR)):
+            mean = np.array([epoch[part][name] for epoch in epochs])
+            axes.plot(numbers, mean, color=color, label=part, linewidth=1.2)
+            if any(f"{part}_std" in epoch for epoch in epochs):  # of an ensemble
+                std = np.array([epoch[f"{part}_std"][name] for epoch in epochs])
+                lowest = np.nanmin(mean) * 0.5 if name == "loss" else -np.inf  # for the logarithmic axis
+                axes.fill_between(numbers, np.maximum(mean - std, lowest), mean + std, color=color, alpha=0.15)
+        axes.axvline(
+            best_epoch,
+            color=ACCENT_COLOR,
+            linestyle=":",
+            linewidth=1,
+            label=f"best epoch: {best_epoch}",
+        )
+        axes.set_xlabel("epoch")
+        axes.grid(alpha=0.25)
+    # Accuracy starts far below 0, since a small error at a target of 0 counts as a large relative one.
+    accuracy_axes.set_ylim(LOWEST_ACCURACY_SHOWN, 1.01)
+    accuracy_axes.set_title("accuracy: 1 - mean(|y - p| / (|y| + epsilon))", fontsize=10)
+    accuracy_axes.legend(loc="lower right", fontsize=9)
+    if all(epoch[part]["loss"] > 0 for epoch in epochs for part in ("training", "validation")):
+        loss_axes.set_yscale("log")
+    loss_axes.set_title("loss, in normalised units", fontsize=10)
+    loss_axes.legend(loc="upper right", fontsize=9)
+    _save(figure, path)
+
+
+def plot_predictions(actual: np.ndarray, predicted: np.ndarray, path: str | Path) -> None:
+    """Draws predicted against actual values, and the errors.
+
+    Args:
+      actual: (rows,) last values, in the data's units.
+      predicted: (rows,).
+      path: Of the PNG file.
+    """
+    figure, (value_axes, error_axes) = _figure(2)
+    value_axes.scatter(actual, predicted, s=6, alpha=0.4, color=TRAINING_COLOR, linewidths=0)
+    ends = [min(actual.min(), predicted.min()), max(actual.max(), predicted.max())]
+    value_axes.plot(ends, ends, color=ACCENT_COLOR, linewidth=0.8, label="predicted = actual")
+    value_axes.set_xlabel("actual last value")
+    value_axes.set_ylabel("predicted")
+    value_axes.legend(fontsize=9)
+    error_axes.scatter(actual, predicted - actual, s=6, alpha=0.4, color=VALIDATION_COLOR, linewidths=0)
+    error_axes.axhline(0, color=ACCENT_COLOR, linewidth=0.8)
+    error_axes.set_xlabel("actual last value")
+    error_axes.set_ylabel("predicted - actual")
+    for axes in (value_axes, error_axes):
+        axes.grid(alpha=0.25)
+    figure.suptitle(f"predictions of {len(actual):,} rows", fontsize=11)
+    _save(figure, path)
+
+
+def plot_error_by_length(rows: Ragged, actual: np.ndarray, predicted: np.ndarray, path: str | Path) -> None:
+    """Draws the mean and the 90th percentile of the absolute error for every row length.
+
+    Args:
+      rows: The rows that were predicted.
+      actual: (rows,) last values, in the data's units.
+      predicted: (rows,).
+      path: Of the PNG file.
+    """
+    figure, axes = _figure(1)
+    error = np.abs(predicted - actual)
+    lengths = rows.lengths
+    distinct: Any = np.unique(lengths)
+    if len(distinct) > 40:  # group long tails, so that a point stands for enough rows
+        edges = np.unique(np.quantile(lengths, np.linspace(0, 1, 41), method="higher"))
+        lengths = edges.astype(np.int64)[np.searchsorted(edges, lengths)]
+        distinct = np.unique(lengths)
+    groups = [error[lengths == length] for length in distinct]
+    axes.plot(distinct, [group.mean() for group in groups], "o-", color=TRAINING_COLOR, label="mean")
+    axes.plot(
+        distinct,
+        [np.quantile(group, 0.9) for group in groups],
+        "o--",
+        color=VALIDATION_COLOR,
+        label="90%",
+    )
+    axes.set_xlabel("values in the row, the predicted one included")
+    axes.set_ylabel("absolute error, in the data's units")
+    axes.set_ylim(bottom=0)
+    axes.grid(alpha=0.25)
+    axes.legend(fontsize=9)
+    _save(figure, path)

@@ -1,0 +1,346 @@
+"""A trained model: restored from a checkpoint alone, it evaluates and predicts."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from jaxrnn.data.batching import Bucket, pad_sequences
+from jaxrnn.data.normalizer import Normalizer
+from jaxrnn.data.ragged import Ragged
+from jaxrnn.evaluation.step_metadata import read_settings
+from jaxrnn.foundation.messages import say
+from jaxrnn.models.model_state import abstract_model, split_model, stack_shapes
+from jaxrnn.models.objective import predict_targets, score_targets
+from jaxrnn.runs.checkpoint import Checkpointer, CheckpointError
+from jaxrnn.settings.config import Config
+from jaxrnn.tasks import metrics
+from jaxrnn.tasks.judgement import Judgement, judge
+
+CHECKPOINTS_DIR = "checkpoints"
+LOAD_ATTEMPTS = 20
+
+# Rows of a chunk, and values of a chunk: what bounds memory. Chunks are padded to powers of two, so that any file
+# needs few compiled shapes.
+MAX_CHUNK_ROWS = 4096
+MAX_CHUNK_VALUES = 2**21
+
+
+class Evaluation(NamedTuple):
+    """Figures, and what they are made from.
+
+    Attributes:
+      figures: loss, accuracy, mae, rmse, within_half; of an ensemble those of its mean prediction.
+      predicted: (rows,) predictions of the last values, in the data's units.
+      actual: (rows,) the last values.
+      members: Figures of each member by itself; of a single model its own.
+    """
+
+    figures: dict[str, float]
+    predicted: np.ndarray
+    actual: np.ndarray
+    members: list[dict[str, float]]
+
+    def spread(self) -> dict[str, dict[str, float]]:
+        """Returns the "mean" and the sample standard deviation, "std", of the members' figures."""
+        return metrics.spread_over_members({name: [member[name] for member in self.members] for name in self.figures})
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class TrainedModel:
+    """Parameters with all that is needed to use them: configuration and normaliser.
+
+    Of an ensemble the parameters have a leading axis of members, and the mean of their predictions is the prediction.
+
+    Attributes:
+      config: That of the run.
+      normalizer: Fitted on the run's training rows.
+      params: The parameters.
+      other: The rest of the model's state.
+      metadata: The checkpoint's: data file and its hash, versions, epoch.
+      step: The checkpoint's number.
+    """
+
+    config: Config
+    normalizer: Normalizer
+    params: Any
+    other: Any
+    metadata: dict[str, Any] = dataclasses.field(default_factory=dict)
+    step: int = 0
+
+    @classmethod
+    def load(cls, path: str | Path) -> "TrainedModel":
+        """Restores a model.
+
+        Args:
+          path: A run directory (its best parameters), ``DIR/best``, ``DIR/latest``, or the directory of a step.
+
+        Raises:
+          CheckpointError: There is no checkpoint, or it is damaged. Of a run the newest step that is whole is taken,
+            with a warning where newer ones are damaged.
+        """
+        directory, named, which = locate(path)
+        for attempt in range(LOAD_ATTEMPTS):
+            with Checkpointer(directory, read_only=True, warn=say) as checkpointer:
+                step = checkpointer.newest_good() if named is None else named
+                if step is None or (named is not None and not checkpointer.is_finished(named)):
+                    raise CheckpointError(f"{path}: holds no whole checkpoint; train with --run-dir={path} first")
+                try:
+                    return cls._restore(checkpointer, step, which)
+                except Exception:
+                    # A run that goes on removes its older steps, perhaps while one is read here.
+                    is_gone = named is None and checkpointer.newest_good() != step
+                    if not is_gone or attempt == LOAD_ATTEMPTS - 1:
+                        raise
+        raise AssertionError("the last attempt returns or raises")
+
+    @classmethod
+    def _restore(cls, checkpointer: Checkpointer, step: int, which: str) -> "TrainedModel":
+        metadata = checkpointer.read_metadata(step)
+        config, normalizer = read_settings(metadata, f"{checkpointer.directory}/{step}")
+        _, params, other = split_model(abstract_model(config))
+        params, other = stack_shapes((params, other), config.training.ensemble)
+        restored = checkpointer.restore(step, {which: params, "other": other})
+        return cls(
+            config,
+            normalizer,
+            restored[which],
+            restored["other"],
+            metadata,
+            step,
+        )
+
+    @property
+    def num_members(self) -> int:
+        """How many models predict together; 1 but for an ensemble."""
+        return self.config.training.ensemble
+
+    def member(self, index: int) -> "TrainedModel":
+        """Returns one model of an ensemble, that of seed + index.
+
+        Raises:
+          IndexError: There is no such member.
+        """
+        if not 0 <= index < self.num_members:
+            raise IndexError(f"member: got {index}; expected 0 to {self.num_members - 1}")
+        if self.num_members == 1:
+            return self
+        seed = self.config.training.seed + index
+        config = self.config.replace_flat({"ensemble": 1, "seed": seed, "split_seed": self.config.split_seed})
+        params, other = jax.tree.map(lambda leaf: leaf[index], (self.params, self.other))
+        return dataclasses.replace(self, config=config, params=params, other=other)
+
+    @functools.cached_property
+    def model(self) -> nnx.Module:
+        """The module itself, with the restored parameters, in evaluation mode.
+
+        Raises:
+          ValueError: It is an ensemble, of several.
+        """
+        if self.num_members > 1:
+            raise ValueError(f"model: got an ensemble of {self.num_members}; expected one model: take member(index)")
+        model = nnx.merge(self._graphdef, self.params, self.other)
+        model.eval()
+        return model
+
+    @functools.cached_property
+    def _graphdef(self) -> Any:
+        return split_model(abstract_model(self.config))[0]
+
+    def predict(self, rows: Ragged, horizon: int = 1) -> np.ndarray:
+        """Predicts the values that follow each row.
+
+        Args:
+          rows: In the data's units; one value a row is enough.
+          horizon: How many values; each is predicted from those before it, predictions included.
+
+        Returns:
+          (rows, horizon) float64, in the order of the rows and in the data's units; of an ensemble the mean.
+
+        Raises:
+          ValueError: `horizon` is below 1, or a row is empty.
+        """
+        return self.predict_members(rows, horizon).mean(axis=0)
+
+    def predict_members(self, rows: Ragged, horizon: int = 1) -> np.ndarray:
+        """Predicts with every member of an ensemble, each going on from its own predictions.
+
+        Args:
+          rows: As `predict` takes them.
+          horizon: As `predict` takes it.
+
+        Returns:
+          (members, rows, horizon) float64.
+
+        Raises:
+          ValueError: As `predict` does.
+        """
+        if horizon < 1:
+            raise ValueError(f"horizon: got {horizon}; expected at least 1")
+        if len(rows) and rows.lengths.min() < 1:
+            raise ValueError("rows: got an empty row; expected at least one value to predict from")
+        predicted = np.zeros((self.num_members, len(rows), horizon))
+        for indices, chunk in self._chunks(rows, horizon):
+            values = _forecast(self.config, self.params, self.other, chunk, horizon)
+            predicted[:, indices] = np.asarray(values, np.float64)[:, : len(indices)]
+        return self.normalizer.denormalize(predicted)
+
+    def evaluate(self, rows: Ragged) -> Evaluation:
+        """Predicts the last value of every row from those before it and measures the errors, in float64.
+
+        Args:
+          rows: In the data's units, of at least two values each.
+
+        Raises:
+          ValueError: There are no rows, or one is shorter.
+        """
+        _require_targets(rows)
+        # Of each member, and at the end of the mean prediction.
+        predicted = np.zeros((self.num_members + 1, len(rows)))
+        losses = np.zeros((2, self.num_members + 1))
+        for indices, chunk in self._chunks(rows):
+            last, sums = _evaluate(self.config, self.params, self.other, chunk)
+            predicted[:, indices] = np.asarray(last, np.float64)[:, : len(indices)]
+            losses += np.asarray(sums, np.float64)
+        predicted = self.normalizer.denormalize(predicted)
+        actual = rows.values[rows.offsets[1:] - 1]
+        *members, figures = (
+            self._figures(values, actual, tuple(loss)) for values, loss in zip(predicted, losses.T, strict=True)
+        )
+        return Evaluation(figures, predicted[-1], actual, members)
+
+    def evaluate_baselines(self, rows: Ragged) -> dict[str, dict[str, float]]:
+        """Measures the two predictions that need no training, on the same rows and in the same way.
+
+        Args:
+          rows: In the data's units, of at least two values each.
+
+        Returns:
+          Figures of "repeat_last", the value before, and of "continue_step", that value plus the step that led to it.
+
+        Raises:
+          ValueError: There are no rows, or one is shorter.
+        """
+        _require_targets(rows)
+        ends = rows.offsets[1:]
+        before = rows.values[ends - 2]
+        step_known = rows.lengths >= 3
+        step = np.where(step_known, before - rows.values[np.maximum(ends - 3, 0)], 0.0)
+        figures = {}
+        for name, predicted in (("repeat_last", before), ("continue_step", before + step)):
+            normalized = (
+                self.normalizer.normalize(predicted),
+                self.normalizer.normalize(rows.values[ends - 1]),
+            )
+            losses = metrics.elementwise_loss(self.config.training.loss, *normalized)
+            figures[name] = self._figures(predicted, rows.values[ends - 1], (losses.sum(), len(rows)))
+        return figures
+
+    def judge(self, rows: Ragged, evaluation: Evaluation, baselines: dict[str, dict[str, float]]) -> Judgement:
+        """Judges figures that `evaluate` and `evaluate_baselines` gave for the same rows."""
+        return judge(
+            evaluation.figures,
+            baselines,
+            evaluation.predicted,
+            evaluation.actual,
+            rows.group_ids(),
+            accuracy_epsilon=self.config.training.accuracy_epsilon,
+        )
+
+    def _figures(self, predicted: np.ndarray, actual: np.ndarray, loss: tuple[Any, ...]) -> dict[str, float]:
+        sums = metrics.measure(
+            predicted,
+            actual,
+            np.ones(len(actual)),
+            loss=(loss[0], loss[1]),
+            accuracy_epsilon=self.config.training.accuracy_epsilon,
+        )
+        return metrics.as_floats(sums.compute())
+
+    def _chunks(self, rows: Ragged, horizon: int = 1) -> Iterator[tuple[np.ndarray, Bucket]]:
+        """Yields row numbers and normalised rows padded to powers of two, short rows together."""
+        padded_lengths = _next_power_of_two(rows.lengths)
+        for length in np.unique(padded_lengths):
+            alike = np.flatnonzero(padded_lengths == length)
+            values_per_row = max(int(length), horizon) * self.num_members
+            size = max(1, min(MAX_CHUNK_ROWS, MAX_CHUNK_VALUES // values_per_row))
+            for start in range(0, len(alike), size):
+                indices = alike[start : start + size]
+                values, lengths = pad_sequences(self.normalizer.normalize_rows(rows.take(indices)), int(length))
+                fill = int(_next_power_of_two(np.array([len(indices)]))[0]) - len(indices)
+                yield (
+                    indices,
+                    Bucket(np.pad(values, ((0, fill), (0, 0))), np.pad(lengths, (0, fill))),
+                )
+
+
+# What is compiled depends on the configuration alone, so that models of the same one share it.
+def _map_members(config: Config, use: Callable[[Any], jax.Array], params: Any, other: Any) -> jax.Array:
+    """Calls `use` with the model of every member; returns (members, ...)."""
+    graphdef = split_model(abstract_model(config))[0]
+
+    def use_one(params: Any, other: Any) -> jax.Array:
+        model = nnx.merge(graphdef, params, other)
+        model.eval()
+        return use(model)
+
+    return jax.vmap(use_one)(params, other) if config.training.ensemble > 1 else use_one(params, other)[None]
+
+
+@functools.partial(jax.jit, static_argnums=(0, 4))
+def _forecast(config: Config, params: Any, other: Any, batch: Bucket, horizon: int) -> jax.Array:
+    return _map_members(config, lambda model: model.forecast(batch.values, batch.lengths, horizon), params, other)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _evaluate(config: Config, params: Any, other: Any, batch: Bucket) -> Any:
+    predicted = _map_members(config, lambda model: predict_targets(model, batch, config), params, other)
+    predicted = jnp.concatenate([predicted, predicted.mean(axis=0, keepdims=True)])
+    return jax.vmap(lambda one: score_targets(one, batch, config))(predicted)
+
+
+def _require_targets(rows: Ragged) -> None:
+    shortest = int(rows.lengths.min()) if len(rows) else None
+    if shortest is None or shortest < 2:
+        got = "no rows" if shortest is None else f"a row of {shortest} values"
+        raise ValueError(f"rows: got {got}; expected rows of at least two values, the last to be predicted")
+
+
+def _next_power_of_two(numbers: np.ndarray) -> np.ndarray:
+    return 2 ** np.ceil(np.log2(np.maximum(numbers, 8))).astype(np.int64)
+
+
+def locate(path: str | Path) -> tuple[Path, int | None, str]:
+    """Resolves a checkpoint's path.
+
+    Returns:
+      ``(directory of the steps, step or None for the latest, "best_params" or "params")``.
+
+    Raises:
+      CheckpointError: There is nothing at the path.
+    """
+    path = Path(path)
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except OSError as error:
+        raise CheckpointError(f"{path}: {error.strerror}; expected a run directory that this user may read") from error
+    if path.name in ("best", "latest") and not path.exists():
+        run, which = path.parent, "params" if path.name == "latest" else "best_params"
+    else:
+        run, which = path, "best_params"
+    if (run / CHECKPOINTS_DIR).is_dir():
+        return run / CHECKPOINTS_DIR, None, which
+    if run.name.isascii() and run.name.isdigit() and run.is_dir() and run == path:
+        return run.parent, int(run.name), "params"
+    reason = "no such directory" if not run.exists() else f"has no {CHECKPOINTS_DIR} directory and is not a step"
+    raise CheckpointError(
+        f"{path}: {reason}; expected a run directory, DIR/best, DIR/latest or the directory of a step"
+    )

@@ -1,0 +1,55 @@
+"""A run's model as arrays: built from its configuration, split into structure and state, described by shapes."""
+
+from typing import Any
+
+import jax
+from flax import nnx
+
+from jaxrnn.foundation.errors import UserError
+from jaxrnn.models.next_value import NextValueModel, build_model
+from jaxrnn.nn.engine import cpu_kernels
+from jaxrnn.settings.config import Config
+
+
+def split_model(model: NextValueModel) -> tuple[Any, Any, Any]:
+    """Splits a model into its structure, its parameters and the rest of its state."""
+    graphdef, params, other = nnx.split(model, nnx.Param, ...)  # type: ignore[misc]
+    return graphdef, params, other
+
+
+def abstract_model(config: Config) -> NextValueModel:
+    """Returns a model whose arrays are shapes: nothing is computed."""
+    return nnx.eval_shape(lambda: new_model(config, nnx.Rngs(0)))
+
+
+def stack_shapes(tree: Any, members: int) -> Any:
+    """Returns the shapes of arrays as those of an ensemble, with a leading axis; unchanged for one member."""
+    if members == 1:
+        return tree
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((members, *leaf.shape), leaf.dtype), tree)
+
+
+def new_model(config: Config, rngs: nnx.Rngs) -> NextValueModel:
+    """Builds the model of a run.
+
+    Raises:
+      UserError: The layers refuse its sizes, which no array can have.
+    """
+    model, training = config.model, config.training
+    try:
+        return build_model(
+            model,
+            rngs,
+            remat_steps=training.remat_steps,
+            compute_dtype=training.compute_dtype,
+            backend=training.backend,
+        )
+    except ValueError as error:
+        raise UserError(f"hidden_size = {model.hidden_size}, num_layers = {model.num_layers}: {error}") from error
+
+
+def runs_compiled(config: Config) -> bool:
+    """Whether the model's recurrences run compiled ahead, if that is on a CPU."""
+    settings = config.training
+    plain = not config.model.proj_size and settings.compute_dtype == "float32" and settings.backend == "auto"
+    return plain and not settings.remat_steps and cpu_kernels.is_built()

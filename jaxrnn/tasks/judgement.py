@@ -1,0 +1,148 @@
+"""What figures are worth, in words: their uncertainty, the baselines, rows that rule the accuracy, rows seen before."""
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jaxrnn.tasks.bootstrap import mean_error_interval
+
+# Up to this many accuracy_epsilons from 0 a target is called near it: at the default, half a unit.
+NEAR_ZERO_EPSILONS = 100
+
+
+class Judgement(NamedTuple):
+    """What stands beside a model's figures on some rows.
+
+    Attributes:
+      interval: As `bootstrap.mean_error_interval` returns it.
+      against_baselines: As `compare_with_baselines` returns it.
+      near_zero: As `weigh_near_zero` returns it.
+    """
+
+    interval: dict[str, Any]
+    against_baselines: dict[str, Any]
+    near_zero: dict[str, Any]
+
+    def notes(self) -> list[str]:
+        """Returns a line about each."""
+        lines = [describe_near_zero(self.near_zero), describe_interval(self.interval)]
+        return [line for line in [*lines, self.against_baselines["sentence"]] if line]
+
+
+def judge(
+    figures: dict[str, float],
+    baselines: dict[str, dict[str, float]],
+    predicted: np.ndarray,
+    actual: np.ndarray,
+    row_ids: np.ndarray,
+    *,
+    accuracy_epsilon: float,
+) -> Judgement:
+    """Judges a model's predictions of the last values of some rows.
+
+    Args:
+      figures: The model's.
+      baselines: Those of the baselines on the same rows.
+      predicted: (rows,), in the data's units.
+      actual: (rows,), in the data's units.
+      row_ids: (rows,), the same for identical rows.
+      accuracy_epsilon: Of the accuracy, in the data's units.
+    """
+    error = np.abs(predicted - actual)
+    return Judgement(
+        mean_error_interval(error, row_ids),
+        compare_with_baselines(figures["mae"], {name: baseline["mae"] for name, baseline in baselines.items()}),
+        weigh_near_zero(error, actual, accuracy_epsilon=accuracy_epsilon),
+    )
+
+
+def compare_with_baselines(mae: float, baselines: dict[str, float]) -> dict[str, Any]:
+    """Says which baselines a model's mean absolute error is better than, and which it is worse than.
+
+    Args:
+      mae: The model's.
+      baselines: Those of the baselines, by name.
+
+    Returns:
+      "better_than", "worse_than" and "equal_to", lists of names, and a "sentence".
+    """
+    better = [name for name, other in baselines.items() if mae < other]
+    equal = [name for name, other in baselines.items() if mae == other]
+    worse = [name for name in baselines if name not in better and name not in equal]  # NaN is worse than anything
+    clauses = [
+        f"{relation} {'the baseline ' if len(names) == 1 else 'the baselines '}"
+        + " and ".join(f"{name} ({_describe_mae(baselines[name])})" for name in names)
+        for relation, names in (("worse than", worse), ("equal to", equal), ("better than", better))
+        if names
+    ]
+    sentence = f"by mae the model ({_describe_mae(mae)}) is {' and '.join(clauses)}"
+    if worse and not better:
+        sentence += ": a rule that needs no training predicts these rows as well or better"
+    return {"better_than": better, "worse_than": worse, "equal_to": equal, "sentence": sentence}
+
+
+def _describe_mae(mae: float) -> str:
+    if not math.isfinite(mae):
+        return "not finite"
+    return "0, exact on these rows" if mae == 0 else f"{mae:.4g}"
+
+
+def describe_interval(interval: dict[str, Any]) -> str:
+    """Returns a line about a confidence interval of the mean absolute error."""
+    low, high, distinct = interval["low"], interval["high"], interval["distinct_rows"]
+    if distinct < 2:
+        return f"mae has no confidence interval: {distinct} distinct row"
+    if low is None or not (math.isfinite(low) and math.isfinite(high)):
+        return "mae has no confidence interval: an error is not finite"
+    return (
+        f"mae: {interval['confidence']:.0%} interval {low:.4g} to {high:.4g}, from {interval['resamples']:,} bootstrap"
+        f" resamples of the {distinct:,} distinct rows; the spread over seeds is not in it"
+    )
+
+
+def weigh_near_zero(error: np.ndarray, actual: np.ndarray, *, accuracy_epsilon: float) -> dict[str, Any]:
+    """Measures how much of the tutorial's accuracy is decided by rows whose target is near 0.
+
+    Args:
+      error: (rows,) absolute errors.
+      actual: (rows,) targets, in the data's units.
+      accuracy_epsilon: What is added to |actual| below the fraction.
+
+    Returns:
+      "within", up to which distance a target is called near 0; "rows" and "of_rows"; "share_of_error", the part of
+      1 - accuracy that these rows make, and "accuracy_without" them, both None where they have no meaning.
+    """
+    relative = error / (np.abs(actual) + accuracy_epsilon)
+    near = np.abs(actual) <= NEAR_ZERO_EPSILONS * accuracy_epsilon
+    total = float(relative.sum())
+    has_share = 0 < total < math.inf
+    return {
+        "within": NEAR_ZERO_EPSILONS * accuracy_epsilon,
+        "rows": int(near.sum()),
+        "of_rows": len(actual),
+        "share_of_error": float(relative[near].sum()) / total if has_share else None,
+        "accuracy_without": 1 - float(relative[~near].mean()) if not near.all() else None,
+    }
+
+
+def describe_near_zero(near_zero: dict[str, Any]) -> str:
+    """Returns a line about the rows that rule the accuracy, or nothing where there are none."""
+    if not near_zero["rows"]:
+        return ""
+    line = f"accuracy: {near_zero['rows']:,} of {near_zero['of_rows']:,} rows end within {near_zero['within']:g} of 0"
+    if near_zero["share_of_error"] is not None:
+        line += f" and make {near_zero['share_of_error']:.1%} of what it falls short of 1"
+    if near_zero["accuracy_without"] is not None:
+        line += f"; without them it is {near_zero['accuracy_without']:.4f}"
+    return line
+
+
+def leakage_warning(in_validation: int, in_test: int) -> str:
+    """Returns a warning of rows that were trained on and stand in the other parts too, or nothing where none do."""
+    if not in_validation and not in_test:
+        return ""
+    return (
+        f"warning: {in_validation:,} validation and {in_test:,} test rows also stand in the training part, value"
+        " for value: the figures below flatter the model; --split=grouped keeps them apart"
+    )

@@ -1,0 +1,88 @@
+"""What XLA compiles: how often, how long, and kept from run to run if a user wants that."""
+
+import os
+import time
+from pathlib import Path
+
+import jax
+
+from jaxrnn.foundation.errors import UserError
+
+_COMPILE_EVENT = "/jax/core/compile/backend_compile_duration"
+_OTHER_EVENTS = (
+    "/jax/core/compile/jaxpr_trace_duration",
+    "/jax/core/compile/jaxpr_to_mlir_module_duration",
+)
+
+
+def keep_compilations() -> Path:
+    """Turns on JAX's persistent cache, in the user's own cache directory, readable by nobody else.
+
+    Programs compiled once are then read back by later runs of this user with the same sizes and versions.
+
+    Returns:
+      The directory: ``$XDG_CACHE_HOME/jaxrnn`` or ``~/.cache/jaxrnn``.
+
+    Raises:
+      UserError: It cannot be made, or belongs to somebody else.
+    """
+    given = os.environ.get("XDG_CACHE_HOME", "")
+    directory = (Path(given) if os.path.isabs(given) else Path.home() / ".cache") / "jaxrnn"
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        status = directory.lstat()
+        if not directory.is_dir() or directory.is_symlink() or (hasattr(os, "getuid") and status.st_uid != os.getuid()):
+            raise UserError(f"--compilation-cache: {directory}: expected a directory of this user's own")
+        directory.chmod(0o700)  # programs are run as they are read: nobody else may put any there
+    except OSError as error:
+        raise UserError(
+            f"--compilation-cache: {directory}: {error.strerror}; expected a directory to write to"
+        ) from error
+    jax.config.update("jax_compilation_cache_dir", str(directory))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+    return directory
+
+
+class CompilationCounter:
+    """Counts compilations while it is entered, in all threads.
+
+    Attributes:
+      count: Programs that XLA compiled, small ones included.
+    """
+
+    @property
+    def count(self) -> int:
+        return len(self._compiled)
+
+    def __init__(self) -> None:
+        self._compiled: list[str] = []  # appending is safe in threads, counting up is not
+        self._active = False
+        self._spans: list[tuple[float, float]] = []
+
+    @property
+    def seconds(self) -> float:
+        """How long something was being traced, lowered or compiled; the same second counts once for all threads."""
+        total, end = 0.0, 0.0
+        for first, last in sorted(self._spans):
+            total += max(0.0, last - max(first, end))
+            end = max(end, last)
+        return total
+
+    def __enter__(self) -> "CompilationCounter":
+        # JAX offers no way to take a listener off again that all supported versions share, so it stays, idle.
+        jax.monitoring.register_event_duration_secs_listener(self._listen)
+        self._active = True
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._active = False
+
+    def _listen(self, event: str, duration_secs: float, **details: str | int) -> None:
+        del details
+        if not self._active:
+            return
+        if event == _COMPILE_EVENT:
+            self._compiled.append(event)
+        if event == _COMPILE_EVENT or event in _OTHER_EVENTS:
+            now = time.perf_counter()
+            self._spans.append((now - duration_secs, now))

@@ -1,0 +1,153 @@
+"""Batches of a prepared data set, read ahead in threads: several of them at once, a super batch.
+
+Reading is done by grain: its position is one number, the super batches delivered, and any of them can be read first.
+"""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Generator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jaxrnn.data.batching import Bucket
+from jaxrnn.data.normalizer import Normalizer
+from jaxrnn.data.packing import PackedRows
+from jaxrnn.data.store.layout import Layout, gather_packed
+from jaxrnn.data.store.shards import ShardedRows
+from jaxrnn.training.stream_order import EpochOrder, Seeds
+
+# Values of a super batch, at most: bounds memory, with those read ahead, and the time of one call of the device.
+SUPER_VALUES = 1 << 20
+# Multiplications of a super batch, about half a second of a CPU: a signal is answered between two of them.
+SUPER_PRODUCTS = 1 << 34
+READING_THREADS = 2
+READ_AHEAD = 3  # super batches that wait
+_EPOCHS_KEPT = 3  # one that is being read to its end, the next one, and the one to be drawn
+
+
+class SuperBatch(NamedTuple):
+    """Some consecutive batches of an epoch.
+
+    Attributes:
+      batches: Padded to the longest of any part, (batches, rows, length), or packed.
+      parts: Of each batch, which part it is of, (batches,) int32.
+      num_batches: How many there are; those behind are empty and not to be trained on.
+    """
+
+    batches: Bucket | PackedRows
+    parts: NDArray[np.int32]
+    num_batches: int
+
+
+class SuperBatches:
+    """The super batches of several epochs, one after the other: any of them by its number.
+
+    Args:
+      rows: Where from.
+      layout: How they are arranged.
+      normalizer: For the values.
+      seeds: Of the shuffling; None for none.
+      epochs: How many.
+      products_per_step: Multiplications of a step of a row.
+      rows_of_batch: Which rows of every batch to read, as one of several processes reads its own; None for all. Rows
+        behind a batch's last one are empty.
+    """
+
+    def __init__(
+        self,
+        rows: ShardedRows,
+        layout: Layout,
+        normalizer: Normalizer,
+        *,
+        seeds: Seeds | None,
+        epochs: int = 1,
+        products_per_step: int = 1,
+        rows_of_batch: slice | None = None,
+    ):
+        self._rows = rows
+        self._layout = layout
+        self._normalizer = normalizer
+        self._seeds = seeds
+        self._epochs = epochs
+        own = rows_of_batch or slice(0, layout.batch_rows)
+        self._places = np.arange(own.start, own.stop)
+        self._length = max(part.length for part in layout.parts)
+        batch_values = layout.batch_rows * self._length
+        limit = min(SUPER_VALUES // batch_values, SUPER_PRODUCTS // (batch_values * products_per_step))
+        num_batches = sum(layout.num_batches)
+        self._per_super = min(max(limit, 1), num_batches)
+        self.per_epoch = -(-num_batches // self._per_super)
+        self._orders: OrderedDict[int, Future[EpochOrder]] = OrderedDict()
+        self._drawing = ThreadPoolExecutor(1)
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return self.per_epoch * self._epochs
+
+    def __getitem__(self, number: int) -> SuperBatch:
+        epoch, number = divmod(number, self.per_epoch)
+        order = self._order(epoch)
+        chosen = slice(number * self._per_super, (number + 1) * self._per_super)
+        parts, numbers = order.parts[chosen], order.numbers[chosen].astype(np.int64)
+        shape = (self._per_super, len(self._places))
+        if self._layout.batching == "pack":
+            found = np.full(shape, -1, np.int64)
+            found[: len(numbers)] = self._rows_at(order, 0, numbers)
+            packed = gather_packed(self._rows, self._layout.parts[0], found.reshape(-1), self._normalizer)
+            batches: Any = PackedRows(*(leaf.reshape(*shape, -1) for leaf in packed))
+        else:
+            batches = Bucket(np.zeros((*shape, self._length), np.float32), np.zeros(shape, np.int32))
+            for part in np.unique(parts):
+                of_part = np.flatnonzero(parts == part)
+                found = self._rows_at(order, int(part), numbers[of_part])
+                self._fill(batches, of_part, int(part), found.reshape(-1))
+        padded_parts = np.zeros(self._per_super, np.int32)
+        padded_parts[: len(parts)] = parts
+        return SuperBatch(batches, padded_parts, len(parts))
+
+    def _rows_at(self, order: EpochOrder, part: int, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The rows of some batches of a part: (batches, rows read of each), -1 where there is none."""
+        size = self._layout.batch_rows
+        places = numbers[:, None] * size + np.minimum(self._places, size - 1)
+        found = order.rows(part, places.reshape(-1)).reshape(places.shape)
+        return np.where(self._places < size, found, -1)
+
+    def _fill(self, batches: Bucket, of_part: NDArray[np.int64], part: int, found: NDArray[np.int64]) -> None:
+        layout = self._layout.parts[part]
+        rows = found if layout.rows is None else np.where(found >= 0, layout.rows[found], -1)
+        padded = self._rows.pad(rows, layout.length, self._normalizer)
+        shape = (len(of_part), len(self._places))
+        batches.values[of_part, :, : layout.length] = padded.values.reshape(*shape, layout.length)
+        batches.lengths[of_part] = padded.lengths.reshape(shape)
+
+    def _order(self, epoch: int) -> EpochOrder:
+        """The order of an epoch, drawn while the one before is read."""
+        with self._lock:
+            for wanted in range(epoch, min(epoch + 2, self._epochs)):
+                if wanted not in self._orders:
+                    self._orders[wanted] = self._drawing.submit(EpochOrder, self._layout, self._seeds, wanted)
+            order = self._orders[epoch]
+            while len(self._orders) > _EPOCHS_KEPT:
+                self._orders.popitem(last=False)
+        return order.result()
+
+
+def read_ahead(source: SuperBatches, *, start: int = 0) -> Generator[SuperBatch, None, None]:
+    """Yields super batches from one on, read ahead in threads.
+
+    Args:
+      source: Of them.
+      start: How many were delivered before.
+    """
+    import grain
+
+    options = grain.ReadOptions(num_threads=READING_THREADS, prefetch_buffer_size=READ_AHEAD)
+    iterator = iter(grain.MapDataset.source(source).to_iter_dataset(options))
+    iterator.set_state({"next_index": start})
+    try:
+        yield from iterator
+    finally:
+        iterator.close()

@@ -1,0 +1,98 @@
+"""What training changes: the state of a run, and the figures of its epochs."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxrnn.foundation.array_types import Array
+from jaxrnn.tasks.metrics import spread_over_members
+
+MAX_EPOCHS_PER_CALL = 256
+
+RUNNING, STOPPED_EARLY, DIVERGED = 0, 1, 2
+
+
+class TrainState(NamedTuple):
+    """All that changes in training, and all that a run needs to go on; a pytree of arrays.
+
+    Of an ensemble every array has a leading axis of members.
+
+    Attributes:
+      seed: Of the initial parameters, the batches and dropout.
+      params: The parameters.
+      other: The rest of the model's state: dropout's random keys.
+      opt_state: The optimiser's.
+      epoch: Epochs finished.
+      best_params: Those of the best epoch so far.
+      best_score: Its validation figure, negated where lower is better; -inf before the first.
+      best_epoch: Counted from 1; 0 before the first.
+      status: RUNNING, STOPPED_EARLY or DIVERGED.
+      bad_batch: Where the next epoch diverged, counted from 1; 0 if it has not.
+    """
+
+    seed: Any
+    params: Any
+    other: Any
+    opt_state: Any
+    epoch: Any
+    best_params: Any
+    best_score: Any
+    best_epoch: Any
+    status: Any
+    bad_batch: Any
+
+
+class Trained(NamedTuple):
+    """What a step changes of a `TrainState`."""
+
+    params: Any
+    other: Any
+    opt_state: Any
+
+
+class History(NamedTuple):
+    """Figures of the epochs of one call: arrays of (MAX_EPOCHS_PER_CALL, *members), filled from the front."""
+
+    training: dict[str, Array]
+    validation: dict[str, Array]
+    learning_rate: Array
+
+
+def where_leading(condition: Array, chosen: Array, other: Array) -> Array:
+    """Chooses by the leading axes: the condition is () or (members,)."""
+    return jnp.where(condition.reshape(*condition.shape, *[1] * (chosen.ndim - condition.ndim)), chosen, other)
+
+
+def history_lines(history: History, before: int, after: np.ndarray) -> list[dict[str, Any]]:
+    """Turns a call's history into lines of metrics.jsonl.
+
+    Args:
+      history: Of the call.
+      before: Epochs that had been finished.
+      after: How many are now: () or (members,).
+
+    Returns:
+      A line an epoch. Of an ensemble the figures are means over the members that ran it; further entries hold their
+      standard deviations and how many ran.
+    """
+    host = jax.tree.map(np.asarray, history)
+    lines = []
+    for i in range(int(np.max(after)) - before):
+        line: dict[str, Any] = {"epoch": before + 1 + i}
+        parts = {"training": host.training, "validation": host.validation}
+        if host.learning_rate.ndim == 1:
+            line |= {part: {name: float(figure[i]) for name, figure in parts[part].items()} for part in parts}
+        else:
+            ran = after > before + i
+            spreads = {
+                part: spread_over_members({name: figure[i][ran] for name, figure in parts[part].items()})
+                for part in parts
+            }
+            line |= {part: spread["mean"] for part, spread in spreads.items()}
+            line |= {f"{part}_std": spread["std"] for part, spread in spreads.items()}
+            line["members"] = int(ran.sum())
+        line["learning_rate"] = float(host.learning_rate[i].max())
+        lines.append(line)
+    return lines

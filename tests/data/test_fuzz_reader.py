@@ -1,0 +1,58 @@
+"""Any bytes are read as Python's float reads their fields, or refused with the line of the first fault."""
+
+import random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from benchmarks.fuzz_inputs import Failed, Input, check, draw_input, expected_rows
+from benchmarks.fuzz_reader import fuzz, main
+from jaxrnn.data.readers import short_integers, text_reader
+
+OPTIONS = {"delimiter": ",", "header": False, "blank_lines": "error", "min_length": 1, "max_row_length": 100}
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.randoms(use_true_random=True))
+def test_drawn_and_damaged_files(rng: random.Random) -> None:
+    check(draw_input(rng))
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.text("0123456789+-.eE, \n\r", max_size=40), st.sampled_from([1, 2, 3, 8, 1 << 19]))
+def test_text_of_the_characters_of_numbers(text: str, block: int) -> None:
+    content = text.encode()
+    check(Input(content, "text", text=content, options=OPTIONS, block=block))
+
+
+def test_what_is_expected_is_what_float_reads() -> None:
+    assert expected_rows(b"\xef\xbb\xbf1, 2.5 \r\n-0,1e3", OPTIONS) == ([[1.0, 2.5], [-0.0, 1000.0]], None)
+    for text, line in ((b"1,2\n1_0\n", 2), (b"1\n\n", 2), (b"3.5e38\n", 1), (b"", 0), (b"nan", 1), (b"1,,2", 1)):
+        assert expected_rows(text, OPTIONS)[1] == line
+
+
+def test_a_value_that_is_read_wrong_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = short_integers.parse_short_integers
+
+    def wrong(text: bytes, separators: object, field_lengths: object) -> object:
+        values = real(text, separators, field_lengths)  # type: ignore[arg-type]
+        return None if values is None else values + (values == 99999999)
+
+    monkeypatch.setattr(text_reader.short_integers, "parse_short_integers", wrong)
+    with pytest.raises(Failed, match=r"read \[\[1.0, 100000000.0\]\], expected \[\[1.0, 99999999.0\]\]"):
+        check(Input(b"1,99999999", "text", text=b"1,99999999", options=OPTIONS))
+
+
+def test_the_command_prints_a_tally(capsys: pytest.CaptureFixture) -> None:
+    assert main(["--inputs=60", "--seed=1"]) == 0
+    out = capsys.readouterr().out
+    assert "60 inputs of seed 1" in out
+    assert out.endswith("0 failed\n")
+
+
+@pytest.mark.slow
+def test_ten_thousand_inputs_in_a_process_of_their_own() -> None:
+    tally, failures = fuzz(2, 10_000, 10)
+    assert not failures
+    assert sum(tally.values()) == 10_000

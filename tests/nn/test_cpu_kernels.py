@@ -1,0 +1,266 @@
+"""The compiled recurrence against the loop: outputs, states, every gradient, and what it must leave to the loop."""
+
+import functools
+import os
+import re
+import shutil
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+import jaxrnn
+from jaxrnn.nn import cells
+from jaxrnn.nn.engine import cpu_kernels, recurrence
+from jaxrnn.nn.engine.loops import Weights
+
+EQUATIONS = {"tanh": cells.RNN_TANH, "relu": cells.RNN_RELU, "lstm": cells.LSTM, "gru": cells.GRU}
+# (time, batch, input, hidden): below, at and beyond a vector's lanes, a tile's rows and a chunk of gradients; one that
+# is dealt out to threads; one that reads the weights as they are.
+SIZES = [(5, 3, 1, 8), (7, 13, 3, 5), (4, 70, 17, 33), (1, 1, 9, 2)]
+
+needs_kernels = pytest.mark.skipif(
+    jax.default_backend() != "cpu" or not cpu_kernels.is_built(), reason="the compiled recurrence is not built here"
+)
+
+
+def test_it_is_built_where_there_is_a_compiler():
+    if not os.environ.get("CI") or not any(map(shutil.which, ("c++", "g++", "clang++"))):
+        pytest.skip("only of installations that are made for the tests, with a compiler")
+    assert cpu_kernels.is_built()
+
+
+def draw(seed, *shapes, scale=1.0):
+    generator = np.random.default_rng(seed)
+    return [jnp.asarray(generator.uniform(-scale, scale, shape), jnp.float32) for shape in shapes]
+
+
+def draw_case(kind, size, *, bias=True, masked=False, reset=False, seed=0):
+    """Returns ``(inputs, weights, state, masks)`` of one recurrence."""
+    num_steps, batch, num_inputs, hidden = size
+    gates = EQUATIONS[kind].num_gates * hidden
+    inputs, h, c = draw(seed, (num_steps, batch, num_inputs), (batch, hidden), (batch, hidden))
+    shapes = [(gates, num_inputs), (gates, hidden), (gates,), (gates,)]
+    weights = Weights(*draw(seed + 1, *shapes[: 4 if bias else 2], scale=hidden**-0.5))
+    generator = np.random.default_rng(seed + 2)
+    valid, resets = (jnp.asarray(generator.random((num_steps, batch)) < share) for share in (0.7, 0.3))
+    state = cells.LSTMState(h, c) if kind == "lstm" else h
+    codes = jnp.asarray(generator.integers(1, 4, (num_steps, batch)) * resets, jnp.uint8)
+    return inputs, weights, state, {"valid": valid if masked else None, "reset": codes if reset else None}
+
+
+def run(kind, inputs, weights, state, *, compiled, **options):
+    equation = EQUATIONS[kind]
+    return recurrence.recur(
+        equation.pointwise,
+        inputs,
+        weights,
+        state,
+        num_summed=equation.summed_gates * weights.weight_hh.shape[1],
+        kernel=equation.kernel if compiled else None,
+        # Of the three numbers of a reset, the first two have a target: twice the first state, and the first state.
+        targets=(jax.tree.map(lambda leaf: 2 * leaf, state), state) if options.get("reset") is not None else (),
+        **options,
+    )
+
+
+@functools.partial(jax.jit, static_argnames=("kind", "compiled", "reverse", "chunk"))
+def outcome(kind, case, *, compiled, **options):
+    """Outputs, last state and all gradients, of a sum in which no two values weigh the same."""
+    inputs, weights, state, masks = case
+
+    def run_one(inputs, weights, state):
+        return run(kind, inputs, weights, state, compiled=compiled, **masks, **options)
+
+    results, pull = jax.vjp(run_one, inputs, weights, state)
+    cotangents = jax.tree.map(
+        lambda leaf: jnp.cos(jnp.arange(leaf.size, dtype=leaf.dtype)).reshape(leaf.shape), results
+    )
+    return results, pull(cotangents)
+
+
+def assert_close(found, wanted, tolerance=1e-5):
+    named, structure = jax.tree_util.tree_flatten_with_path(wanted)
+    assert jax.tree.structure(found) == structure
+    for (path, value), other in zip(named, jax.tree.leaves(found), strict=True):
+        scale = max(float(jnp.abs(value).max(initial=0)), 1e-3)
+        np.testing.assert_allclose(
+            other, value, rtol=tolerance, atol=tolerance * scale, err_msg=jax.tree_util.keystr(path)
+        )
+
+
+@needs_kernels
+@pytest.mark.parametrize("size", SIZES, ids=str)
+@pytest.mark.parametrize("kind", EQUATIONS)
+def test_it_computes_what_the_loop_computes(kind, size):
+    number = SIZES.index(size)
+    options = {"reverse": number % 2 == 0}
+    for masked, reset in ((False, False), (True, False), (False, True), (True, True)):
+        inputs, weights, state, masks = draw_case(kind, size, bias=number != 1, masked=True, reset=True, seed=number)
+        masks = {"valid": masks["valid"] | (not masked), "reset": masks["reset"] * jnp.uint8(reset)}
+        case = (inputs, weights, state, masks)
+        wanted = outcome(kind, case, compiled=False, **options)
+        assert_close(outcome(kind, case, compiled=True, **options), wanted)
+        if not (masked or reset):  # no masks at all is the same as masks that leave nothing out
+            case = (inputs, weights, state, {"valid": None, "reset": None})
+            assert_close(outcome(kind, case, compiled=True, **options), wanted)
+
+
+@needs_kernels
+@pytest.mark.parametrize("kind", ["tanh", "lstm", "gru"])
+def test_threads_share_the_rows(kind):
+    size = (40, 50, 3, 32)  # more than enough work for two
+    case = draw_case(kind, size, masked=True, reset=True)
+    assert_close(outcome(kind, case, compiled=True), outcome(kind, case, compiled=False))
+    first, second = (outcome(kind, case, compiled=True) for _ in range(2))
+    for a, b in zip(jax.tree.leaves(first), jax.tree.leaves(second), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@needs_kernels
+@pytest.mark.parametrize("kind", ["tanh", "lstm"])
+def test_models_can_be_mapped(kind):
+    cases = [draw_case(kind, (5, 4, 2, 12), masked=True, seed=seed) for seed in (0, 10, 20)]
+    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *cases)
+    mapped = jax.vmap(lambda case: outcome(kind, case, compiled=True))(stacked)
+    wanted = [outcome(kind, case, compiled=False) for case in cases]
+    assert_close(mapped, jax.tree.map(lambda *leaves: jnp.stack(leaves), *wanted))
+    inputs, weights, state, masks = cases[0]  # inputs alone are mapped, over two axes
+    many = jnp.stack([inputs, 2 * inputs])[None]
+    mapped = jax.vmap(jax.vmap(lambda x: run(kind, x, weights, state, compiled=True, **masks)[0]))(many)
+    assert_close(mapped[0, 1], run(kind, 2 * inputs, weights, state, compiled=False, **masks)[0])
+
+
+@needs_kernels
+@pytest.mark.parametrize("kind", ["gru", "lstm"])
+def test_chunks_are_computed_again(kind):
+    case = draw_case(kind, (11, 4, 2, 12), masked=True)
+    assert_close(outcome(kind, case, compiled=True, chunk=4), outcome(kind, case, compiled=False))
+    reset = draw_case(kind, (11, 4, 2, 12), reset=True)
+    assert_close(outcome(kind, reset, compiled=True, chunk=4), outcome(kind, reset, compiled=False))
+
+
+@needs_kernels
+@pytest.mark.parametrize("kind", ["tanh", "lstm"])
+def test_derivatives_of_higher_order_are_those_of_the_loop(kind):
+    inputs, weights, state, masks = draw_case(kind, (3, 2, 2, 4), masked=True)
+
+    def loss(weight_hh, inputs, *, compiled):
+        outputs, last = run(kind, inputs, weights._replace(weight_hh=weight_hh), state, compiled=compiled, **masks)
+        return jnp.sum(outputs**3) + sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(last))
+
+    @functools.partial(jax.jit, static_argnames="compiled")
+    def second(weight_hh, inputs, *, compiled):
+        gradient = jax.grad(functools.partial(loss, compiled=compiled), argnums=(0, 1))
+        along = jax.tree.map(jnp.ones_like, (weight_hh, inputs))
+        forward = jax.jvp(gradient, (weight_hh, inputs), along)[1]
+        reverse = jax.vjp(gradient, weight_hh, inputs)[1](along)
+        return forward, reverse
+
+    found, wanted = (second(weights.weight_hh, inputs, compiled=compiled) for compiled in (True, False))
+    assert_close(found, wanted)
+
+
+@needs_kernels
+def test_what_is_not_a_number_stays_so():
+    for kind in EQUATIONS:
+        inputs, weights, state, _ = draw_case(kind, (3, 4, 2, 9))
+        spoilt = weights._replace(weight_ih=weights.weight_ih.at[0, 0].set(jnp.nan))
+        outputs, _ = run(kind, inputs, spoilt, state, compiled=True)
+        assert bool(jnp.isnan(outputs[:, :, 0]).all()), kind
+        large, _ = run(kind, inputs * 1e30, weights, state, compiled=True)
+        assert bool(jnp.isfinite(large).all()) or kind == "relu"
+
+
+@needs_kernels
+def test_gates_at_every_size_are_exact():
+    """The sigmoid and the tangent over their whole range, against float64."""
+    x = jnp.concatenate([jnp.linspace(-100, 100, 20001), jnp.geomspace(1e-30, 1, 200), -jnp.geomspace(1e-30, 1, 200)])
+    inputs, nothing = x[None, :, None], jnp.zeros((x.size, 1))
+    weights = Weights(jnp.ones((1, 1)), jnp.zeros((1, 1)))
+    tangent, _ = run("tanh", inputs, weights, nothing, compiled=True)
+    np.testing.assert_allclose(tangent[0, :, 0], np.tanh(np.asarray(x, np.float64)), rtol=5e-7, atol=1e-37)
+    # h' = o * tanh(c') with i = 1, g = 1: the output gate is the only one that varies.
+    weights = Weights(jnp.array([[0.0], [0.0], [0.0], [1.0]]), jnp.zeros((4, 1)), *[jnp.array([50.0, 0, 50, 0])] * 2)
+    start = cells.LSTMState(nothing, nothing)
+    gate, _ = run("lstm", inputs, weights, start, compiled=True)
+    wanted = np.tanh(1.0) / (1 + np.exp(-np.clip(np.asarray(x, np.float64), -87, None)))
+    np.testing.assert_allclose(gate[0, :, 0], wanted, rtol=1e-6)
+
+
+def calls_of(layer, inputs, **options):
+    """Returns the program of a layer's gradient by its parameters."""
+    graphdef, params = nnx.split(layer)
+    total = lambda params: nnx.merge(graphdef, params)(inputs, **options)[0].sum()  # noqa: E731
+    return jax.jit(jax.grad(total)).lower(params).as_text()
+
+
+@needs_kernels
+def test_it_is_used_where_it_can_be_and_nowhere_else():
+    inputs = jnp.ones((2, 3, 4))
+    layer = jaxrnn.LSTM(4, 8, rngs=nnx.Rngs(0))
+    program = calls_of(layer, inputs)
+    assert program.count("@jaxrnn_forward") == program.count("@jaxrnn_backward") == 1
+    for attribute, value in (("backend", "scan"), ("compute_dtype", jnp.bfloat16), ("custom_gradient", False)):
+        other = jaxrnn.LSTM(4, 8, rngs=nnx.Rngs(0))
+        setattr(other, attribute, value)
+        assert "@jaxrnn_" not in calls_of(other, inputs), attribute
+    assert "@jaxrnn_" not in calls_of(jaxrnn.LSTM(4, 8, proj_size=3, rngs=nnx.Rngs(0)), inputs)
+
+
+@needs_kernels
+def test_the_inputs_gradient_is_computed_only_if_it_is_read():
+    inputs, weights, state, _ = draw_case("lstm", (3, 2, 5, 4))
+
+    def loss(inputs, weights):
+        return run("lstm", inputs, weights, state, compiled=True)[0].sum()
+
+    size = "tensor<3x2x5xf32>"
+    results = [
+        next(line for line in jax.jit(jax.grad(loss, argnums=argnums)).lower(inputs, weights).as_text().splitlines()
+             if "@jaxrnn_backward" in line).split("->")[-1]
+        for argnums in (0, 1)
+    ]  # fmt: skip
+    assert size in results[0]
+    assert size not in results[1]
+
+
+def test_without_the_library_the_loop_serves(monkeypatch):
+    monkeypatch.setattr(cpu_kernels, "is_built", lambda: False)
+    layer = jaxrnn.GRU(4, 9, rngs=nnx.Rngs(0))  # a size of its own: forms are traced once
+    assert "@jaxrnn_" not in calls_of(layer, jnp.ones((2, 3, 4)))
+
+
+def test_a_library_that_does_not_load_is_as_none(monkeypatch, tmp_path):
+    monkeypatch.setattr(cpu_kernels, "LIBRARIES", tmp_path)
+    assert not cpu_kernels.is_built.__wrapped__()
+    (tmp_path / "librecurrence-1.so").write_bytes(b"not a library")
+    assert not cpu_kernels.is_built.__wrapped__()
+
+
+def test_the_newest_library_is_taken_that_xla_can_call(monkeypatch, tmp_path):
+    monkeypatch.setattr(cpu_kernels, "LIBRARIES", tmp_path)
+    (tmp_path / "librecurrence-999.so").touch()  # for another Python that shares the checkout
+    assert cpu_kernels._find_library() is None
+    for version in (0, 1):
+        (tmp_path / f"librecurrence-{version}.so").touch()
+    assert cpu_kernels._find_library().name == "librecurrence-1.so"
+
+
+def test_the_package_installs_without_a_compiler(monkeypatch, tmp_path, capsys):
+    pytest.importorskip("hatchling")
+    monkeypatch.syspath_prepend(str(cpu_kernels.LIBRARIES.parents[1]))
+    hatch_build = pytest.importorskip("hatch_build")
+    header = Path(jax.ffi.include_dir(), "xla", "ffi", "api", "c_api.h").read_text(encoding="utf-8")
+    version = re.findall(r"#define XLA_FFI_API_MINOR (\d+)", header)[0]
+    library = tmp_path / hatch_build.LIBRARY.format(version=version)
+    library.parent.mkdir(parents=True)
+    for compiler, reason in (("false", "false"), ("no-such-compiler", "no C++ compiler")):
+        library.write_bytes(b"of an older source")
+        monkeypatch.setenv("CXX", compiler)
+        assert hatch_build._compile(tmp_path) is None
+        assert not library.exists()
+        assert reason in capsys.readouterr().err

@@ -1,0 +1,124 @@
+"""Batches shared by several devices: the same numbers as on one, and what is said where it cannot be."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from quick_flags import flags_of_child
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+SMALL = ["--config=smoke", "--epochs=5", "--hidden-size=16"]
+
+
+def train(code: str, cwd: Path, *flags: str) -> subprocess.CompletedProcess:
+    """Trains in a process of its own, on CPU, after running some code."""
+    program = f"import sys; from jaxrnn import train\n{code}\nsys.exit(train.main(sys.argv[1:]))"
+    arguments = [sys.executable, "-c", program, f"--data={REPOSITORY / 'ball.csv'}", *SMALL, *flags]
+    environment = os.environ | {"PYTHONPATH": str(REPOSITORY), "JAX_PLATFORMS": "cpu"} | flags_of_child()
+    return subprocess.run(arguments, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
+
+
+def losses(run: Path) -> list[float]:
+    lines = (run / "metrics.jsonl").read_text().splitlines()
+    return [json.loads(line)[part]["loss"] for line in lines for part in ("training", "validation")]
+
+
+def figures(run: Path) -> dict[str, float]:
+    return json.loads((run / "summary.json").read_text())["test"]
+
+
+@pytest.mark.slow
+def test_a_run_on_two_devices_goes_on_on_two(tmp_path):
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    assert train("", tmp_path, f"--run-dir={whole}", "--devices=2").returncode == 0
+    # Stopped after the third epoch, as a signal would stop it.
+    code = (
+        "import os, signal; from jaxrnn.runs.run_directory import RunDirectory\n"
+        "append = RunDirectory.append_metrics\n"
+        "def stop(self, epochs):\n"
+        "    append(self, epochs)\n"
+        "    if epochs and epochs[-1]['epoch'] >= 1: os.kill(os.getpid(), signal.SIGINT)\n"
+        "RunDirectory.append_metrics = stop"
+    )
+    first = train(code, tmp_path, f"--run-dir={parts}", "--devices=2", "--checkpoint-seconds=0")
+    assert first.returncode == 130, first.stderr
+    done = subprocess.run(
+        [sys.executable, "-m", "jaxrnn.train", "--resume", f"--run-dir={parts}"],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(REPOSITORY), "JAX_PLATFORMS": "cpu"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert losses(parts) == losses(whole), "bitwise"
+
+
+def test_more_devices_than_there_are_are_refused(tmp_path):
+    done = train("import jax; jax.devices()", tmp_path, "--run-dir=run", "--devices=2")
+    assert done.returncode == 2, done.stderr
+    message = "--devices: got 2; expected at most 1, what JAX has here; JAX had made its devices before"
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "flags",
+    [
+        (),
+        ("--batching=pack", "--target=every", "--backend=scan"),
+        ("--cell=gru", "--num-layers=2", "--dropout=0.4", "--batching=bucket"),
+        ("--cell=lstm", "--target=every", "--tbptt=4"),
+    ],
+)
+def test_any_number_of_devices_trains_what_one_trains(flags, tmp_path):
+    """Of batches of 100 rows, or of what packs into them: 3 and 8 devices do not divide them."""
+    more = ["--batch-size=500", "--epochs=5"]  # 60 updates, or 300 with windows
+    for devices in (1, 2, 3, 4, 8):
+        done = train("", tmp_path, f"--run-dir={devices}", f"--devices={devices}", *more, *flags)
+        assert done.returncode == 0, done.stderr
+        assert f"{devices} share a batch" in done.stderr
+    for devices in (2, 3, 4, 8):
+        assert losses(tmp_path / str(devices)) == pytest.approx(losses(tmp_path / "1"), rel=1e-3)
+        for name, figure in figures(tmp_path / str(devices)).items():
+            assert figure == pytest.approx(figures(tmp_path / "1")[name], rel=1e-3, abs=5e-5)
+
+
+@pytest.mark.slow
+def test_it_is_said_when_cores_are_left_out(tmp_path):
+    if len(os.sched_getaffinity(0)) < 2:
+        pytest.skip("one core")
+    flags = ["--hidden-size=128", "--cell=lstm", "--backend=scan", "--epochs=1", "--run-dir=run"]
+    late = train("import jax; jax.devices()", tmp_path, *flags)
+    assert late.returncode == 0, late.stderr
+    assert "CPU cores: JAX had made its devices before" in late.stderr
+    in_time = train("", tmp_path, *flags[:-1], "--run-dir=other")
+    assert "JAX had made" not in in_time.stderr
+    assert "1 share a batch" not in in_time.stderr
+
+
+def test_rows_of_a_process_become_a_batch_shared_by_row():
+    code = """
+import jax, numpy as np
+jax.config.update("jax_num_cpu_devices", 4)
+from jaxrnn.settings.config import MeshSizes
+from jaxrnn.parallel.devices import choose_mesh, data_size, place_rows, rows_of_process, to_host
+for sizes in (None, MeshSizes(2, 2)):
+    mesh = choose_mesh(4, batch_gates=1, batch_rows=8, sizes=sizes)
+    batch = {"values": np.arange(24, dtype=np.float32).reshape(8, 3), "lengths": np.arange(8)}
+    own = rows_of_process(mesh, 8)
+    assert own == slice(0, 8), own
+    placed = place_rows(jax.tree.map(lambda leaf: leaf[own], batch), mesh)
+    shares = [shard.data.shape for shard in placed["values"].addressable_shards]
+    assert shares == [(8 // data_size(mesh), 3)] * 4, shares
+    assert all((a == b).all() for a, b in zip(jax.tree.leaves(to_host(placed)), jax.tree.leaves(batch)))
+print("shared")
+"""
+    environment = os.environ | {"PYTHONPATH": str(REPOSITORY), "JAX_PLATFORMS": "cpu"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    assert done.stdout == "shared\n", done.stderr

@@ -1,0 +1,125 @@
+"""Weights shared along the model axis of a mesh: the same numbers, fewer bytes a device, and what is refused."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from jaxrnn.foundation.errors import UserError
+from jaxrnn.settings.config import Config, MeshSizes
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+# Trains for some epochs on one device and on meshes; compares all figures, and the gradient in the first update.
+PROGRAM = """
+import sys
+import jax, numpy as np
+jax.config.update("jax_num_cpu_devices", 4)
+from jaxrnn.runs.checkpoint import named_leaves
+from jaxrnn.settings.config import Config
+from jaxrnn.data.ragged import Ragged
+from jaxrnn.parallel.devices import to_host
+from jaxrnn.training.fitting import build_trainer, prepare_data
+from jaxrnn.parallel.state_sharding import place_state
+
+values = dict(pair.split("=") for pair in sys.argv[1:])
+values = {key: int(value) if value.isdigit() else float(value) if value[0] == "0" else value
+          for key, value in values.items()}
+generator = np.random.default_rng(0)
+rows = Ragged.from_rows([start / 50 + generator.integers(1, 5) * np.arange(generator.integers(3, 12))
+                         for start in range(160)])
+results = {}
+for mesh in ("", "data:2,model:2", "data:1,model:4"):
+    config = Config().replace_flat({"hidden_size": 16, "epochs": 25, "batch_size": 50, "devices": 0 if mesh else 1,
+                                    "backend": "scan", "mesh": mesh, **values})
+    data = prepare_data(config, rows)
+    trainer = build_trainer(config, data)
+    state = place_state(trainer.init(trainer.seeds()), data.mesh)
+    whole, held = 0, 0
+    for name, leaf in named_leaves({"params": state.params, "opt": state.opt_state}).items():
+        if "weight" in name or "bias_" in name:
+            whole += leaf.nbytes
+            held += leaf.addressable_shards[0].data.nbytes
+    assert held * (1 if not mesh else int(mesh[-1])) == whole, (mesh, held, whole)
+    state, history = trainer.run_epochs(state, data.training, data.validation, np.int32(25), data.num_rows)
+    for name, leaf in named_leaves(state.params).items():
+        if "weight_hh" in name and mesh:
+            assert leaf.addressable_shards[0].data.nbytes * int(mesh[-1]) == leaf.nbytes, "after training as before"
+    figures = to_host((history.training, history.validation))
+    results[mesh] = [figure[:25] for part in figures for figure in part.values()]
+for mesh, figures in results.items():
+    for one, shared in zip(results[""], figures, strict=True):
+        np.testing.assert_allclose(shared, one, rtol=2e-3, atol=1e-4, err_msg=mesh)
+print("the same")
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "settings",
+    [
+        ["cell=lstm", "num_layers=2"],
+        ["cell=lstm", "num_layers=2", "dropout=0.3", "target=every", "batching=pack"],
+        ["cell=lstm", "proj_size=8", "tbptt=4", "target=every"],
+        ["cell=gru", "num_layers=2", "remat_steps=3"],
+        ["cell=rnn", "nonlinearity=relu", "clip_norm=1"],
+    ],
+)
+def test_meshes_train_what_one_device_trains_with_fewer_bytes_each(settings):
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, *settings],
+        env=os.environ | {"PYTHONPATH": str(REPOSITORY), "JAX_PLATFORMS": "cpu"},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "the same\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "sizes"),
+    [
+        ("data:4,model:2", (4, 2)),
+        ("model:2,data:4", (4, 2)),
+        ("model:8", (1, 8)),
+        ("data:3", (3, 1)),
+        ("data:4, model:2", (4, 2)),
+    ],
+)
+def test_a_mesh_is_read(text, sizes):
+    assert MeshSizes.parse(text) == sizes
+    assert MeshSizes.parse(str(MeshSizes.parse(text))) == sizes
+
+
+@pytest.mark.parametrize("text", ["data", "data:0", "data:-1", "data:2,data:2", "rows:2", "data:2,", "2,2", "data:2:2"])
+def test_what_is_no_mesh_is_refused(text):
+    with pytest.raises(UserError, match=r"^mesh: got .*; expected data:N,model:M, both 1 or more$"):
+        Config().replace_flat({"mesh": text})
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"devices": 4}, "devices = 4 in all, or no number of devices"),
+        ({"ensemble": 2}, "none with ensemble = 2"),
+        ({"hidden_size": 9}, "a model axis that divides hidden_size = 9"),
+        ({"proj_size": 5, "cell": "lstm"}, "a model axis that divides proj_size = 5"),
+    ],
+)
+def test_what_does_not_fit_a_mesh(settings, expected):
+    with pytest.raises(UserError, match=f"^mesh: got 'data:1,model:2'; expected {expected}$"):
+        Config().replace_flat({"mesh": "data:1,model:2", **settings})
+    assert Config().replace_flat({"mesh": "data:2,model:2", "devices": 4}).training.num_devices == 4
+
+
+def test_more_devices_than_there_are(tmp_path):
+    code = "import jax, sys; jax.devices(); from jaxrnn import train; sys.exit(train.main(sys.argv[1:]))"
+    done = subprocess.run(
+        [sys.executable, "-c", code, "--mesh=data:1,model:2", f"--data={REPOSITORY / 'ball.csv'}", "--run-dir=run"],
+        cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(REPOSITORY), "JAX_PLATFORMS": "cpu"},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2, done.stderr
+    assert "error: --mesh: got data:1,model:2, 2 devices; expected at most 1, what JAX has here" in done.stderr
+    assert not (tmp_path / "run").exists()

@@ -134,22 +134,23 @@ def compile_training(devices: Sequence[Any], *, hidden_size: int = HIDDEN, rows:
     from jaxrnn.parallel.device_memory import tree_bytes
     from jaxrnn.parallel.devices import DATA_AXIS
     from jaxrnn.settings.config import Config
-    from jaxrnn.training.fitting import build_trainer, compile_epochs, prepare_data
+    from jaxrnn.training.fit import build_trainer
+    from jaxrnn.training.memory_source import MemorySource
 
     config = Config().replace_flat({"cell": "lstm", "hidden_size": hidden_size, "batch_size": ROWS, "batching": "pad"})
     lengths = 3 + np.arange(rows) % 8
-    prepared = prepare_data(config, Ragged.from_rows([np.arange(length) + row for row, length in enumerate(lengths)]))
+    source = MemorySource(config, Ragged.from_rows([np.arange(length) + row for row, length in enumerate(lengths)]))
     if len(devices) == 1:
         mesh, sharding = None, SingleDeviceSharding(devices[0])
     else:
         shape, axis_types = (len(devices),), (AxisType.Auto,)
         mesh = jax.make_mesh(shape, (DATA_AXIS,), devices=list(devices), axis_types=axis_types)
         sharding = NamedSharding(mesh, PartitionSpec())
-    training, validation = place((prepared.training, prepared.validation), sharding)
-    prepared = prepared._replace(mesh=mesh, training=training, validation=validation)
-    trainer = build_trainer(config, prepared)
+    source.training, source.validation = place((source.training, source.validation), sharding)
+    source.plan = source.plan._replace(mesh=mesh)
+    trainer = build_trainer(config, source)
     params = jax.eval_shape(lambda: trainer.init(trainer.seeds())).params
-    return compile_epochs(trainer, prepared), tree_bytes(params) // 4
+    return source.compile(trainer), tree_bytes(params) // 4
 
 
 def step_operations(text: str) -> list[Counter[str]]:

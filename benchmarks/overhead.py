@@ -26,13 +26,16 @@ WITHOUT = (
     AS_IT_IS
     + """
 import contextlib, os
-from jaxrnn import (
-    bootstrap, checkpoint, command_line, device_memory, fitting, judgement, run_directory, run_opening, runner,
-    signals, step_files,
-)
+from jaxrnn.commands import train_run, training_data
+from jaxrnn.console import command_line
+from jaxrnn.foundation import files
+from jaxrnn.parallel import device_memory
+from jaxrnn.runs import checkpoint, step_files
+from jaxrnn.tasks import judgement
+from jaxrnn.training import run_opening
 
 os.fsync = lambda file: None
-run_directory.sync_directory = step_files.sync_directory = lambda directory: None
+files.sync_directory = step_files.sync_directory = lambda directory: None
 step_files._sha256 = lambda path: ""
 checkpoint.Checkpointer._require_space = lambda *arguments: None
 device_memory.device_bytes = lambda device: None
@@ -42,9 +45,9 @@ class NoSignals:
     received, unsaved = None, False
     __enter__ = lambda self: self
     __exit__ = lambda self, *exception: None
-fitting.NoteSignal = NoSignals
-runner.hash_file = lambda path: ""
-runner.count_shared_rows = lambda rows, split: (0, 0)
+train_run.NoteSignal = NoSignals
+training_data.hash_file = lambda path: ""
+training_data.count_shared_rows = lambda rows, split: (0, 0)
 nothing = {"low": 0.0, "high": 0.0, "confidence": 0.95, "resamples": 0, "distinct_rows": 2}
 judgement.mean_error_interval = lambda *arguments, **options: dict(nothing)
 """

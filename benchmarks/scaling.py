@@ -99,18 +99,19 @@ def time_epochs(rounds: int) -> list[dict[str, Any]]:
     from jaxrnn.data.ball import generate
     from jaxrnn.data.ragged import Ragged
     from jaxrnn.settings.config import Config
-    from jaxrnn.training import fitting
+    from jaxrnn.training.fit import build_trainer
+    from jaxrnn.training.memory_source import MemorySource
 
     found = []
     for num_rows in EPOCH_ROWS:
         config = Config().replace_flat({"cell": "lstm", "split": "random"})
-        data = fitting.prepare_data(config, Ragged.from_rows(generate(num_rows, seed=0)))
-        trainer = fitting.build_trainer(config, data)
+        source = MemorySource(config, Ragged.from_rows(generate(num_rows, seed=0)))
+        trainer = build_trainer(config, source)
         state = trainer.init(trainer.seeds())
         times = []
         for _ in range(rounds + 1):  # the first one compiles
             begin = time.perf_counter()
-            state, _ = trainer.run_epochs(state, data.training, data.validation, 2, data.num_rows)
+            state, _ = source.run_epochs(trainer, state, 2)
             jax.block_until_ready(state.params)
             times.append((time.perf_counter() - begin) / 2)
         seconds = statistics.median(times[1:])

@@ -117,16 +117,13 @@ def _train(argv: Sequence[str] | None, begin: float, chosen: list[RunDirectory])
         run_dir = RunDirectory.choose(directory, name=name, resume=False)
 
     # JAX is imported from here on, so that --help need not wait for it.
-    from jaxrnn.data.store.dataset import is_dataset
-
-    is_prepared = is_dataset(command.settings.data.data)
     if command.dry_run:
-        from jaxrnn.commands import dry_run, stream_runner
+        from jaxrnn.commands import rehearsal
 
-        (stream_runner if is_prepared else dry_run).rehearse(command.settings)
+        rehearsal.rehearse(command.settings)
         return
     chosen.append(run_dir)
-    from jaxrnn.commands import runner, stream_runner
+    from jaxrnn.commands import train_run
     from jaxrnn.parallel import devices, hosts
     from jaxrnn.training import compilation
 
@@ -135,7 +132,7 @@ def _train(argv: Sequence[str] | None, begin: float, chosen: list[RunDirectory])
     if command.distributed:
         devices.make_cpu_devices_of_process(command.settings.training.num_devices, command.num_processes)
         hosts.initialize(command.coordinator_address, command.num_processes, command.process_id)
-    (stream_runner if is_prepared else runner).train(command.settings, run_dir, resume=resume, begin=begin)
+    train_run.train(command.settings, run_dir, resume=resume, begin=begin)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ PATIENCE_SECONDS = 300
 PROGRAM = """
 import os, sys, time
 from jaxrnn.console import command_line
-from jaxrnn.training import fitting
+from jaxrnn.training import fit as fitting
 from jaxrnn.parallel import hosts
 from jaxrnn import train
 fitting.SECONDS_PER_CALL = 0.0

@@ -14,7 +14,7 @@ import pytest
 from jaxrnn import eval as eval_command
 from jaxrnn import predict, train
 from jaxrnn.runs.checkpoint import Checkpointer
-from jaxrnn.training import fitting
+from jaxrnn.training import fit as fitting
 
 SMALL = ["--config=smoke", "--hidden-size=8", "--batch-size=30", "--schedule=constant", "--checkpoint-seconds=0"]
 EPOCHS = 12

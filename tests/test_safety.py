@@ -233,7 +233,7 @@ class TestNamesStayInside:
     def test_of_runs(self, tmp_path, monkeypatch, name):
         chosen = []
         monkeypatch.chdir(tmp_path)
-        monkeypatch.setattr("jaxrnn.commands.runner.train", lambda config, run_dir, **rest: chosen.append(run_dir.path))
+        monkeypatch.setattr("jaxrnn.commands.train_run.train", lambda _, run_dir, **__: chosen.append(run_dir.path))
         Path(name).write_text("epochs = 3\n")
         assert train.main([f"--config={name}"]) == 0
         (path,) = chosen

@@ -2,15 +2,20 @@
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import jax
 from jax.sharding import Mesh
 
+from jaxrnn.commands.training_data import TrainingData
+from jaxrnn.console.tables import parameter_table
 from jaxrnn.foundation.messages import say
 from jaxrnn.foundation.versions import versions
 from jaxrnn.nn.engine import cpu_kernels
 from jaxrnn.parallel import hosts
 from jaxrnn.parallel.devices import DATA_AXIS, MEMBER_AXIS, model_size
+from jaxrnn.runs.checkpoint import named_leaves
+from jaxrnn.tasks.judgement import leakage_warning
 
 
 def print_devices(mesh: Mesh | None) -> None:
@@ -22,12 +27,37 @@ def print_devices(mesh: Mesh | None) -> None:
     what = {DATA_AXIS: "a batch", MEMBER_AXIS: "the ensemble"}[shared]
     what += f", groups of {model_size(mesh)} the weights" if model_size(mesh) > 1 else ""
     what += f"; {jax.process_count()} processes" if hosts.is_distributed() else ""
-    say(f"devices: {len(devices)} x {devices[0].device_kind} ({jax.default_backend()}); {used} share {what}")
+    how = f"{used} share {what}" if used > 1 else "one is used"
+    say(f"devices: {len(devices)} x {devices[0].device_kind} ({jax.default_backend()}); {how}")
     if jax.default_backend() == "cpu" and not cpu_kernels.is_built():
         say("the compiled recurrence is missing, training is slower: install a C++ compiler, then jaxrnn once more")
     warning = gpu_without_support(jax.default_backend())
     if warning:
         say(warning)
+
+
+def print_banner(data: TrainingData, params: Any) -> None:
+    """Says what is trained, on what and with what; warns of rows that stand in several parts.
+
+    Args:
+      data: The data, arranged.
+      params: The parameters, or their shapes.
+    """
+    plan = data.source.plan
+    print_devices(plan.mesh)
+    holds, parts = data.in_words()
+    say(f"data: {holds}")
+    offset, scale = plan.normalizer.offset, plan.normalizer.scale
+    subtracted = f"+ {-offset:.6g}" if offset < 0 else f"- {offset:.6g}"
+    say(
+        f"split: {data.config.data.split}: {parts}; normalised by (x {subtracted}) / {scale:.6g};"
+        f" {'packed' if plan.batching == 'pack' else 'padded'} to {', '.join(map(str, plan.lengths))} steps,"
+        f" {plan.batch_rows:,} rows a batch"
+    )
+    warning = leakage_warning(*data.shared_rows)
+    if warning:
+        say(warning)
+    say(parameter_table(named_leaves(params)))
 
 
 def gpu_without_support(backend: str) -> str | None:

@@ -1,8 +1,8 @@
-"""Figures of a part of a prepared data set, of any size, in bounded memory.
+"""Figures of rows in memory, and of a part of a prepared data set, of any size, in bounded memory.
 
-A part of up to `EXACT_ROWS` rows is evaluated as rows in memory are. Of a larger one the figures are those of all rows,
-added up block by block; what needs all predictions at once, the interval and the share of rows near 0, comes from a
-sample of rows at equal distances.
+Rows in memory are evaluated at once, and so is a part on the disk of up to `EXACT_ROWS` rows. Of a larger one the
+figures are those of all rows, added up block by block; what needs all predictions at once, the interval and the share
+of rows near 0, comes from a sample of rows at equal distances.
 """
 
 from collections.abc import Iterable
@@ -16,6 +16,8 @@ from jaxrnn.data.store.dataset import EXACT_ROWS, EXACT_VALUES
 from jaxrnn.data.store.shards import ShardedRows
 from jaxrnn.evaluation.trained_model import Evaluation, TrainedModel
 from jaxrnn.tasks.judgement import Judgement
+
+Rows = Ragged | ShardedRows
 
 BLOCK_VALUES = 1 << 21
 SAMPLE_ROWS = 1 << 18
@@ -51,8 +53,10 @@ class PartEvaluation(NamedTuple):
         return lines
 
 
-def take_sample(rows: ShardedRows) -> tuple[NDArray[np.int64], Ragged]:
-    """Returns the numbers and the values of all rows, or of some at equal distances if they are many."""
+def take_sample(rows: Rows) -> tuple[NDArray[np.int64], Ragged]:
+    """Returns the numbers and the values of all rows, or of some at equal distances if many are on the disk."""
+    if isinstance(rows, Ragged):
+        return np.arange(len(rows)), rows
     if _is_small(rows):
         numbers = np.arange(len(rows))
     else:
@@ -61,7 +65,7 @@ def take_sample(rows: ShardedRows) -> tuple[NDArray[np.int64], Ragged]:
     return numbers, rows.take(numbers)
 
 
-def evaluate_part(model: TrainedModel, rows: ShardedRows) -> PartEvaluation:
+def evaluate_part(model: TrainedModel, rows: Rows) -> PartEvaluation:
     """Evaluates a model and the baselines on all rows of a part.
 
     Raises:
@@ -69,16 +73,16 @@ def evaluate_part(model: TrainedModel, rows: ShardedRows) -> PartEvaluation:
     """
     numbers, sample = take_sample(rows)
     evaluation, baselines = model.evaluate(sample), model.evaluate_baselines(sample)
-    if len(sample) < len(rows):
+    if isinstance(rows, ShardedRows) and len(sample) < len(rows):
         figures, members, baselines = _add_up(model, rows.blocks(BLOCK_VALUES))
         evaluation = evaluation._replace(figures=figures, members=members)
     judgement = model.judge(sample, evaluation, baselines)
     return PartEvaluation(evaluation, baselines, judgement, sample, numbers, len(rows))
 
 
-def evaluate_figures(model: TrainedModel, rows: ShardedRows) -> Evaluation:
+def evaluate_figures(model: TrainedModel, rows: Rows) -> Evaluation:
     """Evaluates a model on all rows of a part; a large one's without predictions."""
-    if _is_small(rows):
+    if isinstance(rows, Ragged) or _is_small(rows):
         return model.evaluate(take_sample(rows)[1])
     figures, members, _ = _add_up(model, rows.blocks(BLOCK_VALUES))
     return Evaluation(figures, np.empty(0), np.empty(0), members)

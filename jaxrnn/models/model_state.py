@@ -1,5 +1,6 @@
 """A run's model as arrays: built from its configuration, split into structure and state, described by shapes."""
 
+import dataclasses
 from typing import Any
 
 import jax
@@ -53,3 +54,14 @@ def runs_compiled(config: Config) -> bool:
     settings = config.training
     plain = not config.model.proj_size and settings.compute_dtype == "float32" and settings.backend == "auto"
     return plain and not settings.remat_steps and cpu_kernels.is_built()
+
+
+def program_config(config: Config) -> Config:
+    """Returns a configuration without what no compiled program depends on: files, seeds, how batches were made.
+
+    Programs are compiled for this one, so that a run on other data of the same sizes compiles nothing.
+    """
+    blank = Config()
+    free = ("batching", "batch_size", "num_buckets", "devices", "mesh", "seed", "checkpoint_seconds", "tensorboard")
+    training = dataclasses.replace(config.training, **{name: getattr(blank.training, name) for name in free})
+    return dataclasses.replace(config, data=blank.data, reader=blank.reader, training=training)

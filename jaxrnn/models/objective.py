@@ -20,6 +20,14 @@ from jaxrnn.tasks import metrics
 Batch = Bucket | PackedRows
 
 
+def by_itself(rows: Any, index: Any) -> Any:
+    """Returns rows of arrays as arrays of their own, inside a jitted function.
+
+    XLA would fuse a batch's computation with where the batch comes from; so it computes the same bits wherever that is.
+    """
+    return lax.optimization_barrier(jax.tree.map(lambda leaf: leaf[index], rows))
+
+
 def predict_targets(
     model: NextValueModel, batch: Bucket, config: Config, mesh: Mesh | None = None, *, gradient_steps: int = 0
 ) -> Array:

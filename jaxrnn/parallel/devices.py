@@ -183,6 +183,14 @@ def place_rows(tree: Any, mesh: Mesh | None, *, axis: int = 0) -> Any:
     return jax.tree.map(lambda leaf: jax.make_array_from_process_local_data(sharding, leaf), tree)
 
 
+def share_of_rows(shapes: Any, mesh: Mesh | None, *, axis: int = 0) -> Any:
+    """Returns the shapes of what `place_rows` makes, with the places of the arrays."""
+    if mesh is None:
+        return shapes
+    sharding = NamedSharding(mesh, PartitionSpec(*[None] * axis, DATA_AXIS))
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), shapes)
+
+
 def to_host(tree: Any) -> Any:
     """Returns arrays as NumPy's, and random keys as this process's own; all processes take part."""
 

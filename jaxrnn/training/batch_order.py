@@ -1,17 +1,17 @@
 """Which rows make which batch, drawn on the device from the seed and the epoch alone."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from jaxrnn.foundation.array_types import Array
 
 
 def draw_batches(
     seed: Array,
-    split_seed: int,
+    split_seed: Any,
     epoch: Array,
     *,
     num_rows: Sequence[int],
@@ -49,6 +49,6 @@ def draw_batches(
         schedule.append(jnp.stack([jnp.full(num_batches, number), jnp.arange(num_batches)]))
     joined = jnp.concatenate(schedule, axis=1)
     if shuffle and len(orders) > 1:
-        shared = jax.random.fold_in(jax.random.key(np.uint32(split_seed)), epoch)
+        shared = jax.random.fold_in(jax.random.key(jnp.asarray(split_seed).astype(jnp.uint32)), epoch)
         joined = jax.random.permutation(jax.random.fold_in(shared, len(orders)), joined, axis=1)
     return orders, (jnp.arange(1, joined.shape[1] + 1, dtype=jnp.int32), joined[0], joined[1])

@@ -1,5 +1,6 @@
 """What XLA compiles: how often, how long, and kept from run to run if a user wants that."""
 
+import functools
 import os
 import time
 from pathlib import Path
@@ -56,7 +57,6 @@ class CompilationCounter:
 
     def __init__(self) -> None:
         self._compiled: list[str] = []  # appending is safe in threads, counting up is not
-        self._active = False
         self._spans: list[tuple[float, float]] = []
 
     @property
@@ -69,20 +69,32 @@ class CompilationCounter:
         return total
 
     def __enter__(self) -> "CompilationCounter":
-        # JAX offers no way to take a listener off again that all supported versions share, so it stays, idle.
-        jax.monitoring.register_event_duration_secs_listener(self._listen)
-        self._active = True
+        _listen_once()
+        _entered.append(self)
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._active = False
+        _entered.remove(self)
 
-    def _listen(self, event: str, duration_secs: float, **details: str | int) -> None:
-        del details
-        if not self._active:
-            return
+    def note(self, event: str, seconds: float) -> None:
+        """Takes note of something that has just been compiled, or of a step towards it."""
         if event == _COMPILE_EVENT:
             self._compiled.append(event)
-        if event == _COMPILE_EVENT or event in _OTHER_EVENTS:
-            now = time.perf_counter()
-            self._spans.append((now - duration_secs, now))
+        now = time.perf_counter()
+        self._spans.append((now - seconds, now))
+
+
+_entered: list[CompilationCounter] = []
+
+
+@functools.cache
+def _listen_once() -> None:
+    # JAX offers no way to take a listener off again that all supported versions share: one stays, whoever counts.
+    jax.monitoring.register_event_duration_secs_listener(_tell_counters)
+
+
+def _tell_counters(event: str, duration_secs: float, **details: str | int) -> None:
+    del details
+    if event == _COMPILE_EVENT or event in _OTHER_EVENTS:
+        for counter in list(_entered):
+            counter.note(event, duration_secs)

@@ -9,43 +9,61 @@ from jaxrnn.foundation.errors import DivergedError
 from jaxrnn.parallel.devices import to_host
 from jaxrnn.parallel.state_sharding import place_state, with_shardings
 from jaxrnn.runs.checkpoint import Checkpointer, CheckpointError, named_leaves
-from jaxrnn.training.train_state import DIVERGED, RUNNING, STOPPED_EARLY, TrainState
+from jaxrnn.settings.config import Config
+from jaxrnn.training.piecewise_epochs import begin_epoch
+from jaxrnn.training.train_state import DIVERGED, RUNNING, STOPPED_EARLY, EpochProgress, Position, TrainState
 from jaxrnn.training.trainer import Trainer
 
-
-def restore_state(trainer: Trainer, checkpointer: Checkpointer) -> TrainState:
-    """Restores the latest state of a run that is whole, or draws the initial one where none was saved."""
-    step = checkpointer.newest_good()
-    if step is None:
-        return place_state(trainer.init(trainer.seeds()), trainer.mesh)
-    wanted = with_shardings(jax.eval_shape(lambda: trainer.init(trainer.seeds())), trainer.mesh)
-    restored = restore_step(checkpointer, step, wanted._asdict())
-    return place_state(with_patience(trainer, TrainState(**restored)), trainer.mesh)
+Saved = tuple[int, tuple[int, int]] | None
 
 
-def restore_step(checkpointer: Checkpointer, step: int, wanted: dict[str, Any]) -> dict[str, Any]:
-    """Restores all arrays of a step.
+def as_tree(position: Position) -> dict[str, Any]:
+    """Returns what a checkpoint holds of a position: the state, and within an epoch how far that is."""
+    progress = {} if position.progress is None else {"progress": position.progress._asdict()}
+    return {**position.state._asdict(), **progress}
 
-    Args:
-      checkpointer: Where from.
-      step: One that is whole.
-      wanted: Their structure, and where they are to lie.
+
+def restore_position(trainer: Trainer, checkpointer: Checkpointer | None) -> tuple[Position, Saved]:
+    """Restores the latest position of a run that is whole, or draws the initial one where none was saved.
+
+    Returns:
+      The position, and what `Fit.saved` is of it.
 
     Raises:
-      CheckpointError: The step has others.
+      CheckpointError: The checkpoint is damaged, or has arrays that a run of this configuration has not.
     """
+    step = None if checkpointer is None else checkpointer.newest_good()
+    if checkpointer is None or step is None:
+        return Position(place_state(trainer.init(trainer.seeds()), trainer.mesh)), None
     checkpointer.read_metadata(step)  # refuses another format
+    stored = checkpointer.stored_arrays(step)
+    is_within = any(name.startswith("progress/") for name in stored)
+
+    def template() -> dict[str, Any]:
+        state = trainer.init(trainer.seeds())
+        return as_tree(Position(state, begin_epoch(trainer, state) if is_within else None))
+
+    wanted = with_shardings(jax.eval_shape(template), trainer.mesh)
+    surplus = stored.keys() - named_leaves(wanted).keys() - _WITHOUT_MEANING
     restored = checkpointer.restore(step, wanted)
-    surplus = checkpointer.stored_arrays(step).keys() - named_leaves(wanted).keys()
     if surplus:
         raise CheckpointError(
             f"{checkpointer.directory / str(step)}: got arrays that a run of this configuration has not:"
             f" {', '.join(sorted(surplus))}; expected config.toml as the run wrote it"
         )
-    return restored
+    progress = EpochProgress(**restored.pop("progress")) if is_within else None
+    state = _with_patience(trainer, TrainState(**restored))
+    state, progress = place_state((state, progress), trainer.mesh)
+    batches = 0 if progress is None else int(progress.batches)
+    position = Position(state, progress if batches else None, batches)
+    return position, (step, position.key)
 
 
-def with_patience(trainer: Trainer, state: TrainState) -> TrainState:
+# Saved by earlier versions, which counted pieces of an epoch: its batches are counted too.
+_WITHOUT_MEANING = {"super_batches"}
+
+
+def _with_patience(trainer: Trainer, state: TrainState) -> TrainState:
     """Lets a run go on that has stopped early, if there is more patience now than there was."""
     patience = trainer.config.training.patience
     is_patient = not patience or np.all(np.asarray(state.epoch - state.best_epoch) <= patience)
@@ -60,13 +78,14 @@ def describe_divergence(trainer: Trainer, state: TrainState) -> DivergedError:
     status, epochs = np.atleast_1d(state.status), np.atleast_1d(state.epoch)
     first = np.argmin(np.where(status == DIVERGED, epochs, np.iinfo(np.int32).max))
     epoch, batch, seed = (int(np.atleast_1d(leaf)[first]) for leaf in (state.epoch, state.bad_batch, state.seed))
-    rate = trainer.config.optimizer.learning_rate
-    clip = "" if trainer.config.optimizer.clip_norm else " or --clip-norm=1"
+    config = trainer.config.optimizer
+    rate = min(config.learning_rate, 10 * Config().optimizer.learning_rate) / 10  # 1e12 is not ten times too high
+    clip = "" if config.clip_norm else " or --clip-norm=1"
     whose = f" of the member with seed {seed}" if trainer.is_ensemble else ""
+    kept = f"the parameters after epoch {epoch} are kept" if epoch else "no epoch was finished, so none are kept"
     return DivergedError(
-        f"the loss or its gradient{whose} became NaN or infinite in epoch {epoch + 1}, batch {batch}; the"
-        f" parameters after epoch {epoch} are kept; try --learning-rate={rate / 10:g}{clip}, with"
-        " --resume to go on from there",
+        f"the loss or its gradient{whose} became NaN or infinite in epoch {epoch + 1}, batch {batch}; {kept};"
+        f" try --learning-rate={rate:g}{clip}, with --resume to go on from there",
         epoch=epoch + 1,
         batch=batch,
     )

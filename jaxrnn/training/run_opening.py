@@ -17,7 +17,7 @@ from jaxrnn.runs.run_lock import RunLock
 from jaxrnn.runs.scalar_log import ScalarLog
 from jaxrnn.settings.config import Config
 from jaxrnn.settings.toml_files import read_toml
-from jaxrnn.training.fitting import Fit
+from jaxrnn.training.fit import Fit
 
 # A run may go on with these changed: what it computes does not depend on them, but for the last bits.
 WITHOUT_EFFECT = {
@@ -75,18 +75,19 @@ def open_checkpoints(
     return stack.enter_context(Checkpointer(run_dir.checkpoints, warn=say))
 
 
-def may_train(fit: Fit, description: dict[str, Any], *, resume: bool) -> bool:
+def may_train(fit: Fit, run_dir: RunDirectory, description: dict[str, Any], *, resume: bool) -> bool:
     """Prepares the directory for a run's epochs; returns False, with a word, where there are none left to run.
 
     Args:
       fit: The run, new or restored.
+      run_dir: Its directory.
       description: Path, hash and size of the data.
       resume: Whether it goes on.
 
     Raises:
       UserError: More epochs are done than asked for.
     """
-    config, run_dir = fit.config, fit.run_dir
+    config = fit.config
     if config.training.epochs < fit.epoch:
         text = f"--epochs: got {config.training.epochs}; expected at least {fit.epoch}, so many are done"
         raise hosts.agreed(UserError(text), same=True)

@@ -55,7 +55,11 @@ class EpochOrder:
         if seeds is not None and sum(layout.num_rows) <= EXACT_ROWS:
             orders, (self.parts, self.numbers) = jax.device_get(
                 _draw_exactly(
-                    np.uint32(seeds.seed), np.int32(epoch), seeds.split_seed, layout.num_rows, layout.batch_rows
+                    np.uint32(seeds.seed),
+                    np.int32(epoch),
+                    np.uint32(seeds.split_seed),
+                    layout.num_rows,
+                    layout.batch_rows,
                 )
             )
             self._exact = [order.reshape(-1) for order in orders]
@@ -100,7 +104,8 @@ class EpochOrder:
             if len(blocks) < per_window:
                 num_rows = self._layout.num_rows[part]
                 rows = np.concatenate([rows, np.arange(num_rows - num_rows % BLOCK_ROWS, num_rows)])
-            self._generator(part, window).shuffle(rows)
+            # The last entry: NumPy fills short entropy up with zeros, and window 0 would share the blocks' stream.
+            self._generator(part, window, 1).shuffle(rows)
             self._windows[key] = rows
             while len(self._windows) > _WINDOWS_KEPT * len(self._layout.parts):
                 self._windows.popitem(last=False)
@@ -111,9 +116,9 @@ class EpochOrder:
         return np.random.default_rng([self._seeds.seed, self._epoch, *which])
 
 
-@functools.partial(jax.jit, static_argnums=(2, 3, 4))
+@functools.partial(jax.jit, static_argnums=(3, 4))
 def _draw_exactly(
-    seed: jax.Array, epoch: jax.Array, split_seed: int, num_rows: tuple[int, ...], batch_rows: int
+    seed: jax.Array, epoch: jax.Array, split_seed: np.uint32, num_rows: tuple[int, ...], batch_rows: int
 ) -> tuple[list[jax.Array], tuple[jax.Array, jax.Array]]:
     orders, (_, parts, numbers) = draw_batches(
         seed,

@@ -1,4 +1,4 @@
-"""What training changes: the state of a run, and the figures of its epochs."""
+"""What training changes: the state of a run, how far its epoch is, and the figures of its epochs."""
 
 from typing import Any, NamedTuple
 
@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxrnn.foundation.array_types import Array
-from jaxrnn.tasks.metrics import spread_over_members
+from jaxrnn.tasks.metrics import MetricSums, spread_over_members
 
 MAX_EPOCHS_PER_CALL = 256
 
@@ -50,6 +50,75 @@ class Trained(NamedTuple):
     params: Any
     other: Any
     opt_state: Any
+
+
+class EpochProgress(NamedTuple):
+    """How far an epoch is that runs piece by piece; a pytree of arrays.
+
+    Attributes:
+      trained: What its steps have changed so far.
+      totals: The sums of its batches.
+      bad_batch: The first batch that was not finite, counted from 1; 0 if all were.
+      batches: Batches done.
+    """
+
+    trained: Trained
+    totals: MetricSums
+    bad_batch: Any
+    batches: Any
+
+
+class Position(NamedTuple):
+    """Where a run is: between two epochs, or within one.
+
+    Attributes:
+      state: The state after the last epoch that was finished, to which an epoch that diverges goes back.
+      progress: How far the next epoch is; None between two.
+      batches: Batches of that epoch done, whatever pieces they were read in.
+      checked: Sums of the validation rows so far, once all batches are done; never saved.
+      chunks: Pieces of validation rows done.
+    """
+
+    state: TrainState
+    progress: EpochProgress | None = None
+    batches: int = 0
+    checked: MetricSums | None = None
+    chunks: int = 0
+
+    @property
+    def epoch(self) -> int:
+        """Epochs finished; of an ensemble those of the member that is furthest."""
+        return int(np.max(np.asarray(self.state.epoch)))
+
+    @property
+    def key(self) -> tuple[int, int]:
+        """Epochs finished, and batches of the next one: what tells one checkpoint from another."""
+        return self.epoch, self.batches
+
+    def has(self, status: int) -> bool:
+        """Whether the run, or a member, has a status."""
+        return bool(np.any(np.asarray(self.state.status) == status))
+
+    def settled(self) -> "Position":
+        """Waits for the batches so far; returns the state before the epoch, marked, if one was not finite."""
+        bad_batch = 0 if self.progress is None else int(self.progress.bad_batch)
+        if not bad_batch:
+            return self
+        return Position(self.state._replace(status=np.int32(DIVERGED), bad_batch=np.int32(bad_batch)))
+
+
+class Given(NamedTuple):
+    """What a program is told of the data and the seed when it runs, so that another run's numbers compile nothing.
+
+    Attributes:
+      offset: The normaliser's, in the data's units.
+      scale: The normaliser's, in the data's units.
+      split_seed: The seed of the split.
+    """
+
+    offset: Any
+    scale: Any
+    split_seed: Any
 
 
 class History(NamedTuple):

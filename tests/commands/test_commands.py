@@ -447,8 +447,8 @@ class TestResuming:
 
             with monkeypatch.context() as patch:
                 patch.setattr(RunDirectory, "append_metrics", append_and_signal)
-                for module in ("training", "fitting"):
-                    patch.setattr(f"jaxrnn.{module}.MAX_EPOCHS_PER_CALL", 8)
+                for module in ("whole_epochs", "fit"):
+                    patch.setattr(f"jaxrnn.training.{module}.MAX_EPOCHS_PER_CALL", 8)
                 done = call(
                     "train", *SMALL, "--epochs=40", f"--data={rows_file}", f"--run-dir={tmp_path / name}", *more
                 )
@@ -522,7 +522,7 @@ class TestResuming:
             os.kill(os.getpid(), signal.SIGTERM)
             time.sleep(5)
 
-        monkeypatch.setattr("jaxrnn.commands.runner.load_rows", interrupt)
+        monkeypatch.setattr("jaxrnn.commands.training_data.load_rows", interrupt)
         done = call("train", *SMALL, f"--data={rows_file}", f"--run-dir={tmp_path / 'run'}")
         assert done.code == 143
         assert done.err == "interrupted by SIGTERM\n"

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from jaxrnn import train
-from jaxrnn.commands import runner
+from jaxrnn.commands import train_run
 from jaxrnn.nn.engine import cpu_kernels
 from jaxrnn.settings.config import Config
 from jaxrnn.settings.toml_files import read_toml
@@ -134,6 +134,6 @@ class TestDryRun:
             raise AssertionError("it trained")
 
         monkeypatch.setattr(run_opening, "Checkpointer", refuse)
-        for name in ("Fit", "restore_state"):
-            monkeypatch.setattr(runner, name, refuse)
+        for name in ("Fit", "restore_position"):
+            monkeypatch.setattr(train_run, name, refuse)
         said("--compilation-cache")

@@ -21,7 +21,8 @@ from jaxrnn.runs.checkpoint import named_leaves
 from jaxrnn.settings.config import Config
 from jaxrnn.data.ragged import Ragged
 from jaxrnn.parallel.devices import to_host
-from jaxrnn.training.fitting import build_trainer, prepare_data
+from jaxrnn.training.fit import build_trainer
+from jaxrnn.training.memory_source import MemorySource
 from jaxrnn.parallel.state_sharding import place_state
 
 values = dict(pair.split("=") for pair in sys.argv[1:])
@@ -34,16 +35,16 @@ results = {}
 for mesh in ("", "data:2,model:2", "data:1,model:4"):
     config = Config().replace_flat({"hidden_size": 16, "epochs": 25, "batch_size": 50, "devices": 0 if mesh else 1,
                                     "backend": "scan", "mesh": mesh, **values})
-    data = prepare_data(config, rows)
+    data = MemorySource(config, rows)
     trainer = build_trainer(config, data)
-    state = place_state(trainer.init(trainer.seeds()), data.mesh)
+    state = place_state(trainer.init(trainer.seeds()), data.plan.mesh)
     whole, held = 0, 0
     for name, leaf in named_leaves({"params": state.params, "opt": state.opt_state}).items():
         if "weight" in name or "bias_" in name:
             whole += leaf.nbytes
             held += leaf.addressable_shards[0].data.nbytes
     assert held * (1 if not mesh else int(mesh[-1])) == whole, (mesh, held, whole)
-    state, history = trainer.run_epochs(state, data.training, data.validation, np.int32(25), data.num_rows)
+    state, history = data.run_epochs(trainer, state, np.int32(25))
     for name, leaf in named_leaves(state.params).items():
         if "weight_hh" in name and mesh:
             assert leaf.addressable_shards[0].data.nbytes * int(mesh[-1]) == leaf.nbytes, "after training as before"

@@ -37,7 +37,9 @@ from jaxrnn.settings.config import Config
 from jaxrnn.settings.toml_files import read_toml
 from jaxrnn.data.readers.loading import load_rows
 from jaxrnn.parallel.devices import to_host
-from jaxrnn.training.fitting import build_trainer, prepare_data, restore_state
+from jaxrnn.training.fit import build_trainer
+    from jaxrnn.training.memory_source import MemorySource
+    from jaxrnn.training.restoring import restore_position
 from jaxrnn.parallel.state_sharding import state_shardings
 
 run_dir = Path(sys.argv[1])
@@ -48,11 +50,11 @@ with Checkpointer(run_dir / "checkpoints", read_only=True) as checkpointer:
     stored = checkpointer.restore(step, checkpointer.stored_arrays(step))
     for devices in {RESTORED_ON!r}:
         config = saved.replace_flat(devices)
-        data = prepare_data(config, rows)
+        data = MemorySource(config, rows)
         trainer = build_trainer(config, data)
-        state = restore_state(trainer, checkpointer)
-        if data.mesh is not None:
-            for leaf, place in zip(jax.tree.leaves(state), jax.tree.leaves(state_shardings(state, data.mesh))):
+        state = restore_position(trainer, checkpointer)[0].state
+        if data.plan.mesh is not None:
+            for leaf, place in zip(jax.tree.leaves(state), jax.tree.leaves(state_shardings(state, data.plan.mesh))):
                 assert leaf.sharding.is_equivalent_to(place, leaf.ndim)
         for name, leaf in named_leaves(to_host(state._asdict())).items():
             if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):

@@ -11,7 +11,7 @@ import pytest
 
 from jaxrnn import train
 from jaxrnn.runs.scalar_log import ScalarLog
-from jaxrnn.training import fitting
+from jaxrnn.training import fit as fitting
 
 proto = pytest.importorskip("tensorboardX.proto.event_pb2")
 FIGURES = ("loss", "accuracy", "mae", "rmse", "within_half")

@@ -68,7 +68,9 @@ class TestPrecedence:
 
     def test_main_hands_on_what_the_sources_say(self, tmp_path, monkeypatch):
         seen = {}
-        monkeypatch.setattr("jaxrnn.commands.runner.train", lambda config, run_dir, **rest: seen.update(config=config))
+        monkeypatch.setattr(
+            "jaxrnn.commands.train_run.train", lambda config, run_dir, **rest: seen.update(config=config)
+        )
         file = write(tmp_path / "my.toml", "hidden_size = 7\nepochs = 11\n")
         arguments = ["--cell", "rnn", f"--config={file}", "--epochs=13", "--no-shuffle", f"--run-dir={tmp_path / 'r'}"]
         assert train.main(arguments) == 0

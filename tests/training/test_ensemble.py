@@ -19,7 +19,11 @@ from jaxrnn.foundation.errors import DivergedError
 from jaxrnn.runs.checkpoint import Checkpointer
 from jaxrnn.runs.run_directory import RunDirectory
 from jaxrnn.settings.config import Config
-from jaxrnn.training import fitting, train_state
+from jaxrnn.training import train_state
+from jaxrnn.training.fit import Fit, build_trainer
+from jaxrnn.training.memory_source import MemorySource
+from jaxrnn.training.restoring import restore_position
+from jaxrnn.training.train_state import Position
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 MEMBERS, SEED = 3, 5
@@ -46,14 +50,14 @@ ROWS = Ragged.from_rows(ball.generate(150, seed=5))
 
 def start(**changes):
     config = Config().replace_flat(BASE | changes)
-    data = fitting.prepare_data(config, ROWS)
-    trainer = fitting.build_trainer(config, data)
+    data = MemorySource(config, ROWS)
+    trainer = build_trainer(config, data)
     return trainer, data, trainer.init(trainer.seeds())
 
 
 def run(trainer, data, state, num_epochs):
     before = int(np.max(state.epoch))
-    state, history = trainer.run_epochs(state, data.training, data.validation, num_epochs, data.num_rows)
+    state, history = data.run_epochs(trainer, state, num_epochs)
     return state, train_state.history_lines(history, before, np.asarray(state.epoch))
 
 
@@ -118,7 +122,7 @@ def test_an_ensemble_goes_on_bitwise_from_a_saved_state(tmp_path):
     with Checkpointer(tmp_path) as checkpointer:
         checkpointer.save(1, state._asdict(), {})
     with Checkpointer(tmp_path) as checkpointer:
-        state = fitting.restore_state(trainer, checkpointer)
+        state = restore_position(trainer, checkpointer)[0].state
     state, rest = run(trainer, data, state, 3)
     assert first + rest == lines
     for ours, theirs in zip(jax.tree.leaves(state), jax.tree.leaves(unbroken), strict=True):
@@ -128,7 +132,7 @@ def test_an_ensemble_goes_on_bitwise_from_a_saved_state(tmp_path):
 def test_the_mean_prediction_is_measured_and_each_member_by_itself(tmp_path):
     trainer, data, state = start(ensemble=MEMBERS, epochs=3)
     state, _ = run(trainer, data, state, 3)
-    together = fitting.Fit(trainer, data, state, RunDirectory(tmp_path), {}).best_model()
+    together = Fit(trainer, data, Position(state), RunDirectory(tmp_path), {}).best_model()
     rows = ROWS.take(data.split.test)
     members = [together.member(index) for index in range(MEMBERS)]
     assert [member.config.training.seed for member in members] == [5, 6, 7]
@@ -142,7 +146,7 @@ def test_the_mean_prediction_is_measured_and_each_member_by_itself(tmp_path):
         assert ours == pytest.approx(member.evaluate(rows).figures, rel=1e-4)
     errors = evaluation.predicted - evaluation.actual
     assert evaluation.figures["mae"] == pytest.approx(np.abs(errors).mean())
-    assert evaluation.figures["loss"] == pytest.approx((errors**2).mean() / data.normalizer.scale**2, rel=1e-4)
+    assert evaluation.figures["loss"] == pytest.approx((errors**2).mean() / data.plan.normalizer.scale**2, rel=1e-4)
     values = [member["mae"] for member in evaluation.members]
     assert evaluation.spread()["mean"]["mae"] == pytest.approx(np.mean(values))
     assert evaluation.spread()["std"]["mae"] == pytest.approx(np.std(values, ddof=1))
@@ -159,7 +163,7 @@ def test_a_member_that_diverges_ends_the_run_and_all_go_back_to_before_it(tmp_pa
     trainer, data, state = start(ensemble=MEMBERS, epochs=4000, **changes)
     run_dir = RunDirectory(tmp_path)
     with Checkpointer(run_dir.checkpoints) as checkpointer:
-        fit = fitting.Fit(trainer, data, state, run_dir, {})
+        fit = Fit(trainer, data, Position(state), run_dir, {})
         with pytest.raises(DivergedError) as caught:
             fit.run(checkpointer)
         good = caught.value.epoch - 1
@@ -171,10 +175,10 @@ def test_a_member_that_diverges_ends_the_run_and_all_go_back_to_before_it(tmp_pa
         expected = trainer.init(trainer.seeds())
         for _ in range(good):
             expected, _ = run(trainer, data, expected, 1)
-        restored = fitting.restore_state(trainer, checkpointer)
+        restored = restore_position(trainer, checkpointer)[0].state
         for ours, theirs in zip(jax.tree.leaves(restored), jax.tree.leaves(expected), strict=True):
             np.testing.assert_array_equal(raw(ours), raw(theirs))
-        again = fitting.Fit(trainer, data, restored, run_dir, {})
+        again = Fit(trainer, data, Position(restored), run_dir, {})
         with pytest.raises(DivergedError, match=f"^{re.escape(str(caught.value))}$"):
             again.run(checkpointer)
 

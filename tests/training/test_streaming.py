@@ -24,10 +24,10 @@ from jaxrnn.data.store.layout import Layout, PartLayout, choose_batching_of, lay
 from jaxrnn.evaluation import part_evaluation
 from jaxrnn.evaluation.trained_model import TrainedModel
 from jaxrnn.nn.engine import cpu_kernels
-from jaxrnn.training import stream_order, streaming
+from jaxrnn.training import stream_order, super_batches
 from jaxrnn.training.batch_order import draw_batches
 from jaxrnn.training.stream_order import EpochOrder, Seeds
-from jaxrnn.training.streaming import SuperBatches, read_ahead
+from jaxrnn.training.super_batches import SuperBatches, read_ahead
 
 NORMALIZER = Normalizer(0.3, 1.7)
 
@@ -61,7 +61,7 @@ def prepared(source, tmp_path_factory) -> Path:
 @pytest.fixture
 def small_pieces(monkeypatch):
     """Super batches of two or three batches, so that an epoch has several."""
-    monkeypatch.setattr(streaming, "SUPER_VALUES", 1500)
+    monkeypatch.setattr(super_batches, "SUPER_VALUES", 1500)
 
 
 def train_both(tmp_path: Path, source: Path, prepared: Path, *flags: str) -> tuple[Path, Path]:
@@ -280,9 +280,9 @@ class TestOrderOfManyRows:
 # A process whose epochs have several pieces, and which saves after every one of them.
 TRAIN = """
 import sys
-from jaxrnn.training import streaming
+from jaxrnn.training import super_batches
 from jaxrnn import train
-streaming.SUPER_VALUES = 1500
+super_batches.SUPER_VALUES = 1500
 if __name__ == "__main__":
     from jaxrnn.console import command_line
     command_line.leave(train.main(sys.argv[1:], own_process=True))

@@ -19,10 +19,13 @@ from jaxrnn.models.objective import predict_targets, score_targets
 from jaxrnn.runs.checkpoint import Checkpointer
 from jaxrnn.runs.run_directory import RunDirectory
 from jaxrnn.settings.config import Config
-from jaxrnn.training import fitting, trainer
+from jaxrnn.training import train_state
 from jaxrnn.training.batch_order import draw_batches
 from jaxrnn.training.compilation import CompilationCounter
-from jaxrnn.training.train_state import history_lines
+from jaxrnn.training.fit import Fit, build_trainer
+from jaxrnn.training.memory_source import MemorySource
+from jaxrnn.training.restoring import restore_position
+from jaxrnn.training.train_state import Position, history_lines
 
 BASE = {
     "cell": "rnn",
@@ -49,8 +52,8 @@ def config_of(**changes) -> Config:
 @functools.cache
 def prepared(config: Config):
     """Shared by all tests of a configuration, so that it compiles once."""
-    data = fitting.prepare_data(config, ball_rows())
-    return fitting.build_trainer(config, data), data
+    data = MemorySource(config, ball_rows())
+    return build_trainer(config, data), data
 
 
 def start(config: Config):
@@ -63,10 +66,10 @@ def run(config: Config, num_epochs: int | None = None, per_call: int = 1000):
     trainer, data, state = start(config)
     epochs = []
     total = num_epochs or config.training.epochs
-    while int(state.epoch) < total and int(state.status) == trainer.RUNNING:
+    while int(state.epoch) < total and int(state.status) == train_state.RUNNING:
         before = int(state.epoch)
-        limit = min(per_call, total - before, trainer.MAX_EPOCHS_PER_CALL)
-        state, history = trainer.run_epochs(state, data.training, data.validation, limit, data.num_rows)
+        limit = min(per_call, total - before, train_state.MAX_EPOCHS_PER_CALL)
+        state, history = data.run_epochs(trainer, state, limit)
         epochs += history_lines(history, before, np.asarray(state.epoch))
     return state, epochs
 
@@ -74,8 +77,8 @@ def run(config: Config, num_epochs: int | None = None, per_call: int = 1000):
 def python_loop(config: Config, rows: Ragged):
     """The plain loop: no scan, no buckets; a batch is a slice of a list."""
     settings = config.training
-    data = fitting.prepare_data(config, rows)
-    normalized = [data.normalizer.normalize(row) for row in rows]
+    data = MemorySource(config, rows)
+    normalized = [data.plan.normalizer.normalize(row) for row in rows]
     parts = [[normalized[i] for i in part] for part in data.split]
     model = build_model(config.model, nnx.Rngs(jax.random.key(settings.seed)))
     graphdef, params = nnx.split(model)
@@ -97,8 +100,8 @@ def python_loop(config: Config, rows: Ragged):
     def validation_figures(params):
         batch = padded(parts[1])
         error = np.asarray(errors_of(params, *batch), np.float64)
-        actual = data.normalizer.denormalize(np.array([row[-1] for row in parts[1]]))
-        relative = abs(error) * data.normalizer.scale / (abs(actual) + settings.accuracy_epsilon)
+        actual = data.plan.normalizer.denormalize(np.array([row[-1] for row in parts[1]]))
+        relative = abs(error) * data.plan.normalizer.scale / (abs(actual) + settings.accuracy_epsilon)
         return {"loss": (error**2).mean(), "accuracy": 1 - relative.mean()}
 
     best, best_epoch, best_params, history = -np.inf, 0, params, []
@@ -138,7 +141,7 @@ def test_a_run_is_that_of_a_plain_python_loop(changes):
     if config.training.patience:
         assert epochs_run < config.training.epochs, "the case must stop early to prove something"
     assert (int(state.epoch), int(state.best_epoch)) == (epochs_run, best_epoch)
-    stopped = trainer.STOPPED_EARLY if config.training.patience else trainer.RUNNING
+    stopped = train_state.STOPPED_EARLY if config.training.patience else train_state.RUNNING
     assert int(state.status) == stopped
     for ours, theirs in zip(epochs, history, strict=True):
         np.testing.assert_allclose(ours["training"]["loss"], theirs["training_loss"], rtol=2e-4)
@@ -180,12 +183,12 @@ def test_a_run_goes_on_bitwise_from_a_saved_state(tmp_path: Path):
     )
     unbroken, unbroken_epochs = run(config, num_epochs=6)
     trainer, data, state = start(config)
-    state, first = trainer.run_epochs(state, data.training, data.validation, 2, data.num_rows)
+    state, first = data.run_epochs(trainer, state, 2)
     with Checkpointer(tmp_path) as checkpointer:
         checkpointer.save(2, state._asdict(), {})
     with Checkpointer(tmp_path) as checkpointer:
-        state = fitting.restore_state(trainer, checkpointer)
-    state, rest = trainer.run_epochs(state, data.training, data.validation, 4, data.num_rows)
+        state = restore_position(trainer, checkpointer)[0].state
+    state, rest = data.run_epochs(trainer, state, 4)
     assert_same_state(state, unbroken)
     assert history_lines(first, 0, np.array(2)) + history_lines(rest, 2, np.array(6)) == unbroken_epochs
 
@@ -195,14 +198,14 @@ def test_the_last_short_batch_counts_by_its_rows():
     # loss is the mean over rows of the initial model's.
     config = config_of(learning_rate=1e-12)
     trainer, data, state = start(config)
-    assert data.num_rows[0] % config.training.batch_size not in (0, config.training.batch_size)
+    assert data.plan.num_rows[0] % config.training.batch_size not in (0, config.training.batch_size)
     params, other = jax.tree.map(jnp.copy, (state.params, state.other))
-    _, history = trainer.run_epochs(state, data.training, data.validation, 1, data.num_rows)
+    _, history = data.run_epochs(trainer, state, 1)
     model = nnx.merge(trainer.graphdef, params, other)
     predicted, (total, weight) = score_targets(
         predict_targets(model, data.training[0], config), data.training[0], config
     )
-    assert float(weight) == data.num_rows[0]
+    assert float(weight) == data.plan.num_rows[0]
     np.testing.assert_allclose(history.training["loss"][0], total / weight, rtol=1e-5)
     assert predicted.shape == data.training[0].lengths.shape
 
@@ -211,19 +214,19 @@ def test_buckets_and_shuffling_show_every_row_once_an_epoch():
     config = config_of(shuffle=True, batching="bucket", num_buckets=3, learning_rate=1e-12)
     trainer, data, state = start(config)
     assert len(data.training) == 2, "a third length would save too little"
-    assert sum(data.num_rows) == len(data.split.training)
+    assert sum(data.plan.num_rows) == len(data.split.training)
     orders = []
     for epoch in (0, 1):
         order, (_, bucket_of_batch, number) = draw_batches(
             jnp.uint32(0),
             0,
             jnp.int32(epoch),
-            num_rows=data.num_rows,
+            num_rows=data.plan.num_rows,
             filled_rows=[bucket.lengths.shape[0] for bucket in data.training],
-            batch_rows=data.batch_rows,
+            batch_rows=data.plan.batch_rows,
             shuffle=True,
         )
-        for rows, bucket, num_real in zip(order, data.training, data.num_rows, strict=True):
+        for rows, bucket, num_real in zip(order, data.training, data.plan.num_rows, strict=True):
             assert sorted(np.ravel(rows)) == list(range(bucket.lengths.shape[0]))
             assert (np.ravel(rows)[:num_real] < num_real).all(), "rows that fill a batch stay in the last one"
         pairs = sorted(zip(bucket_of_batch.tolist(), number.tolist(), strict=True))
@@ -232,7 +235,7 @@ def test_buckets_and_shuffling_show_every_row_once_an_epoch():
     assert (orders[0][0] != orders[1][0]).any(), "every epoch draws its own batches"
 
     # The epoch's loss does not depend on how rows are bucketed, as long as parameters stand still.
-    _, history = trainer.run_epochs(state, data.training, data.validation, 1, data.num_rows)
+    _, history = data.run_epochs(trainer, state, 1)
     _, epochs = run(config_of(learning_rate=1e-12), num_epochs=1)
     np.testing.assert_allclose(history.training["loss"][0], epochs[0]["training"]["loss"], rtol=1e-5)
     np.testing.assert_allclose(history.validation["mae"][0], epochs[0]["validation"]["mae"], rtol=1e-5)
@@ -244,7 +247,7 @@ def test_the_epochs_compile_once_however_many_calls():
     jax.block_until_ready(state)
     with CompilationCounter() as counter:
         for num_epochs in (1, 3, 2, 7):
-            state, _ = trainer.run_epochs(state, data.training, data.validation, num_epochs, data.num_rows)
+            state, _ = data.run_epochs(trainer, state, num_epochs)
         jax.block_until_ready(state)
     assert int(state.epoch) == 13
     assert counter.count == 1
@@ -257,9 +260,9 @@ def test_a_divergence_undoes_its_epoch_and_names_the_batch(tmp_path: Path):
     trainer, data, state = start(config)
     values = np.array(data.training[0].values)
     values[40, 0] = np.inf
-    data = data._replace(training=(data.training[0]._replace(values=jnp.asarray(values)),))
+    data.training = (data.training[0]._replace(values=jnp.asarray(values)),)
     before = jax.tree.map(np.asarray, state.params)
-    fit = fitting.Fit(trainer, data, state, RunDirectory(tmp_path), {})
+    fit = Fit(trainer, data, Position(state), RunDirectory(tmp_path), {})
     with (
         Checkpointer(tmp_path / "checkpoints") as checkpointer,
         pytest.raises(DivergedError, match=r"epoch 1, batch 3;.*--learning-rate=0.005 or --clip-norm=1") as caught,
@@ -276,8 +279,8 @@ def test_a_nan_validation_figure_is_never_the_best():
     trainer, data, state = start(config)
     values = np.array(data.validation[0].values)
     values[0, 0, 0] = np.nan
-    data = data._replace(validation=(data.validation[0]._replace(values=jnp.asarray(values)),))
-    state, history = trainer.run_epochs(state, data.training, data.validation, 2, data.num_rows)
+    data.validation = (data.validation[0]._replace(values=jnp.asarray(values)),)
+    state, history = data.run_epochs(trainer, state, 2)
     assert np.isnan(history.validation["loss"][0])
     assert int(state.best_epoch) == 0
     assert float(state.best_score) == -np.inf
@@ -315,11 +318,11 @@ def test_target_every_reaches_a_good_next_value_after_two_values():
         target="every", cell="lstm", hidden_size=16, optimizer="adam", learning_rate=0.02, schedule="cosine", epochs=60
     )
     rows = Ragged.from_rows(ball.generate(1500, seed=9))
-    data = fitting.prepare_data(config, rows)
-    trainer = fitting.build_trainer(config, data)
+    data = MemorySource(config, rows)
+    trainer = build_trainer(config, data)
     state = trainer.init(0)
-    state, _ = trainer.run_epochs(state, data.training, data.validation, 60, data.num_rows)
-    fit = fitting.Fit(trainer, data, state, RunDirectory("unused"), {})
+    state, _ = data.run_epochs(trainer, state, 60)
+    fit = Fit(trainer, data, Position(state))
     predicted = fit.best_model().predict(Ragged.from_rows([[1.0, 4.0], [5.0, 3.0], [-2.0, -6.0]]))[:, 0]
     np.testing.assert_allclose(predicted, [7.0, 1.0, -10.0], atol=1.0)
 

@@ -17,7 +17,8 @@ from jaxrnn.models.model_state import new_model
 from jaxrnn.models.objective import loss_and_sums
 from jaxrnn.models.windows import count_windows, cut_windows
 from jaxrnn.settings.config import Config
-from jaxrnn.training import fitting
+from jaxrnn.training.fit import build_trainer
+from jaxrnn.training.memory_source import MemorySource
 
 STEPS = 4
 BASE = {
@@ -47,11 +48,11 @@ def config_of(**changes) -> Config:
 
 
 def train(config: Config, rows: Ragged, num_epochs: int = 1):
-    data = fitting.prepare_data(config, rows)
-    trainer = fitting.build_trainer(config, data)
+    data = MemorySource(config, rows)
+    trainer = build_trainer(config, data)
     state = trainer.init(trainer.seeds())
     begin = jax.tree.map(jnp.copy, state.params)
-    state, history = trainer.run_epochs(state, data.training, data.validation, num_epochs, data.num_rows)
+    state, history = data.run_epochs(trainer, state, num_epochs)
     return trainer, data, begin, state, history
 
 
@@ -102,8 +103,8 @@ def test_an_epoch_is_that_of_a_plain_loop_over_windows():
     gradient = jax.jit(jax.value_and_grad(window_loss, has_aux=True), static_argnums=4)
     bucket = data.training[0]
     sums, counts, updates = 0.0, 0, 0
-    for begin in range(0, data.num_rows[0], data.batch_rows):
-        values, lengths = (leaf[begin : begin + data.batch_rows] for leaf in bucket)
+    for begin in range(0, data.plan.num_rows[0], data.plan.batch_rows):
+        values, lengths = (leaf[begin : begin + data.plan.batch_rows] for leaf in bucket)
         layer_state = new_model(config, nnx.Rngs(0)).rnn.initial_state(values.shape[0])
         for start in range(0, values.shape[1] - 1, STEPS):
             (_, (layer_state, total, count)), grads = gradient(params, values, lengths, layer_state, start)
@@ -111,11 +112,11 @@ def test_an_epoch_is_that_of_a_plain_loop_over_windows():
             if int(count):
                 params = jax.tree.map(lambda p, g: p - 0.1 * g, params, grads)
                 updates += 1
-    assert updates > -(-data.num_rows[0] // data.batch_rows), "several updates a batch"
+    assert updates > -(-data.plan.num_rows[0] // data.plan.batch_rows), "several updates a batch"
     np.testing.assert_allclose(history.training["loss"][0], sums / counts, rtol=1e-4)
     for ours, theirs in zip(jax.tree.leaves(state.params), jax.tree.leaves(params), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-6)
-    assert data.steps_per_epoch == -(-data.num_rows[0] // data.batch_rows) * 4
+    assert data.plan.steps_per_epoch == -(-data.plan.num_rows[0] // data.plan.batch_rows) * 4
 
 
 def test_the_gradient_of_the_last_value_goes_back_as_far_as_it_is_told():
@@ -124,7 +125,7 @@ def test_the_gradient_of_the_last_value_goes_back_as_far_as_it_is_told():
     model = new_model(config, nnx.Rngs(0))
     graphdef, params = nnx.split(model)
     batch = Bucket(*map(jnp.asarray, pad_sequences(rows)))
-    normalizer = fitting.prepare_data(config, rows).normalizer
+    normalizer = MemorySource(config, rows).normalizer
 
     def gradient_of(config):
         def loss(params):
@@ -185,10 +186,10 @@ def test_memory_does_not_grow_with_the_rows(target):
     planned = {}
     for tbptt in (0, 50):
         config = config_of(target=target, tbptt=tbptt, hidden_size=32)
-        data = fitting.prepare_data(config, rows)
-        trainer = fitting.build_trainer(config, data)
+        data = MemorySource(config, rows)
+        trainer = build_trainer(config, data)
         shapes = jax.eval_shape(lambda trainer=trainer: trainer.init(trainer.seeds()))
-        lowered = trainer.run_epochs.lower(trainer, shapes, data.training, data.validation, 1, data.num_rows)
+        lowered = trainer.run_epochs.lower(trainer, shapes, data.training, data.validation, 1, data.plan.num_rows)
         planned[tbptt] = lowered.compile().memory_analysis().temp_size_in_bytes
     assert planned[50] < planned[0] / 5
 

@@ -1,6 +1,7 @@
 """Batches of a prepared data set, read ahead in threads: several of them at once, a super batch.
 
-Reading is done by grain: its position is one number, the super batches delivered, and any of them can be read first.
+Reading is done by grain, and any super batch can be read first. How many batches one holds is a tuning constant: where
+a run stands is counted in batches.
 """
 
 import threading
@@ -9,6 +10,7 @@ from collections.abc import Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 from numpy.typing import NDArray
 
@@ -77,9 +79,9 @@ class SuperBatches:
         self._length = max(part.length for part in layout.parts)
         batch_values = layout.batch_rows * self._length
         limit = min(SUPER_VALUES // batch_values, SUPER_PRODUCTS // (batch_values * products_per_step))
-        num_batches = sum(layout.num_batches)
-        self._per_super = min(max(limit, 1), num_batches)
-        self.per_epoch = -(-num_batches // self._per_super)
+        self.num_batches = num_batches = sum(layout.num_batches)  # of an epoch
+        self.size = min(max(limit, 1), num_batches)  # batches of a super batch at most
+        self.per_epoch = -(-num_batches // self.size)  # super batches
         self._orders: OrderedDict[int, Future[EpochOrder]] = OrderedDict()
         self._drawing = ThreadPoolExecutor(1)
         self._lock = threading.Lock()
@@ -90,9 +92,9 @@ class SuperBatches:
     def __getitem__(self, number: int) -> SuperBatch:
         epoch, number = divmod(number, self.per_epoch)
         order = self._order(epoch)
-        chosen = slice(number * self._per_super, (number + 1) * self._per_super)
+        chosen = slice(number * self.size, (number + 1) * self.size)
         parts, numbers = order.parts[chosen], order.numbers[chosen].astype(np.int64)
-        shape = (self._per_super, len(self._places))
+        shape = (self.size, len(self._places))
         if self._layout.batching == "pack":
             found = np.full(shape, -1, np.int64)
             found[: len(numbers)] = self._rows_at(order, 0, numbers)
@@ -104,9 +106,21 @@ class SuperBatches:
                 of_part = np.flatnonzero(parts == part)
                 found = self._rows_at(order, int(part), numbers[of_part])
                 self._fill(batches, of_part, int(part), found.reshape(-1))
-        padded_parts = np.zeros(self._per_super, np.int32)
+        padded_parts = np.zeros(self.size, np.int32)
         padded_parts[: len(parts)] = parts
         return SuperBatch(batches, padded_parts, len(parts))
+
+    def shapes(self, rows_of_batch: int) -> tuple[Bucket | PackedRows, jax.ShapeDtypeStruct]:
+        """Returns the shapes of `SuperBatch.batches` and `parts` for batches of so many rows."""
+
+        def of(dtype: Any, *more: int) -> Any:
+            return jax.ShapeDtypeStruct((self.size, rows_of_batch, *more), dtype)
+
+        parts = jax.ShapeDtypeStruct((self.size,), np.int32)
+        if self._layout.batching == "pack":
+            kinds = (np.float32, np.float32, np.int32)
+            return PackedRows(*(of(kind, self._length) for kind in kinds)), parts
+        return Bucket(of(np.float32, self._length), of(np.int32)), parts
 
     def _rows_at(self, order: EpochOrder, part: int, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
         """The rows of some batches of a part: (batches, rows read of each), -1 where there is none."""
@@ -135,19 +149,33 @@ class SuperBatches:
         return order.result()
 
 
-def read_ahead(source: SuperBatches, *, start: int = 0) -> Generator[SuperBatch, None, None]:
-    """Yields super batches from one on, read ahead in threads.
+def read_ahead(source: SuperBatches, *, epoch: int = 0, batch: int = 0) -> Generator[SuperBatch, None, None]:
+    """Yields super batches from a batch of an epoch on, read ahead in threads.
 
     Args:
-      source: Of them.
-      start: How many were delivered before.
+      source: The super batches of all epochs.
+      epoch: The epoch to begin in.
+      batch: The batch of that epoch to begin at; where a super batch holds it in its middle, those before it are left
+        out of the first one.
     """
     import grain
 
+    number, offset = divmod(batch, source.size)
+    if batch >= source.num_batches:  # the epoch's batches are all done
+        number, offset = source.per_epoch, 0
     options = grain.ReadOptions(num_threads=READING_THREADS, prefetch_buffer_size=READ_AHEAD)
     iterator = iter(grain.MapDataset.source(source).to_iter_dataset(options))
-    iterator.set_state({"next_index": start})
+    iterator.set_state({"next_index": epoch * source.per_epoch + number})
     try:
+        for first in iterator:
+            yield _without_first(first, offset) if offset else first
+            break
         yield from iterator
     finally:
         iterator.close()
+
+
+def _without_first(batch: SuperBatch, number: int) -> SuperBatch:
+    """Returns a super batch of the same shape without its first batches; they come again behind its end."""
+    batches, parts = jax.tree.map(lambda leaf: np.roll(leaf, -number, axis=0), (batch.batches, batch.parts))
+    return SuperBatch(batches, parts, batch.num_batches - number)

@@ -1,0 +1,148 @@
+"""The data of a run, as a file whose rows are held in memory or as a prepared data set on the disk."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import jax
+
+from jaxrnn.data.ragged import Ragged
+from jaxrnn.data.readers.complaints import naming
+from jaxrnn.data.readers.loading import load_rows
+from jaxrnn.data.split import count_shared_rows
+from jaxrnn.data.store.dataset import Dataset, is_dataset
+from jaxrnn.data.store.shards import ShardedRows
+from jaxrnn.foundation.errors import UserError
+from jaxrnn.foundation.escaping import escape
+from jaxrnn.foundation.files import hash_file
+from jaxrnn.parallel import hosts
+from jaxrnn.settings.config import Config
+from jaxrnn.training.disk_source import DiskSource
+from jaxrnn.training.fit import Source
+from jaxrnn.training.memory_source import MemorySource
+
+
+class TrainingData(Protocol):
+    """What a run learns from, and is measured on."""
+
+    @property
+    def config(self) -> Config:
+        """The configuration, with the split that the data brings."""
+        ...
+
+    @property
+    def description(self) -> dict[str, Any]:
+        """The data's path, hash and size, which a run remembers."""
+        ...
+
+    @property
+    def source(self) -> Source:
+        """Where batches come from; there once `arrange` was called."""
+        ...
+
+    @property
+    def parts(self) -> Mapping[str, Ragged | ShardedRows]:
+        """The "validation" and "test" rows; there once `arrange` was called."""
+        ...
+
+    @property
+    def shared_rows(self) -> tuple[int, int]:
+        """How many validation and test rows stand in the training part too; there once `arrange` was called."""
+        ...
+
+    def arrange(self) -> None:
+        """Splits the rows and arranges them in batches.
+
+        Raises:
+          DataError: Too few rows, or a value too large for float32 once normalised; names the data.
+        """
+        ...
+
+    def in_words(self) -> tuple[str, str]:
+        """Returns what the data holds, and how many rows of it train, validate and test."""
+        ...
+
+
+def open_training_data(config: Config) -> TrainingData:
+    """Opens what a configuration names.
+
+    Raises:
+      DataError: It is not what it should be.
+      UserError: A setting does not go with it.
+    """
+    return PreparedRows(config) if is_dataset(config.data.data) else RowsInMemory(config)
+
+
+class RowsInMemory:
+    """The rows of a file; attributes as those of `TrainingData`."""
+
+    source: MemorySource
+
+    def __init__(self, config: Config):
+        self.config = config
+        path = config.data.data
+        self._rows = load_rows(path, config.reader, min_length=2)
+        self.description: dict[str, Any] = {
+            "path": str(Path(path).absolute()),
+            "sha256": hash_file(path),
+            "rows": len(self._rows),
+            "values": self._rows.num_values,
+        }
+
+    def arrange(self) -> None:
+        with naming(self.config.data.data):
+            self.source = MemorySource(self.config, self._rows)
+        split = self.source.split
+        self.parts = {"validation": self._rows.take(split.validation), "test": self._rows.take(split.test)}
+        self.shared_rows = count_shared_rows(self._rows, split)
+
+    def in_words(self) -> tuple[str, str]:
+        rows, split = self._rows, self.source.split
+        lengths = rows.lengths
+        return (
+            f"{escape(self.config.data.data)}: {len(rows):,} rows, {rows.group_ids().max() + 1:,} distinct,"
+            f" {rows.num_values:,} values; lengths {lengths.min()} to {lengths.max()}, mean {lengths.mean():.1f};"
+            f" values {rows.values.min():g} to {rows.values.max():g}",
+            f"{len(split.training):,} training, {len(split.validation):,} validation, {len(split.test):,} test",
+        )
+
+
+class PreparedRows:
+    """The rows of a prepared data set, which stay on the disk; attributes as those of `TrainingData`."""
+
+    source: DiskSource
+    shared_rows = (0, 0)  # the split keeps identical rows on one side
+
+    def __init__(self, config: Config):
+        if config.training.ensemble > 1:
+            raise UserError(
+                f"--ensemble: got {config.training.ensemble}; expected 1 with prepared data: train the members one by"
+                " one, with --seed, or on the file itself"
+            )
+        several = hosts.is_distributed()
+        share = {"checker": jax.process_index(), "num_checkers": jax.process_count()} if several else {}
+        self._dataset = dataset = Dataset(config.data.data, **share)
+        self.config = dataset.adapt(config)
+        self.description = {
+            "path": str(Path(dataset.path).absolute()),
+            "sha256": dataset.sha256,
+            "rows": dataset.num_rows(),
+            "values": dataset.num_values(),
+        }
+
+    def arrange(self) -> None:
+        with naming(self.config.data.data):
+            self.source = DiskSource(self.config, self._dataset)
+        self.parts = {name: self._dataset.parts[name] for name in ("validation", "test")}
+
+    def in_words(self) -> tuple[str, str]:
+        dataset = self._dataset
+        histograms = [dataset.histogram(name) for name in dataset.parts]
+        shortest, longest = min(int(h[0][0]) for h in histograms), max(int(h[0][-1]) for h in histograms)
+        low, high = dataset.span
+        return (
+            f"{escape(self.config.data.data)}, prepared: {dataset.num_rows():,} rows, {dataset.num_values():,} values;"
+            f" lengths {shortest} to {longest}, mean {dataset.num_values() / dataset.num_rows():.1f}; values {low:g} to"
+            f" {high:g}",
+            ", ".join(f"{dataset.num_rows(name):,} {name}" for name in dataset.parts),
+        )

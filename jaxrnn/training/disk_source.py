@@ -1,0 +1,199 @@
+"""A prepared data set as a source of batches: they are read from the disk while the device computes."""
+
+from collections.abc import Generator
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from jaxrnn.data.store.dataset import Dataset
+from jaxrnn.data.store.layout import Layout, choose_batching_of, lay_out
+from jaxrnn.parallel.device_memory import planned_bytes, require_memory, tree_bytes
+from jaxrnn.parallel.devices import data_size, place_rows, replicate, rows_of_process, share_of_rows
+from jaxrnn.parallel.state_sharding import with_shardings
+from jaxrnn.settings.config import Config
+from jaxrnn.tasks.metrics import MetricSums, as_floats
+from jaxrnn.training.piecewise_epochs import add_chunks, begin_epoch, end_epoch, train_batches, trained_state
+from jaxrnn.training.plan import GATES_OF_CELL, VALIDATION_CHUNK_ROWS, given_by, make_plan
+from jaxrnn.training.stream_order import Seeds
+from jaxrnn.training.super_batches import SuperBatch, SuperBatches, read_ahead
+from jaxrnn.training.train_state import DIVERGED, Position
+from jaxrnn.training.trainer import Trainer
+
+
+class _Reading(NamedTuple):
+    """Rows of one part of the data set, how they are arranged, and the super batches of all epochs."""
+
+    layout: Layout
+    batches: SuperBatches
+
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        return tuple(part.length for part in self.layout.parts)
+
+
+class DiskSource:
+    """Super batches of training and validation rows; each of several processes reads its own rows of every batch.
+
+    Args:
+      config: The run's configuration.
+      dataset: The prepared rows.
+
+    Attributes:
+      plan: How an epoch goes.
+
+    Raises:
+      DataError: A value is too large for float32 once normalised.
+    """
+
+    keeps_copy = True  # of what a step changes: an epoch that diverges is undone
+
+    def __init__(self, config: Config, dataset: Dataset):
+        settings, model = config.training, config.model
+        normalizer = dataset.fit_normalizer(config)
+        histogram = dataset.histogram("training")
+        batching = choose_batching_of(histogram, settings.batching, settings.num_buckets, may_pack=not settings.tbptt)
+        training, validation = (
+            lay_out(
+                dataset.parts[name],
+                dataset.histogram(name),
+                batching,
+                batch_size=min(batch_size, dataset.num_rows(name)),
+                num_buckets=settings.num_buckets,
+            )
+            for name, batch_size in (("training", settings.batch_size), ("validation", VALIDATION_CHUNK_ROWS))
+        )
+        self.plan = make_plan(
+            config,
+            normalizer,
+            batching,
+            lengths=training.lengths,
+            num_rows=training.num_rows,
+            real_steps=_real_steps(training, histogram),
+            batch_rows=training.batch_rows,
+        )
+        self.given = given_by(config, normalizer)
+        products = GATES_OF_CELL[model.cell] * model.hidden_size * (model.hidden_size + 1) * 3
+        products *= 2 * model.num_layers - 1
+
+        def reading(name: str, layout: Layout, seeds: Seeds | None) -> _Reading:
+            own = rows_of_process(self.plan.mesh, layout.batch_rows)
+            given: Any = {"products_per_step": products, "rows_of_batch": own, "epochs": settings.epochs}
+            rows = dataset.parts[name]
+            return _Reading(layout, SuperBatches(rows, layout, normalizer, seeds=seeds, **given))
+
+        seeds = Seeds(settings.seed, config.split_seed) if settings.shuffle else None
+        self._training = reading("training", training, seeds)
+        self._validation = reading("validation", validation, None)
+        self._train_batches: Any = None
+        self._read: dict[str, Generator[SuperBatch, None, None]] = {}
+
+    def compile(self, trainer: Trainer) -> Any:
+        """Compiles the training steps from shapes alone, before there is a state.
+
+        Returns:
+          The compiled program, which knows the memory that XLA has planned.
+
+        Raises:
+          UserError: A device has less memory than XLA has planned, and the state that an epoch goes back to.
+        """
+        shapes = jax.eval_shape(lambda: trainer.init(trainer.seeds()))
+        progress = jax.eval_shape(lambda state: begin_epoch(trainer, state), shapes)
+        batches, parts = self._training.batches.shapes(_filled(self.plan.batch_rows, trainer))
+        compiled = train_batches.lower(
+            trainer,
+            with_shardings(progress, trainer.mesh),
+            share_of_rows(batches, trainer.mesh, axis=1),
+            with_shardings(parts, trainer.mesh),
+            np.int32(1),
+            self.given,
+            self._training.lengths,
+        ).compile()
+        advice = "use a smaller --batch-size, shorter rows, or --remat-steps"
+        own = () if trainer.mesh is None else trainer.mesh.local_devices[:1]
+        needed = sum(planned_bytes(compiled) or ()) + tree_bytes(shapes)
+        require_memory(
+            needed, "training, as XLA has planned it, beside the state before the epoch", advice, devices=own
+        )
+        self._train_batches = compiled
+        return compiled
+
+    def advance(self, trainer: Trainer, position: Position, *, epochs: int) -> tuple[Position, list[dict[str, Any]]]:
+        """Trains on one super batch, or validates on one, in one call of the device.
+
+        Args:
+          trainer: What does not change.
+          position: Where to go on from; the arrays of its progress are donated.
+          epochs: Without meaning here: an epoch takes many calls.
+
+        Returns:
+          The new position, and the line of metrics.jsonl of an epoch that was finished.
+        """
+        del epochs
+        if position.batches < self.plan.num_batches:
+            return self._train(trainer, position), []
+        position = position.settled()
+        if position.has(DIVERGED):
+            return position, []
+        return self._validate(trainer, position)
+
+    def close(self) -> None:
+        """Ends the threads that read ahead."""
+        for reading in self._read.values():
+            reading.close()
+        self._read = {}
+
+    def _train(self, trainer: Trainer, position: Position) -> Position:
+        batch = self._next("training", self._training, position.epoch, position.batches)
+        arrays = self._place(batch, trainer)
+        progress = begin_epoch(trainer, position.state) if position.progress is None else position.progress
+        position = position.settled()  # waits for the call before: one is computed while the next is read, no more
+        if position.has(DIVERGED):
+            return position
+        if self._train_batches is not None:
+            progress = self._train_batches(progress, *arrays, self.given)
+        else:
+            progress = train_batches(trainer, progress, *arrays, self.given, self._training.lengths)
+        return Position(position.state, progress, position.batches + batch.num_batches)
+
+    def _validate(self, trainer: Trainer, position: Position) -> tuple[Position, list[dict[str, Any]]]:
+        assert position.progress is not None
+        trained = trained_state(trainer, position.state, position.progress)
+        totals = MetricSums.zero(self._validation.layout.batch_rows) if position.checked is None else position.checked
+        batch = self._next("validation", self._validation, position.epoch, 0)
+        arrays = self._place(batch, trainer)
+        totals = add_chunks(trainer, trained, totals, *arrays, self.given, self._validation.lengths)
+        jax.block_until_ready(totals)
+        chunks = position.chunks + 1
+        if chunks < self._validation.batches.per_epoch:
+            return position._replace(checked=totals, chunks=chunks), []
+        state, figures, rate = end_epoch(trainer, position.state, trained, position.progress, totals)
+        host = jax.device_get(figures)
+        line = {part: as_floats(host[part]) for part in host}
+        after = Position(state)
+        return after, [{"epoch": after.epoch, **line, "learning_rate": float(rate)}]
+
+    def _next(self, name: str, reading: _Reading, epoch: int, batch: int) -> SuperBatch:
+        if name not in self._read:
+            self._read[name] = read_ahead(reading.batches, epoch=epoch, batch=batch)
+        return next(self._read[name])
+
+    def _place(self, batch: SuperBatch, trainer: Trainer) -> tuple[Any, Any, Any]:
+        """Puts a super batch on the devices: on each of several its own rows."""
+        rows = place_rows(batch.batches, trainer.mesh, axis=1)
+        return rows, replicate(batch.parts, trainer.mesh), np.int32(batch.num_batches)
+
+
+def _filled(num_rows: int, trainer: Trainer) -> int:
+    """Returns the rows of a batch with those that fill it up for the devices."""
+    return num_rows + -num_rows % data_size(trainer.mesh)
+
+
+def _real_steps(layout: Layout, histogram: tuple[np.ndarray, np.ndarray]) -> tuple[int, ...]:
+    """Counts the steps of each part that are not padding, from how many rows there are of each length."""
+    distinct, counts = histogram
+    if layout.batching == "pack":
+        return (int(((distinct - 1) * counts).sum()),)
+    part_of = np.searchsorted(np.array([part.length for part in layout.parts]), distinct)
+    steps = np.bincount(part_of, weights=(distinct - 1) * counts, minlength=len(layout.parts))
+    return tuple(int(number) for number in steps)

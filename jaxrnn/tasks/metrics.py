@@ -21,32 +21,59 @@ class MetricSums(NamedTuple):
       loss_weight: What to divide it by.
       rows: (5,): sums of the relative, absolute and squared errors, of those within half a unit, and of the rows; or
         (5, rows of a batch), summed up over batches place by place, which leaves the last sum to the very end.
+      lost: (2,): what rounding has taken from `loss` and `loss_weight`: hundreds of millions of targets, added batch by
+        batch in float32, would lose 0.05%.
     """
 
     loss: Any
     loss_weight: Any
     rows: Any
+    lost: Any = 0.0
 
     @classmethod
     def zero(cls, num_rows: int | None = None) -> "MetricSums":
         """Returns sums of nothing; of batches of `num_rows` rows, place by place."""
         shape = (5,) if num_rows is None else (5, num_rows)
-        return cls(np.float32(0), np.float32(0), np.zeros(shape, np.float32))
+        return cls(np.float32(0), np.float32(0), np.zeros(shape, np.float32), np.zeros(2, np.float32))
 
     def __add__(self, other: "MetricSums") -> "MetricSums":  # type: ignore[override]
-        return MetricSums(*[a + b for a, b in zip(self, other, strict=True)])
+        before = _pair(self.lost + other.lost)
+        loss, loss_lost = _add(self.loss, other.loss, before[0])
+        weight, weight_lost = _add(self.loss_weight, other.loss_weight, before[1])
+        stack = np.stack if isinstance(loss_lost, np.generic | float) else jnp.stack
+        return MetricSums(loss, weight, self.rows + other.rows, stack([loss_lost, weight_lost]))
 
     def compute(self) -> dict[str, Any]:
         """Returns loss, accuracy (the tutorial's: 1 - mean relative error), mae, rmse, within_half."""
         sums = self.rows if self.rows.ndim == 1 else self.rows.sum(axis=1)
         relative, absolute, squared, within_half, count = sums
+        loss_lost, weight_lost = _pair(self.lost)
         return {
-            "loss": self.loss / self.loss_weight,
+            "loss": (self.loss + loss_lost) / (self.loss_weight + weight_lost),
             "accuracy": 1 - relative / count,
             "mae": absolute / count,
             "rmse": (squared / count) ** 0.5,
             "within_half": within_half / count,
         }
+
+
+def _pair(lost: Any) -> Any:
+    return lost if np.ndim(lost) else (lost, lost)
+
+
+def _add(a: Any, b: Any, lost: Any) -> tuple[Any, Any]:
+    """Adds numbers, and what rounding took from earlier sums; returns the sum, and what rounding took from it.
+
+    Source: Knuth, "The Art of Computer Programming", volume 2, 4.2.2, theorem B.
+    """
+
+    def add_two(a: Any, b: Any) -> tuple[Any, Any]:
+        total = a + b
+        part = total - a
+        return total, (a - (total - part)) + (b - part)
+
+    total, taken = add_two(a, b)
+    return add_two(total, taken + lost)
 
 
 def measure_rows(predicted: Any, actual: Any, weight: Any, *, accuracy_epsilon: float) -> Any:

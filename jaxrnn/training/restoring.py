@@ -35,16 +35,18 @@ def restore_position(trainer: Trainer, checkpointer: Checkpointer | None) -> tup
     step = None if checkpointer is None else checkpointer.newest_good()
     if checkpointer is None or step is None:
         return Position(place_state(trainer.init(trainer.seeds()), trainer.mesh)), None
-    checkpointer.read_metadata(step)  # refuses another format
-    stored = checkpointer.stored_arrays(step)
-    is_within = any(name.startswith("progress/") for name in stored)
+    metadata = checkpointer.read_metadata(step)
+    stored = set(checkpointer.stored_arrays(step))
+    is_within = bool(metadata.get("batch"))
+    if "batch" not in metadata:  # an earlier version's, which counted pieces: its run goes on from the epoch's start
+        stored = {name for name in stored if not name.startswith("progress/")} - {"super_batches"}
 
     def template() -> dict[str, Any]:
         state = trainer.init(trainer.seeds())
         return as_tree(Position(state, begin_epoch(trainer, state) if is_within else None))
 
     wanted = with_shardings(jax.eval_shape(template), trainer.mesh)
-    surplus = stored.keys() - named_leaves(wanted).keys() - _WITHOUT_MEANING
+    surplus = stored - named_leaves(wanted).keys()
     restored = checkpointer.restore(step, wanted)
     if surplus:
         raise CheckpointError(
@@ -54,13 +56,8 @@ def restore_position(trainer: Trainer, checkpointer: Checkpointer | None) -> tup
     progress = EpochProgress(**restored.pop("progress")) if is_within else None
     state = _with_patience(trainer, TrainState(**restored))
     state, progress = place_state((state, progress), trainer.mesh)
-    batches = 0 if progress is None else int(progress.batches)
-    position = Position(state, progress if batches else None, batches)
+    position = Position(state, progress, 0 if progress is None else int(progress.batches))
     return position, (step, position.key)
-
-
-# Saved by earlier versions, which counted pieces of an epoch: its batches are counted too.
-_WITHOUT_MEANING = {"super_batches"}
 
 
 def _with_patience(trainer: Trainer, state: TrainState) -> TrainState:

@@ -1,8 +1,10 @@
 """Figures against their definitions, and sums that add up."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax import lax
 
 from jaxrnn.tasks import metrics
 
@@ -62,3 +64,19 @@ def test_losses_are_their_definitions(module):
     np.testing.assert_allclose(metrics.elementwise_loss("mse", predicted, actual), [0, 0.25, 9, 9])
     np.testing.assert_allclose(metrics.elementwise_loss("mae", predicted, actual), [0, 0.5, 3, 3])
     np.testing.assert_allclose(metrics.elementwise_loss("huber", predicted, actual), [0, 0.125, 2.5, 2.5])
+
+
+def test_sums_of_hundreds_of_millions_of_targets_lose_nothing():
+    """375 million targets in batches that float32 cannot add up exactly: 3,000.7 each."""
+    batch = metrics.MetricSums(np.float32(1000.1), np.float32(3000.7), np.zeros(5, np.float32))
+    number = 125_000
+
+    begin = jax.tree.map(jnp.asarray, metrics.MetricSums.zero())
+    total, plain = lax.fori_loop(
+        0, number, lambda _, totals: (totals[0] + batch, totals[1] + batch.loss_weight), (begin, jnp.float32(0))
+    )
+    kept = float(total.loss_weight) + float(total.lost[1])
+    assert kept == pytest.approx(number * float(np.float32(3000.7)), rel=1e-9)
+    assert abs(float(plain) / kept - 1) > 1e-4, "or the test shows nothing"
+    loss = float(np.float32(1000.1)) / float(np.float32(3000.7))
+    assert float(total.compute()["loss"]) == pytest.approx(loss, rel=2e-7)

@@ -136,7 +136,7 @@ def _choose_column(schema: "pa.Schema", name: str, options: ReadOptions) -> str:
         found = f"{len(matches) or 'no'} columns named {quote(options.column)}"
         if len(matches) == 1:
             found = f"the column {quote(options.column)} of type {quote(str(matches[0].type))}"
-        remedy = f"give --column with one of {listed}" if candidates else "there is no such column"
+        remedy = f"give --column with one of {listed}" if candidates else "the file has no column of lists of numbers"
         raise complaint(name, found=found, expected=_EXPECTED_TYPE, remedy=remedy)
     if len(candidates) == 1:
         return candidates[0]

@@ -91,7 +91,9 @@ def evaluate(
         print(to_json(result))
         return
     which = "rows" if data is not None else "test rows"
-    print(escape(f"{source}: {num_rows:,} {which}; checkpoint {checkpoint}, step {model.step}"))
+    epoch = model.metadata.get("epoch")
+    of_epoch = "" if epoch is None else f" (epoch {epoch})"
+    print(escape(f"{source}: {num_rows:,} {which}; checkpoint {checkpoint}, step {model.step}{of_epoch}"))
     cell: str = model.config.model.cell
     figures = {cell: evaluation.figures}
     if model.num_members > 1:

@@ -20,12 +20,13 @@ from jaxrnn.tasks import metrics
 Batch = Bucket | PackedRows
 
 
-def by_itself(rows: Any, index: Any) -> Any:
-    """Returns rows of arrays as arrays of their own, inside a jitted function.
+def by_itself(tree: Any) -> Any:
+    """Returns arrays that XLA computes by themselves, inside a jitted function.
 
-    XLA would fuse a batch's computation with where the batch comes from; so it computes the same bits wherever that is.
+    It would fuse a batch's computation with where the batch comes from and with where the sums go; so the bits are the
+    same wherever that is.
     """
-    return lax.optimization_barrier(jax.tree.map(lambda leaf: leaf[index], rows))
+    return lax.optimization_barrier(tree)
 
 
 def predict_targets(

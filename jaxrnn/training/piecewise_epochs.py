@@ -107,8 +107,8 @@ def end_epoch(
       ``(state, figures, learning_rate)``; figures of "training" and "validation".
     """
     rate = trainer.schedule(state.epoch * trainer.steps_per_epoch)
-    checked = validation.compute()
-    figures = {"training": progress.totals.compute(), "validation": checked}
+    checked = by_itself(validation).compute()
+    figures = {"training": by_itself(progress.totals).compute(), "validation": checked}
     return trainer.finish_epoch(state, trained, checked), figures, rate
 
 
@@ -119,7 +119,7 @@ def _placed(trainer: Trainer, progress: EpochProgress) -> EpochProgress:
 
 def _batch_of(batches: Batch, number: Array, lengths: tuple[int, ...], num_rows: int) -> list[Batch]:
     """Returns a batch as it is in each part: cut to its length, without the rows that fill it up for devices."""
-    batch = by_itself(batches, (number, slice(num_rows)))
+    batch = by_itself(jax.tree.map(lambda leaf: leaf[number, :num_rows], batches))
     if not isinstance(batch, Bucket):
         return [batch]
     return [Bucket(batch.values[:, :length], batch.lengths) for length in lengths]

@@ -22,7 +22,7 @@ from jaxrnn.data.normalizer import Normalizer
 from jaxrnn.foundation.array_types import Array
 from jaxrnn.models.model_state import abstract_model, new_model, program_config, split_model
 from jaxrnn.models.next_value import NextValueModel
-from jaxrnn.models.objective import Batch, loss_and_sums, window_loss_and_sums
+from jaxrnn.models.objective import Batch, by_itself, loss_and_sums, window_loss_and_sums
 from jaxrnn.models.windows import Windows, cut_windows
 from jaxrnn.parallel.devices import DATA_AXIS, model_size
 from jaxrnn.parallel.shared_rows import can_call_on_shares
@@ -140,7 +140,7 @@ class Trainer:
         run = self._run_of(given)
         if not self._cuts_windows:
             trained, _, sums, is_finite = self._update(trained, lambda model: loss_and_sums(model, batch, *run))
-            return trained, sums, is_finite
+            return trained, by_itself(sums), is_finite
 
         def train_on_window(carry: Any, window: Windows) -> Any:
             before, state, totals, all_finite = carry
@@ -197,7 +197,7 @@ class Trainer:
             return (totals + sums, after), None
 
         if not self._cuts_windows:
-            return totals + loss_and_sums(new_model(), chunk, *run)[1]
+            return totals + by_itself(loss_and_sums(new_model(), chunk, *run)[1])
         windows = cut_windows(chunk, self.program.training.tbptt)  # type: ignore[arg-type]  # never packed
         begin = new_model().rnn.initial_state(chunk[0].shape[0])
         return lax.scan(add_window, (totals, begin), windows)[0][0]

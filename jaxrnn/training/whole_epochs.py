@@ -126,7 +126,7 @@ def _run_epoch(
     finished = trainer.finish_epoch(state, trained, checked)
     diverged = state._replace(status=jnp.int32(DIVERGED), bad_batch=bad_batch)
     state = jax.tree.map(functools.partial(jnp.where, bad_batch > 0), diverged, finished)
-    return state, History(sums.compute(), checked, rate)
+    return state, History(by_itself(sums).compute(), checked, rate)
 
 
 def _train_epoch(
@@ -144,7 +144,7 @@ def _train_epoch(
     )
 
     def train_on(rows: Batch, order: Array, trained: Trained, number: Array) -> Any:
-        return trainer.train_on_batch(trained, by_itself(rows, order[number]), given)
+        return trainer.train_on_batch(trained, by_itself(jax.tree.map(lambda leaf: leaf[order[number]], rows)), given)
 
     branches = [functools.partial(train_on, bucket, order) for bucket, order in zip(training, orders, strict=True)]
 
@@ -164,9 +164,9 @@ def _train_epoch(
 
 def _validate(trainer: Trainer, state: TrainState, validation: Parts, given: Given) -> dict[str, Array]:
     def add_chunk(totals: MetricSums, chunk: Any) -> tuple[MetricSums, None]:
-        return trainer.add_chunk(state, totals, chunk, given), None
+        return trainer.add_chunk(state, totals, by_itself(chunk), given), None
 
     totals = MetricSums.zero(jax.tree.leaves(validation)[0].shape[1])
     for bucket in validation:
         totals, _ = lax.scan(add_chunk, totals, bucket)
-    return totals.compute()
+    return by_itself(totals).compute()

@@ -130,7 +130,7 @@ def assert_same_run(a: Path, b: Path) -> None:
     assert figures_of(a) == figures_of(b)
     for which in ("best", "latest"):
         first, second = TrainedModel.load(a / which), TrainedModel.load(b / which)
-        assert (first.step, first.normalizer) == (second.step, second.normalizer)
+        assert (first.metadata["epoch"], first.normalizer) == (second.metadata["epoch"], second.normalizer)
         for x, y in zip(jax.tree.leaves(first.params), jax.tree.leaves(second.params), strict=True):
             assert np.asarray(x).tobytes() == np.asarray(y).tobytes()
 
@@ -172,7 +172,7 @@ class TestTrain:
         assert environment["data"]["rows"] == 10000
         assert re.fullmatch("[0-9a-f]{64}", environment["data"]["sha256"])
         assert 'cell = "rnn"' in (trained_run / "config.toml").read_text()
-        assert [path.name for path in (trained_run / "checkpoints").iterdir()] == ["20"]
+        assert [path.name for path in (trained_run / "checkpoints").iterdir()] == ["1"]
 
     def test_best_epoch_is_that_of_the_lowest_validation_loss(self, small_run):
         losses = [epoch["validation"]["loss"] for epoch in metrics_of(small_run)]
@@ -398,7 +398,7 @@ class TestDiverging:
         )
         assert 1 <= batch <= 3
         assert kept == epoch - 1 > 0
-        assert "--learning-rate=100 or --clip-norm=1" in err
+        assert "--learning-rate=0.01 or --clip-norm=1" in err
         assert len(metrics_of(run_dir)) == kept
         assert not (run_dir / "summary.json").exists()
 
@@ -465,7 +465,7 @@ class TestResuming:
         reached = len(metrics_of(run_dir))
         assert 9 <= reached < 40
         assert f"interrupted after epoch {reached}" in done.err
-        assert [path.name for path in (run_dir / "checkpoints").iterdir()] == [str(reached)]
+        assert [path.name for path in (run_dir / "checkpoints").iterdir()] == ["1"]
         assert not (run_dir / "summary.json").exists()
         finished = call("train", *resume)
         assert finished.code == 0
@@ -643,7 +643,7 @@ class TestEval:
     def test_table(self, call, small_run):
         done = call("eval", f"--checkpoint={small_run}")
         assert (done.code, done.err) == (0, "")
-        assert "step 40" in done.out
+        assert "step 1 (epoch 40)" in done.out
         figures = read_json(small_run / "summary.json")["test"]
         line = next(line for line in done.out.splitlines() if line.startswith("rnn "))
         assert line.split()[1:] == [
@@ -708,9 +708,9 @@ class TestEval:
             return parse_json(done.out)["metrics"]
 
         monkeypatch.chdir(small_run.parent)
-        step = small_run / "checkpoints" / "40"
+        step = small_run / "checkpoints" / "1"
         assert figures(small_run) == figures(f"{small_run}/best") == figures("run/best/") == figures("./run")
-        assert figures(small_run / "latest") == figures(step) == figures("run/checkpoints/40/")
+        assert figures(small_run / "latest") == figures(step) == figures("run/checkpoints/1/")
 
     @pytest.mark.parametrize("path", ["", "nowhere", "nowhere/best", "runs/checkpoints/3"])
     def test_no_checkpoint(self, call, tmp_path, monkeypatch, path):

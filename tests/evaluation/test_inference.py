@@ -247,14 +247,14 @@ class TestFigures:
 
 class TestLoad:
     def test_what_comes_back(self, trained_run, model):
-        assert model.step == 20
+        assert (model.step, model.metadata["epoch"]) == (1, 20)
         assert model.config.training.epochs == 20
         assert model.metadata["data"]["rows"] == 10000
         assert model.normalizer.scale > 0
         assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(model.params))
 
     def test_best_latest_and_step(self, trained_run, tmp_path):
-        names = [trained_run, trained_run / "best", trained_run / "latest", trained_run / "checkpoints" / "20"]
+        names = [trained_run, trained_run / "best", trained_run / "latest", trained_run / "checkpoints" / "1"]
         default, best, latest, step = (jax.tree.leaves(TrainedModel.load(name).params) for name in names)
         np.testing.assert_array_equal(default[0], best[0])
         for a, b in zip(latest, step, strict=True):

@@ -146,7 +146,7 @@ class TestAfterDivergence:
         run_dir, done = diverged
         last = done.err.splitlines()[-1]
         assert re.search(rf"in epoch {EPOCHS + 1}, batch [12]; the parameters after epoch {EPOCHS} are kept", last)
-        assert "try --learning-rate=1e+37 or --clip-norm=1, with --resume to go on from there" in last
+        assert "try --learning-rate=0.01 or --clip-norm=1, with --resume to go on from there" in last
         assert len(lines_of(run_dir)) == EPOCHS
 
     def test_the_last_good_epoch_and_the_best_one_are_kept(self, diverged, finished):

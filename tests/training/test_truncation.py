@@ -125,7 +125,7 @@ def test_the_gradient_of_the_last_value_goes_back_as_far_as_it_is_told():
     model = new_model(config, nnx.Rngs(0))
     graphdef, params = nnx.split(model)
     batch = Bucket(*map(jnp.asarray, pad_sequences(rows)))
-    normalizer = MemorySource(config, rows).normalizer
+    normalizer = MemorySource(config, rows).plan.normalizer
 
     def gradient_of(config):
         def loss(params):

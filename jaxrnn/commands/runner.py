@@ -13,22 +13,22 @@ from jaxrnn.commands.figures import print_figures, spread_rows
 from jaxrnn.console.tables import parameter_table
 from jaxrnn.data.ragged import Ragged
 from jaxrnn.data.readers.complaints import naming
-from jaxrnn.data.readers.loading import load_rows
+from jaxrnn.data.readers.loading import load_hashed_rows
 from jaxrnn.data.split import count_shared_rows
 from jaxrnn.evaluation import plots
 from jaxrnn.evaluation.trained_model import MAX_CHUNK_ROWS, Evaluation, TrainedModel
 from jaxrnn.foundation.escaping import escape
-from jaxrnn.foundation.files import hash_file
 from jaxrnn.foundation.messages import say
 from jaxrnn.parallel import hosts
 from jaxrnn.runs.checkpoint import import_orbax, named_leaves
 from jaxrnn.runs.run_directory import RunDirectory
+from jaxrnn.runs.run_origin import check_same_data
 from jaxrnn.runs.scalar_log import require_tensorboard
 from jaxrnn.settings.config import Config
 from jaxrnn.tasks.judgement import Judgement, leakage_warning
 from jaxrnn.training.compilation import CompilationCounter
 from jaxrnn.training.fitting import Fit, PreparedData, build_trainer, compile_epochs, prepare_data, restore_state
-from jaxrnn.training.run_opening import check_same_data, may_train, open_checkpoints, open_scalars, take_over
+from jaxrnn.training.run_opening import may_train, open_checkpoints, open_scalars, take_over
 
 
 def train(config: Config, run_dir: RunDirectory, *, resume: bool, begin: float) -> None:
@@ -52,15 +52,10 @@ def train(config: Config, run_dir: RunDirectory, *, resume: bool, begin: float) 
         if resume:
             take_over(config, run_dir, stack)
         with hosts.all_or_none():
-            rows = load_rows(config.data.data, config.reader, min_length=2)
-            description = {
-                "path": str(Path(config.data.data).absolute()),
-                "sha256": hash_file(config.data.data),
-                "rows": len(rows),
-                "values": rows.num_values,
-            }
-            if resume:
-                check_same_data(description, run_dir)
+            description: dict[str, Any] = {"path": str(Path(config.data.data).absolute())}
+            check = (lambda sha256: check_same_data(description | {"sha256": sha256}, run_dir)) if resume else None
+            rows, sha256 = load_hashed_rows(config.data.data, config.reader, min_length=2, check=check)
+            description |= {"sha256": sha256, "rows": len(rows), "values": rows.num_values}
         compilations = stack.enter_context(CompilationCounter())
         with hosts.all_or_none(), naming(config.data.data):
             data = prepare_data(config, rows)

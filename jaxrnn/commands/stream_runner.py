@@ -20,10 +20,11 @@ from jaxrnn.foundation.messages import say
 from jaxrnn.parallel import hosts
 from jaxrnn.runs.checkpoint import named_leaves
 from jaxrnn.runs.run_directory import RunDirectory
+from jaxrnn.runs.run_origin import check_same_data
 from jaxrnn.runs.scalar_log import require_tensorboard
 from jaxrnn.settings.config import Config
 from jaxrnn.training.compilation import CompilationCounter
-from jaxrnn.training.run_opening import check_same_data, may_train, open_checkpoints, open_scalars, take_over
+from jaxrnn.training.run_opening import may_train, open_checkpoints, open_scalars, take_over
 from jaxrnn.training.stream_fitting import StreamData, StreamFit, build_stream_trainer, open_data, restore_progress
 
 

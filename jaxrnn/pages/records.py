@@ -1,16 +1,14 @@
 """What the files of a run tell, whether it is finished, still going or damaged; JAX is not needed for it."""
 
 import dataclasses
-import json
-import math
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from jaxrnn.foundation.errors import UserError
 from jaxrnn.runs.run_directory import RunDirectory
-from jaxrnn.settings.config import FIGURE_NAMES, MAX_COUNT, Config
-from jaxrnn.settings.toml_files import read_toml
+from jaxrnn.runs.run_files import MissingRunFileError, read_config, read_environment, read_metrics, read_summary
 
 
 @dataclasses.dataclass
@@ -79,81 +77,39 @@ def _read_run(path: str, name: str) -> RunRecord:
         path,
         _read_config(run_dir.config, missing),
         _read_epochs(run_dir.metrics, missing),
-        _read_json(run_dir.summary, missing, {"test": dict, "validation": dict, "baselines": dict}),
-        _read_json(run_dir.environment, missing, {"versions": dict, "data": dict}),
+        _read_json(read_summary, run_dir.summary, missing),
+        _read_json(read_environment, run_dir.environment, missing),
         missing,
     )
 
 
 def _read_config(path: Path, missing: list[str]) -> dict[str, Any] | None:
     try:
-        return Config().replace_flat(read_toml(path)).to_flat()
+        return read_config(path)
     except UserError as error:
         missing.append(f"The configuration: {error}")
         return None
 
 
-def _read_json(path: Path, missing: list[str], expected: dict[str, type]) -> dict[str, Any] | None:
+def _read_json(read: Callable[[Path], dict[str, Any]], path: Path, missing: list[str]) -> dict[str, Any] | None:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(content, dict):
-            raise ValueError(f"got {type(content).__name__}; expected an object")
-        for key, kind in expected.items():
-            if not isinstance(content.get(key), kind):
-                raise ValueError(f"{key}: got {content.get(key)!r}; expected an object")
-        for key in ("validation", "test"):
-            if key in expected:
-                content[key] = _as_figures(content[key])
-        if "baselines" in expected:
-            content["baselines"] = {name: _as_figures(figures) for name, figures in content["baselines"].items()}
-    except FileNotFoundError:
+        return read(path)
+    except MissingRunFileError:
         missing.append(f"{path.name}: the run has not written it yet.")
-    except OSError as error:
-        missing.append(f"{path.name}: {error.strerror}.")
-    except (ValueError, OverflowError, RecursionError) as error:
-        missing.append(f"{path.name} is damaged: {error}.")
-    else:
-        return content
+    except UserError as error:
+        missing.append(str(error))
     return None
 
 
-def _as_figures(figures: Any) -> dict[str, float]:
-    """Checks figures that were read, and puts NaN where JSON has null."""
-    if not isinstance(figures, dict):
-        raise ValueError(f"got {figures!r}; expected figures")
-    read = {}
-    for name in FIGURE_NAMES:
-        value = figures.get(name)
-        if value is not None and type(value) not in (int, float):
-            raise ValueError(f"{name}: got {value!r}; expected a number")
-        read[name] = math.nan if value is None else float(value)
-    return read
-
-
 def _read_epochs(path: Path, missing: list[str]) -> list[dict[str, Any]]:
-    """Reads the lines of metrics.jsonl up to the first that is none: the last may be cut off while a run goes on."""
+    """Reads all readable lines of metrics.jsonl: the last may be cut off while a run goes on."""
     try:
-        lines = path.read_bytes().split(b"\n")
-    except FileNotFoundError:
+        metrics = read_metrics(path)
+    except MissingRunFileError:
         missing.append("metrics.jsonl: no epoch is finished yet.")
         return []
-    except OSError as error:
-        missing.append(f"metrics.jsonl: {error.strerror}.")
+    except UserError as error:
+        missing.append(str(error))
         return []
-    epochs: list[dict[str, Any]] = []
-    for number, line in enumerate(lines, start=1):
-        if not line and number == len(lines):
-            break
-        try:
-            epoch = json.loads(line)
-            least = epochs[-1]["epoch"] + 1 if epochs else 1
-            if type(epoch["epoch"]) is not int or not least <= epoch["epoch"] <= MAX_COUNT:
-                raise ValueError("epochs do not rise")
-            epochs.append(
-                {"epoch": epoch["epoch"]} | {part: _as_figures(epoch[part]) for part in ("training", "validation")}
-            )
-        except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
-            if number < len(lines):  # the last line has no end yet where the run is just writing it
-                missing.append(f"metrics.jsonl is damaged from line {number} on; the curves end before it.")
-            break
-    return epochs
+    missing += metrics.complaints()
+    return [line.content for line in metrics.lines]

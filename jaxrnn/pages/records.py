@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxrnn.foundation.errors import UserError
+from jaxrnn.foundation.escaping import shorten
 from jaxrnn.runs.run_directory import RunDirectory
 from jaxrnn.runs.run_files import MissingRunFileError, read_config, read_environment, read_metrics, read_summary
 
@@ -23,6 +24,7 @@ class RunRecord:
       summary: summary.json; None while there is none.
       environment: environment.json; None while there is none.
       missing: Sentences about what could not be read.
+      is_run: False of a path that holds no run, which stands on the page of others.
     """
 
     name: str
@@ -32,12 +34,16 @@ class RunRecord:
     summary: dict[str, Any] | None
     environment: dict[str, Any] | None
     missing: list[str]
+    is_run: bool = True
 
     @property
     def status(self) -> str:
         """How far the run is, in words."""
+        if not self.is_run:
+            return "not shown, for the reason below"
         if self.summary is not None:
-            return f"finished: best epoch {self.summary.get('best_epoch')} of {self.summary.get('epochs_run')}"
+            best, last = (shorten(str(self.summary.get(key)), 60) for key in ("best_epoch", "epochs_run"))
+            return f"finished: best epoch {best} of {last}"
         done = self.epochs[-1]["epoch"] if self.epochs else 0
         total = f" of at most {self.config['epochs']}" if self.config else ""
         return f"not finished: {done} epochs done{total}; it is still going, or was stopped"
@@ -49,15 +55,29 @@ def read_runs(paths: tuple[str, ...]) -> list[RunRecord]:
     Args:
       paths: Run directories; one that is named twice counts once.
 
+    Returns:
+      A record a run; where others are, one that holds no run has a record that says so.
+
     Raises:
-      UserError: None is named, or one holds no run.
+      UserError: None is named, or none holds a run; of several that do not the first is named.
     """
     if not paths:
         raise UserError("runs: got none; expected at least one run directory, such as runs/lstm")
     distinct = list({os.path.realpath(path): path for path in reversed(paths)}.values())[::-1]
     short = [Path(os.path.abspath(path)).name for path in distinct]
     names = [name if short.count(name) == 1 else path for name, path in zip(short, distinct, strict=True)]
-    return [_read_run(path, name) for path, name in zip(distinct, names, strict=True)]
+    records, complaints = [], []
+    for path, name in zip(distinct, names, strict=True):
+        try:
+            records.append(_read_run(path, name))
+        except UserError as error:
+            complaints.append(error)
+            records.append(
+                RunRecord(shorten(name, 60), shorten(path), None, [], None, None, [str(error)], is_run=False)
+            )
+    if len(complaints) == len(records):
+        raise complaints[0]
+    return records
 
 
 def _read_run(path: str, name: str) -> RunRecord:
@@ -67,10 +87,12 @@ def _read_run(path: str, name: str) -> RunRecord:
         files = (run_dir.config, run_dir.metrics, run_dir.summary, run_dir.environment)
         holds_run = is_there and any(file.exists() for file in files)
     except (OSError, ValueError) as error:
-        raise UserError(f"{path}: {error}; expected a run directory that this user may read") from error
+        reason = getattr(error, "strerror", None) or str(error)
+        raise UserError(f"{shorten(path)}: {reason}; expected a run directory that this user may read") from error
     if not holds_run:
         reason = "holds no run" if is_there else "no such directory"
-        raise UserError(f"{path}: {reason}; expected a run directory, as `python -m jaxrnn.train` writes it")
+        text = f"{shorten(path)}: {reason}; expected a run directory, as `python -m jaxrnn.train` writes it"
+        raise UserError(text)
     missing: list[str] = []
     return RunRecord(
         name,

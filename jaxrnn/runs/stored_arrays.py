@@ -84,6 +84,34 @@ def check_format(content: Any, step_dir: Path, version: int) -> dict[str, Any]:
     return content
 
 
+def check_group(stored: dict[str, Any], wanted: dict[str, Any], step_dir: Path) -> None:
+    """Compares the arrays of a step whose names begin as those of `wanted` do; no other may begin like that.
+
+    Args:
+      stored: Shapes and types by name.
+      wanted: Those expected, all of one group.
+      step_dir: The step's directory.
+
+    Raises:
+      CheckpointError: The arrays are not those.
+    """
+    groups = {name.partition("/")[0] for name in wanted}
+    held = [name for name in stored if name.partition("/")[0] in groups]
+    if len(held) < len(wanted):
+        missing = sorted(wanted.keys() - stored.keys())
+        raise CheckpointError(
+            f"{step_dir}: has no array {missing[0]}: got {len(held)} parameters; expected {len(wanted)}, as its"
+            " configuration says; use a checkpoint that jaxrnn has written"
+        )
+    surplus = sorted(set(held) - wanted.keys())
+    if surplus:
+        raise CheckpointError(
+            f"{step_dir}: got an array {escape(shorten(surplus[0]))}; expected none of this name, as its configuration"
+            " says; use a checkpoint that jaxrnn has written"
+        )
+    _check_shapes(stored, wanted, step_dir)
+
+
 def check_arrays(stored: dict[str, Any], wanted: dict[str, Any], step_dir: Path) -> None:
     """Compares the arrays of a step with those that are to be restored, before memory is taken for any.
 
@@ -95,6 +123,17 @@ def check_arrays(stored: dict[str, Any], wanted: dict[str, Any], step_dir: Path)
     Raises:
       CheckpointError: One is missing or has another shape or type; or the step holds far more than a run does.
     """
+    _check_shapes(stored, wanted, step_dir)
+    num_bytes, limit = _bytes(stored.values()), MAX_SURPLUS * _bytes(map(storable_struct, wanted.values()))
+    if num_bytes > limit + BYTES_OF_SMALL:
+        raise CheckpointError(
+            f"{step_dir}: got arrays of {num_bytes / 2**20:,.0f} MiB in all; expected at most"
+            f" {(limit + BYTES_OF_SMALL) / 2**20:,.0f}, as a run of this model writes them; use a checkpoint that"
+            " jaxrnn has written"
+        )
+
+
+def _check_shapes(stored: dict[str, Any], wanted: dict[str, Any], step_dir: Path) -> None:
     for name, leaf in wanted.items():
         if name not in stored:
             held = shorten(", ".join(sorted(stored)), 1000)
@@ -105,13 +144,6 @@ def check_arrays(stored: dict[str, Any], wanted: dict[str, Any], step_dir: Path)
                 f"{step_dir}: array {name}: got {found.dtype} of shape {found.shape};"
                 f" expected {expected.dtype} of shape {expected.shape}"
             )
-    num_bytes, limit = _bytes(stored.values()), MAX_SURPLUS * _bytes(map(storable_struct, wanted.values()))
-    if num_bytes > limit + BYTES_OF_SMALL:
-        raise CheckpointError(
-            f"{step_dir}: got arrays of {num_bytes / 2**20:,.0f} MiB in all; expected at most"
-            f" {(limit + BYTES_OF_SMALL) / 2**20:,.0f}, as a run of this model writes them; use a checkpoint that"
-            " jaxrnn has written"
-        )
 
 
 def _bytes(arrays: Any) -> int:

@@ -1,6 +1,7 @@
 """From the command line to a configuration, and from exceptions to exit codes. JAX is not imported here."""
 
 import contextlib
+import dataclasses
 import errno
 import os
 import signal
@@ -18,8 +19,8 @@ from jaxrnn.foundation.errors import UserError
 from jaxrnn.foundation.escaping import printable
 from jaxrnn.foundation.messages import say
 from jaxrnn.foundation.quiet import root_logger_kept
-from jaxrnn.settings.checking import SettingError, checked, ranges_wait
-from jaxrnn.settings.config import CELLS, Config
+from jaxrnn.settings.checking import SettingError, checked, ranges_wait, shown
+from jaxrnn.settings.config import CELLS, Config, ReaderConfig
 from jaxrnn.settings.toml_files import line_of, read_toml, recipe_directory, recipe_names
 
 Command = TypeVar("Command")
@@ -79,6 +80,25 @@ def parse(
 def arguments(argv: Sequence[str] | None) -> list[str]:
     """Returns the arguments without the program's name: those given, or the process's own."""
     return list(sys.argv[1:] if argv is None else argv)
+
+
+def refuse_reader_settings(given: Sequence[str], where: str, reader: ReaderConfig | None = None) -> None:
+    """Refuses settings of the reader where no file is read by them: they would be ignored in silence.
+
+    Args:
+      given: The command line.
+      where: In whose place they have no effect, in words.
+      reader: Settings whose values count too, if they are not the defaults; None where only flags do.
+
+    Raises:
+      UserError: One is given; names it.
+    """
+    for field in dataclasses.fields(ReaderConfig):
+        is_set = reader is not None and getattr(reader, field.name) != field.default
+        if is_set or flags.is_given(field.name, given):
+            name = f"--{field.name.replace('_', '-')}"
+            got = f"{field.name} = {shown(getattr(reader, field.name))}" if is_set else "the flag"
+            raise UserError(f"{name}: got {got}; expected none {where}; leave it out")
 
 
 def _checked(settings: Any, sources: dict[str, Path], given: Sequence[str] = ()) -> Any:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, NoReturn, TypeVar
 
 import tyro
 
-from jaxrnn.console import flags
+from jaxrnn.console import flags, streams
 from jaxrnn.console.signals import EndOnSignal, RaiseOnSignal, end_at_once_on_signal
 from jaxrnn.foundation import errors
 from jaxrnn.foundation.errors import UserError
@@ -158,6 +158,8 @@ def run(body: Callable[[], None], *, own_process: bool = False, how_to_go_on: Ca
     def last_words(number: int) -> str:
         return printable(f"interrupted by {signal.Signals(number).name}{how_to_go_on()}")
 
+    if own_process:
+        streams.occupy_closed()
     try:
         with EndOnSignal(last_words) if own_process else RaiseOnSignal(), root_logger_kept():
             return _exit_code(body)
@@ -183,6 +185,7 @@ def leave(code: int) -> NoReturn:
 
 def _exit_code(body: Callable[[], None]) -> int:
     try:
+        streams.require_output()
         body()
         sys.stdout.flush()
     except errors.ToldElsewhereError:

@@ -17,7 +17,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxrnn.foundation.quiet import root_logger_kept
+from jaxrnn.foundation.quiet import late_tasks_quiet, root_logger_kept
 from jaxrnn.parallel import hosts
 from jaxrnn.runs.step_files import (
     MANIFEST_NAME,
@@ -165,6 +165,7 @@ class Checkpointer:
         return None
 
     @root_logger_kept()
+    @late_tasks_quiet()
     def save(self, step: int, tree: Any, metadata: dict[str, Any]) -> None:
         """Writes a step; afterwards it is whole or not there.
 

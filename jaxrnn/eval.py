@@ -40,6 +40,14 @@ def main(argv: Sequence[str] | None = None, *, own_process: bool = False) -> int
 
 def _evaluate(argv: Sequence[str] | None) -> None:
     command = command_line.parse(EvalCommand, argv, program=PROGRAM)
+    given = command_line.arguments(argv)
+    if command.data is None:
+        command_line.refuse_reader_settings(given, "without --data: the run's own rows are read as in training")
+
+    from jaxrnn.data.store.dataset import is_dataset
+
+    if command.data is not None and is_dataset(command.data):
+        command_line.refuse_reader_settings(given, "with prepared data, whose rows jaxrnn.prepare has read")
 
     from jaxrnn.commands import evaluation
 

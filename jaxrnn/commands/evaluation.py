@@ -5,7 +5,7 @@ from pathlib import Path
 from jaxrnn.commands.figures import print_figures, spread_rows
 from jaxrnn.data.ragged import Ragged
 from jaxrnn.data.readers.complaints import naming
-from jaxrnn.data.readers.loading import load_rows
+from jaxrnn.data.readers.loading import load_hashed_rows, load_rows
 from jaxrnn.data.split import count_shared_rows
 from jaxrnn.data.store.dataset import Dataset, is_dataset
 from jaxrnn.evaluation import plots
@@ -14,7 +14,7 @@ from jaxrnn.evaluation.part_evaluation import evaluate_part
 from jaxrnn.evaluation.trained_model import Evaluation, TrainedModel
 from jaxrnn.foundation.errors import UserError
 from jaxrnn.foundation.escaping import escape
-from jaxrnn.foundation.files import hash_file, to_json
+from jaxrnn.foundation.files import to_json
 from jaxrnn.foundation.messages import say
 from jaxrnn.settings.config import ReaderConfig
 from jaxrnn.tasks.judgement import leakage_warning
@@ -57,8 +57,12 @@ def evaluate(
         evaluation, baselines, judgement = found.evaluation, found.baselines, found.judgement
     else:
         if data is not None:
-            rows, source = load_rows(data, reader, min_length=2), data
-            _warn_of_training_file(model, data, rows)
+            source = data
+            if data == "-":
+                rows = load_rows(data, reader, min_length=2)
+            else:
+                rows, sha256 = load_hashed_rows(data, reader, min_length=2)
+                _warn_of_training_data(model, data, sha256)
         else:
             all_rows, split, source = load_own_rows(model, reader)
             rows = all_rows.take(split.test)
@@ -104,14 +108,6 @@ def evaluate(
         accuracy_epsilon=model.config.training.accuracy_epsilon,
         notes=notes,
     )
-
-
-def _warn_of_training_file(model: TrainedModel, path: str, rows: Ragged) -> None:
-    described = model.metadata["data"]
-    if described is None or (described["rows"], described["values"]) != (len(rows), rows.num_values):
-        return  # another file: its hash would only cost time
-    if Path(path).is_file():
-        _warn_of_training_data(model, path, hash_file(path))
 
 
 def _warn_of_training_data(model: TrainedModel, path: str, sha256: str) -> None:

@@ -4,12 +4,10 @@ Everything is written into a temporary directory beside the one asked for, which
 nothing that was interrupted has that name, and none of it has a dataset.json.
 """
 
-import contextlib
 import glob
 import json
 import os
 import shlex
-import shutil
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -17,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxrnn.commands.unfinished import end_if_interrupted, whole_or_not_at_all
 from jaxrnn.console.progress import ReadingProgress
 from jaxrnn.console.signals import NoteSignal
 from jaxrnn.data.moments import Moments
@@ -28,9 +27,9 @@ from jaxrnn.data.split import PART_NAMES, part_of_rows, require_parts
 from jaxrnn.data.store.dataset import DESCRIPTION_NAME, EXACT_VALUES, FORMAT_VERSION, SPLIT_KIND, digest_of
 from jaxrnn.data.store.part_writer import PartWriter
 from jaxrnn.data.store.shards import ShardedRows
-from jaxrnn.foundation.errors import InterruptedRun, UserError
+from jaxrnn.foundation.errors import UserError
 from jaxrnn.foundation.escaping import escape
-from jaxrnn.foundation.files import sync_directory, write_atomically
+from jaxrnn.foundation.files import write_atomically
 from jaxrnn.foundation.messages import say
 from jaxrnn.foundation.versions import versions
 from jaxrnn.settings.config import ReaderConfig
@@ -62,15 +61,13 @@ def prepare(
     target = Path(out)
     files = _expand(inputs)
     begin = time.perf_counter()
-    with _whole_or_not_at_all(target) as directory:
+    with NoteSignal() as signals, whole_or_not_at_all(target, signals) as directory:
         parts = [PartWriter(directory, name, shard_rows) for name in PART_NAMES]
         moments = Moments()
         num_blank_lines = 0
-        with ReadingProgress(sum(map(os.path.getsize, files))) as progress, NoteSignal() as signals:
-            signals.unsaved = True  # there is a directory to remove
+        with ReadingProgress(sum(map(os.path.getsize, files))) as progress:
             for block in _read(files, reader, progress):
-                if signals.received is not None:
-                    raise InterruptedRun("interrupted; nothing is left", signal_number=signals.received)
+                end_if_interrupted(signals)
                 num_blank_lines += block.num_blank_lines
                 rows = Ragged.from_lengths(block.values, block.lengths)
                 part_of = part_of_rows(rows, fractions=fractions, seed=seed)
@@ -84,7 +81,11 @@ def prepare(
             say(f"skipped {num_blank_lines} blank lines")
         with naming(inputs[0] if len(inputs) == 1 else f"{len(files)} files"):
             require_parts([part.num_rows for part in parts], SPLIT_KIND, fractions)
-        described = {part.name: part.finish() for part in parts}
+        described = {}
+        for part in parts:
+            end_if_interrupted(signals)
+            described[part.name] = part.finish()
+        end_if_interrupted(signals)
         description = {
             "format_version": FORMAT_VERSION,
             "jaxrnn": versions()["jaxrnn"],
@@ -131,33 +132,6 @@ def _read(files: list[str], reader: ReaderConfig, progress: ReadingProgress) -> 
             progress.update(done + (block.num_bytes or 0), len(block.lengths))
             yield block
         done += os.path.getsize(file)
-
-
-@contextlib.contextmanager
-def _whole_or_not_at_all(target: Path) -> Iterator[Path]:
-    """Makes a temporary directory that becomes `target` at the end, or is removed.
-
-    Raises:
-      UserError: There is something at `target`, or it cannot be written.
-    """
-    if os.path.lexists(target):
-        raise UserError(f"--out: {target} is there already and is never overwritten; name another directory")
-    unfinished = target.absolute().with_name(f".{target.name}.{os.getpid()}.tmp")
-    try:
-        try:
-            unfinished.parent.mkdir(parents=True, exist_ok=True)
-            unfinished.mkdir()
-            yield unfinished
-            sync_directory(unfinished)
-            if os.path.lexists(target):
-                raise UserError(f"--out: another process has written {target} meanwhile; name another directory")
-            unfinished.rename(target)
-            sync_directory(unfinished.parent)
-        except OSError as error:
-            raise UserError(f"--out: cannot write to {target}: {error.strerror or error}") from error
-    except BaseException:
-        shutil.rmtree(unfinished, ignore_errors=True)
-        raise
 
 
 def _describe_moments(moments: Moments, directory: Path, part: dict[str, Any]) -> dict[str, Any]:

@@ -6,14 +6,14 @@ import stat
 from pathlib import Path
 
 from jaxrnn.foundation.errors import UserError
-from jaxrnn.foundation.escaping import printable
+from jaxrnn.foundation.escaping import printable, shorten
 from jaxrnn.foundation.files import write_atomically
 from jaxrnn.foundation.messages import say
 from jaxrnn.foundation.versions import versions
 from jaxrnn.pages.error_sections import errors_section
 from jaxrnn.pages.predictions import predict_test_rows
 from jaxrnn.pages.records import read_runs
-from jaxrnn.pages.result_sections import ReportedRun, curves_section, figures_section, head_section
+from jaxrnn.pages.result_sections import MAX_LINE, ReportedRun, curves_section, figures_section, head_section
 from jaxrnn.pages.settings_sections import configuration_section, environment_section
 from jaxrnn.pages.shell import GENERATOR, build_page
 
@@ -28,7 +28,7 @@ def report(paths: tuple[str, ...], out: Path) -> None:
       out: The page.
 
     Raises:
-      UserError: There is no such run; or `out` cannot be written, or is a file that is no report.
+      UserError: None of them holds a run; or `out` cannot be written, or is a file that is no report.
     """
     records = read_runs(paths)
     _require_replaceable(out)
@@ -40,13 +40,14 @@ def report(paths: tuple[str, ...], out: Path) -> None:
         raise UserError(f"--out: cannot write to {out}: {error.strerror}; name another file") from error
     for record in records:
         for line in record.missing:
-            say(f"{record.path}: not shown: {line}")
-    print(f"wrote {printable(str(out))}: {_count(len(runs))}, {len(page.encode()) / 1024:,.0f} KiB")
+            say(f"{shorten(record.path)}: not shown: {shorten(line, MAX_LINE)}")
+    num_shown = sum(record.is_run for record in records)
+    print(f"wrote {printable(str(out))}: {_count(num_shown)}, {len(page.encode()) / 1024:,.0f} KiB")
 
 
 def build_report(runs: list[ReportedRun]) -> str:
     """Returns the page about some runs."""
-    title = f"Run {runs[0].record.path}" if len(runs) == 1 else f"{len(runs)} runs side by side"
+    title = f"Run {shorten(runs[0].record.path)}" if len(runs) == 1 else f"{len(runs)} runs side by side"
     middle = [figures_section(runs), curves_section(runs), errors_section(runs)]
     settings = [configuration_section(runs), environment_section(runs)]
     now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")

@@ -1,6 +1,7 @@
 """From the command line to a configuration, and from exceptions to exit codes. JAX is not imported here."""
 
 import contextlib
+import dataclasses
 import errno
 import os
 import signal
@@ -11,15 +12,15 @@ from typing import Any, NamedTuple, NoReturn, TypeVar
 
 import tyro
 
-from jaxrnn.console import flags
+from jaxrnn.console import flags, streams
 from jaxrnn.console.signals import EndOnSignal, RaiseOnSignal, end_at_once_on_signal
 from jaxrnn.foundation import errors
 from jaxrnn.foundation.errors import UserError
 from jaxrnn.foundation.escaping import printable
 from jaxrnn.foundation.messages import say
 from jaxrnn.foundation.quiet import root_logger_kept
-from jaxrnn.settings.checking import SettingError, checked, ranges_wait
-from jaxrnn.settings.config import CELLS, Config
+from jaxrnn.settings.checking import SettingError, checked, ranges_wait, shown
+from jaxrnn.settings.config import CELLS, Config, ReaderConfig
 from jaxrnn.settings.toml_files import line_of, read_toml, recipe_directory, recipe_names
 
 Command = TypeVar("Command")
@@ -81,6 +82,25 @@ def arguments(argv: Sequence[str] | None) -> list[str]:
     return list(sys.argv[1:] if argv is None else argv)
 
 
+def refuse_reader_settings(given: Sequence[str], where: str, reader: ReaderConfig | None = None) -> None:
+    """Refuses settings of the reader where no file is read by them: they would be ignored in silence.
+
+    Args:
+      given: The command line.
+      where: In whose place they have no effect, in words.
+      reader: Settings whose values count too, if they are not the defaults; None where only flags do.
+
+    Raises:
+      UserError: One is given; names it.
+    """
+    for field in dataclasses.fields(ReaderConfig):
+        is_set = reader is not None and getattr(reader, field.name) != field.default
+        if is_set or flags.is_given(field.name, given):
+            name = f"--{field.name.replace('_', '-')}"
+            got = f"{field.name} = {shown(getattr(reader, field.name))}" if is_set else "the flag"
+            raise UserError(f"{name}: got {got}; expected none {where}; leave it out")
+
+
 def _checked(settings: Any, sources: dict[str, Path], given: Sequence[str] = ()) -> Any:
     """Checks a dataclass of settings; blames the flag, the file and line, or just the key of what is refused."""
     try:
@@ -138,6 +158,8 @@ def run(body: Callable[[], None], *, own_process: bool = False, how_to_go_on: Ca
     def last_words(number: int) -> str:
         return printable(f"interrupted by {signal.Signals(number).name}{how_to_go_on()}")
 
+    if own_process:
+        streams.occupy_closed()
     try:
         with EndOnSignal(last_words) if own_process else RaiseOnSignal(), root_logger_kept():
             return _exit_code(body)
@@ -163,6 +185,7 @@ def leave(code: int) -> NoReturn:
 
 def _exit_code(body: Callable[[], None]) -> int:
     try:
+        streams.require_output()
         body()
         sys.stdout.flush()
     except errors.ToldElsewhereError:

@@ -5,6 +5,7 @@ The parser itself (tyro) sees only what has passed here, and prints the help.
 
 import dataclasses
 import difflib
+import itertools
 import re
 import types
 import typing
@@ -31,7 +32,8 @@ class _Flag:
 
 def asks_for_help(arguments: Sequence[str]) -> bool:
     """Whether the parser itself is to answer: the help, or a shell's completion."""
-    return any(argument in ("-h", "--help") or argument.startswith("--tyro-") for argument in arguments)
+    flags = itertools.takewhile(lambda argument: argument != "--", arguments)
+    return any(argument in ("-h", "--help") or argument.startswith("--tyro-") for argument in flags)
 
 
 def check_flags(command: type, arguments: Sequence[str]) -> None:
@@ -49,11 +51,17 @@ def check_flags(command: type, arguments: Sequence[str]) -> None:
     positionals = [name for name, flag in known.items() if flag.is_positional]
     given: set[str] = set()
     waiting = list(arguments)
+    are_names = False  # behind a bare -- all are positional
     while waiting:
         argument = waiting.pop(0)
-        if not argument.startswith("--") or argument == "--":
-            if not positionals or argument == "--" or (argument.startswith("-") and argument != "-"):
-                raise UserError(f"{argument!r}: unexpected; expected flags such as --{flags[0]}=..")
+        if argument == "--" and positionals and not are_names:
+            are_names = True
+            continue
+        if are_names or not argument.startswith("--") or argument == "--":
+            is_flag = argument.startswith("-") and argument != "-" and not are_names
+            if not positionals or argument == "--" or is_flag:
+                behind = "; a name that begins with a dash goes behind a bare --" if is_flag and positionals else ""
+                raise UserError(f"{argument!r}: unexpected; expected flags such as --{flags[0]}=..{behind}")
             given.add(positionals[0])
             if Ellipsis not in typing.get_args(known[positionals[0]].hint):  # of a list, all that come belong to it
                 positionals.pop(0)

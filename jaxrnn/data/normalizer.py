@@ -52,6 +52,14 @@ class Normalizer:
         """
         return Ragged.from_lengths(self.require_float32(rows.values), rows.lengths)
 
+    def require_parts(self, rows: Ragged) -> None:
+        """Refuses rows of any part, test rows included, before anything is trained.
+
+        Raises:
+          DataError: A normalised value is beyond float32, in which the network computes.
+        """
+        self.require_float32(np.array([rows.values.min(initial=0.0), rows.values.max(initial=0.0)]))
+
     def require_float32(self, values: np.ndarray) -> np.ndarray:
         """Normalises values.
 

@@ -1,38 +1,56 @@
 """The rows that a model was trained on, found again by what its checkpoint says of them."""
 
+import os
+from typing import Any
+
 from jaxrnn.data.ragged import Ragged
-from jaxrnn.data.readers.loading import load_rows
+from jaxrnn.data.readers.loading import load_hashed_rows
+from jaxrnn.data.readers.sources import open_file
 from jaxrnn.data.split import Split, draw_split
-from jaxrnn.data.store.dataset import Dataset, is_dataset
+from jaxrnn.data.store.dataset import Dataset, is_dataset, read_sha256
 from jaxrnn.evaluation.trained_model import TrainedModel
-from jaxrnn.foundation.errors import UserError
-from jaxrnn.foundation.files import hash_file
+from jaxrnn.foundation.errors import DataError, UserError
+from jaxrnn.foundation.escaping import escape, shorten
 from jaxrnn.settings.config import ReaderConfig
 
 
 def load_own_rows(model: TrainedModel, reader: ReaderConfig) -> tuple[Ragged, Split, str]:
     """Reads the file that a model was trained on.
 
+    A checkpoint names that file, and anybody may have written the checkpoint: nothing of what the file holds is shown,
+    and nothing is parsed before its hash is that of the training data.
+
     Args:
-      model: Of a run.
+      model: A run's model.
       reader: How to read it.
 
     Returns:
       All rows, their parts, and the file's path.
 
     Raises:
-      UserError: There is no such file any more, or it has changed.
+      UserError: There is no such file any more, it has changed, or it is not for this run to name.
     """
-    described = model.metadata["data"]
+    described = _described(model)
     if described is None:
         raise UserError("the checkpoint was converted, not trained here: it has no test rows; give a file with --data")
     path = described["path"]
-    rows = load_rows(path, reader, min_length=2)
-    if hash_file(path) != described["sha256"]:
+    name = escape(shorten(path))
+
+    def check(sha256: str) -> None:
+        if sha256 != described["sha256"]:
+            raise UserError(
+                f"{name}: has changed since training (SHA-256 differs), so the run's test rows are gone; expected"
+                f" {described['rows']} rows with SHA-256 {escape(described['sha256'][:12])}..; give a file with --data"
+            )
+
+    open_file(path).close()  # says what is wrong with the path itself
+    try:
+        rows, _ = load_hashed_rows(path, reader, min_length=2, check=check)
+    except DataError:
         raise UserError(
-            f"{path}: has changed since training (SHA-256 differs), so the run's test rows are gone; expected"
-            f" {described['rows']} rows with SHA-256 {described['sha256'][:12]}..; give a file with --data"
-        )
+            f"{name}: found no rows as the run read them; expected the run's data; give it with --data, which says what"
+            " is wrong"
+        ) from None
     return rows, draw_split(model.config, rows), path
 
 
@@ -40,15 +58,44 @@ def open_own_dataset(model: TrainedModel) -> Dataset | None:
     """Opens the prepared data set that a model was trained on; None if it was trained on a file.
 
     Raises:
-      UserError: It has changed, or is damaged.
+      UserError: It has changed, is damaged, or is not for this run to name.
     """
-    described = model.metadata["data"]
+    described = _described(model)
     if described is None or not is_dataset(described["path"]):
         return None
+    name = escape(shorten(described["path"]))
+    another = UserError(
+        f"{name}: is another data set than the run was trained on (SHA-256 differs), so the run's test"
+        " rows are gone; give the data with --data"
+    )
+    if read_sha256(described["path"]) != described["sha256"]:
+        raise another
     dataset = Dataset(described["path"])
     if dataset.sha256 != described["sha256"]:
-        raise UserError(
-            f"{dataset.path}: is another data set than the run was trained on (SHA-256 differs), so the run's test"
-            " rows are gone; give the data with --data"
-        )
+        raise another
     return dataset
+
+
+def _described(model: TrainedModel) -> dict[str, Any] | None:
+    """Returns what a checkpoint says of its run's data, if this user has written it.
+
+    Raises:
+      UserError: The run belongs to somebody else, or names a path that no run of this package would.
+    """
+    described = model.metadata["data"]
+    if described is None:
+        return None
+    name = escape(shorten(described["path"]))
+    if not os.path.isabs(described["path"]):
+        raise UserError(
+            f"{name}: the checkpoint names its data by this path; expected an absolute one, as jaxrnn.train writes it;"
+            " give the data with --data"
+        )
+    if model.directory is not None and hasattr(os, "getuid"):
+        owner = model.directory.stat().st_uid
+        if owner != os.getuid():
+            raise UserError(
+                f"{model.directory}: belongs to another user (uid {owner}); expected a run of this user's own before a"
+                f" file that it names is read, {name}; give the data with --data"
+            )
+    return described

@@ -56,7 +56,7 @@ def plot_curves(epochs: list[dict[str, Any]], best_epoch: int, path: str | Path)
             mean = np.array([epoch[part][name] for epoch in epochs])
             axes.plot(numbers, mean, color=color, label=part, linewidth=1.2)
             if any(f"{part}_std" in epoch for epoch in epochs):  # of an ensemble
-                std = np.array([epoch[f"{part}_std"][name] for epoch in epochs])
+                std = np.array([epoch.get(f"{part}_std", {}).get(name, np.nan) for epoch in epochs])
                 lowest = np.nanmin(mean) * 0.5 if name == "loss" else -np.inf  # for the logarithmic axis
                 axes.fill_between(numbers, np.maximum(mean - std, lowest), mean + std, color=color, alpha=0.15)
         axes.axvline(

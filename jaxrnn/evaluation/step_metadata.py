@@ -4,8 +4,11 @@ import math
 from typing import Any
 
 from jaxrnn.data.normalizer import Normalizer
+from jaxrnn.foundation.errors import UserError
 from jaxrnn.runs.checkpoint import CheckpointError
 from jaxrnn.settings.config import Config
+
+MAX_PATH = 4096  # characters, as many bytes as Linux takes
 
 
 def read_settings(metadata: dict[str, Any], place: str) -> tuple[Config, Normalizer]:
@@ -16,20 +19,27 @@ def read_settings(metadata: dict[str, Any], place: str) -> tuple[Config, Normali
       place: The step's directory, for the complaint.
 
     Raises:
-      CheckpointError: It is not the metadata of a run.
-      UserError: A setting is unknown or out of its range.
+      CheckpointError: It is not the metadata of a run, or a setting is unknown or out of its range.
     """
     try:
         flat, numbers, data = dict(metadata["config"]), dict(metadata["normalizer"]), metadata["data"]
-        normalizer = Normalizer(**numbers)
         is_usable = all(type(number) in (int, float) and math.isfinite(number) for number in numbers.values())
+        normalizer = Normalizer(**{name: float(number) for name, number in numbers.items()})
         # A converted model has seen no file.
-        is_described = data is None or all(isinstance(data[key], str) for key in ("path", "sha256"))
-        if not (is_usable and is_described and normalizer.scale > 0):
+        is_described = data is None or (
+            all(isinstance(data[key], str) and len(data[key]) <= MAX_PATH for key in ("path", "sha256"))
+            and all(type(data[key]) is int for key in ("rows", "values"))
+        )
+        is_numbered = type(metadata.get("epoch", 0)) is int
+        if not (is_usable and is_described and is_numbered and normalizer.scale > 0):
             raise ValueError
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise CheckpointError(
             f"{place}: its metadata is not that of a run: expected a configuration, a normaliser with a finite offset"
-            " and a positive scale, and the path and hash of a data file; use a checkpoint that jaxrnn has written"
+            " and a positive scale, and the path, hash and size of a data file; use a checkpoint that jaxrnn has"
+            " written"
         ) from error
-    return Config().replace_flat(flat), normalizer
+    try:
+        return Config().replace_flat(flat), normalizer
+    except UserError as error:
+        raise CheckpointError(f"{place}: its metadata: {error}; use a checkpoint that jaxrnn has written") from error

@@ -16,9 +16,10 @@ from jaxrnn.data.normalizer import Normalizer
 from jaxrnn.data.ragged import Ragged
 from jaxrnn.evaluation.step_metadata import read_settings
 from jaxrnn.foundation.messages import say
-from jaxrnn.models.model_state import abstract_model, split_model, stack_shapes
+from jaxrnn.models.model_state import abstract_model, parameter_structs, split_model, stack_shapes
 from jaxrnn.models.objective import predict_targets, score_targets
 from jaxrnn.runs.checkpoint import Checkpointer, CheckpointError
+from jaxrnn.runs.stored_arrays import check_group
 from jaxrnn.settings.config import Config
 from jaxrnn.tasks import metrics
 from jaxrnn.tasks.judgement import Judgement, judge
@@ -65,6 +66,7 @@ class TrainedModel:
       other: The rest of the model's state.
       metadata: The checkpoint's: data file and its hash, versions, epoch.
       step: The checkpoint's number.
+      directory: Where the run's checkpoints are; None of a model that comes from none.
     """
 
     config: Config
@@ -73,6 +75,7 @@ class TrainedModel:
     other: Any
     metadata: dict[str, Any] = dataclasses.field(default_factory=dict)
     step: int = 0
+    directory: Path | None = None
 
     @classmethod
     def load(cls, path: str | Path) -> "TrainedModel":
@@ -103,18 +106,15 @@ class TrainedModel:
     @classmethod
     def _restore(cls, checkpointer: Checkpointer, step: int, which: str) -> "TrainedModel":
         metadata = checkpointer.read_metadata(step)
-        config, normalizer = read_settings(metadata, f"{checkpointer.directory}/{step}")
+        step_dir = checkpointer.directory / str(step)
+        config, normalizer = read_settings(metadata, str(step_dir))
+        claimed = {f"{which}/{name}": struct for name, struct in parameter_structs(config).items()}
+        check_group(checkpointer.stored_arrays(step), claimed, step_dir)  # before anything is built
         _, params, other = split_model(abstract_model(config))
         params, other = stack_shapes((params, other), config.training.ensemble)
         restored = checkpointer.restore(step, {which: params, "other": other})
-        return cls(
-            config,
-            normalizer,
-            restored[which],
-            restored["other"],
-            metadata,
-            step,
-        )
+        state = (restored[which], restored["other"])
+        return cls(config, normalizer, *state, metadata, step, checkpointer.directory)
 
     @property
     def num_members(self) -> int:

@@ -11,6 +11,14 @@ def printable(text: str) -> str:
     return "\n".join(map(escape, text.split("\n")))
 
 
+def shorten(text: str, length: int = 200) -> str:
+    """Leaves a text of up to `length` characters as it is, and keeps the two ends of a longer one."""
+    if len(text) <= length:
+        return text
+    end = (length - 2) // 2
+    return f"{text[: length - 2 - end]}..{text[len(text) - end :]}"
+
+
 def _escape_character(character: str) -> str:
     code = ord(character)
     if 0xDC80 <= code <= 0xDCFF:  # how decoding with surrogateescape keeps a byte

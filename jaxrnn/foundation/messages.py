@@ -25,5 +25,5 @@ def say(text: str = "", *, always: bool = False) -> None:
       text: The line.
       always: Even where the process was told to be mute.
     """
-    if always or not _is_muted:
+    if sys.stderr is not None and (always or not _is_muted):
         print(printable(text), file=sys.stderr, flush=True)

@@ -1,8 +1,13 @@
-"""Keeps a library that logs from changing how its caller logs."""
+"""Keeps libraries from changing how their caller logs, and from printing what nobody can use."""
 
 import contextlib
 import logging
+import sys
+import time
 from collections.abc import Iterator
+from typing import Any
+
+LATE_SECONDS = 0.2  # so long what a failed save has left goes on
 
 
 @contextlib.contextmanager
@@ -19,3 +24,26 @@ def root_logger_kept() -> Iterator[None]:
         yield
     finally:
         logging.getLogger().removeHandler(handler)
+
+
+@contextlib.contextmanager
+def late_tasks_quiet() -> Iterator[None]:
+    """Keeps tasks that outlive their event loop from printing tracebacks.
+
+    Where a write fails, Orbax closes its loop while threads of TensorStore still have results to hand to it; each of
+    them then prints a traceback, before the one error that says what is wrong.
+    """
+    before = sys.unraisablehook
+
+    def hook(raised: Any) -> None:
+        if not (isinstance(raised.exc_value, RuntimeError) and str(raised.exc_value) == "Event loop is closed"):
+            before(raised)
+
+    sys.unraisablehook = hook
+    try:
+        yield
+    except BaseException:
+        time.sleep(LATE_SECONDS)
+        raise
+    finally:
+        sys.unraisablehook = before

@@ -4,12 +4,16 @@ import dataclasses
 from typing import Any
 
 import jax
+import numpy as np
 from flax import nnx
 
 from jaxrnn.foundation.errors import UserError
 from jaxrnn.models.next_value import NextValueModel, build_model
+from jaxrnn.nn import equations
 from jaxrnn.nn.engine import cpu_kernels
 from jaxrnn.settings.config import Config
+
+_EQUATIONS = {"rnn": equations.rnn_equation("tanh"), "lstm": equations.LSTM, "gru": equations.GRU}
 
 
 def split_model(model: NextValueModel) -> tuple[Any, Any, Any]:
@@ -21,6 +25,24 @@ def split_model(model: NextValueModel) -> tuple[Any, Any, Any]:
 def abstract_model(config: Config) -> NextValueModel:
     """Returns a model whose arrays are shapes: nothing is computed."""
     return nnx.eval_shape(lambda: new_model(config, nnx.Rngs(0)))
+
+
+def parameter_structs(config: Config) -> dict[str, jax.ShapeDtypeStruct]:
+    """Returns the shape of every parameter by its path, from the sizes alone: no layer is built.
+
+    A configuration that claims ten thousand layers costs as many names, and not the minutes that building them takes.
+    """
+    model, members = config.model, config.training.ensemble
+    equation = _EQUATIONS[model.cell]
+    output_size = model.proj_size or model.hidden_size
+    shapes: dict[str, tuple[int, ...]] = {"linear/bias": (1,), "linear/kernel": (output_size, 1)}
+    for layer in range(model.num_layers):
+        of_layer = equations.parameter_shapes(
+            equation, output_size if layer else 1, model.hidden_size, proj_size=model.proj_size, bias=model.bias
+        )
+        shapes |= {f"rnn/{name}_l{layer}": shape for name, shape in of_layer.items()}
+    leading = (members,) if members > 1 else ()
+    return {name: jax.ShapeDtypeStruct((*leading, *shape), np.float32) for name, shape in shapes.items()}
 
 
 def stack_shapes(tree: Any, members: int) -> Any:

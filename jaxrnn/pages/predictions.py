@@ -46,6 +46,8 @@ class TestedRows(NamedTuple):
 
 def predict_test_rows(record: RunRecord) -> TestedRows | None:
     """Predicts a run's test rows; where that is impossible, says so among what is missing of the record."""
+    if not record.is_run:
+        return None
     try:
         model = TrainedModel.load(record.path)
         prepared = open_own_dataset(model)

@@ -1,16 +1,15 @@
 """What the files of a run tell, whether it is finished, still going or damaged; JAX is not needed for it."""
 
 import dataclasses
-import json
-import math
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from jaxrnn.foundation.errors import UserError
+from jaxrnn.foundation.escaping import shorten
 from jaxrnn.runs.run_directory import RunDirectory
-from jaxrnn.settings.config import FIGURE_NAMES, MAX_COUNT, Config
-from jaxrnn.settings.toml_files import read_toml
+from jaxrnn.runs.run_files import MissingRunFileError, read_config, read_environment, read_metrics, read_summary
 
 
 @dataclasses.dataclass
@@ -25,6 +24,7 @@ class RunRecord:
       summary: summary.json; None while there is none.
       environment: environment.json; None while there is none.
       missing: Sentences about what could not be read.
+      is_run: False of a path that holds no run, which stands on the page of others.
     """
 
     name: str
@@ -34,12 +34,16 @@ class RunRecord:
     summary: dict[str, Any] | None
     environment: dict[str, Any] | None
     missing: list[str]
+    is_run: bool = True
 
     @property
     def status(self) -> str:
         """How far the run is, in words."""
+        if not self.is_run:
+            return "not shown, for the reason below"
         if self.summary is not None:
-            return f"finished: best epoch {self.summary.get('best_epoch')} of {self.summary.get('epochs_run')}"
+            best, last = (shorten(str(self.summary.get(key)), 60) for key in ("best_epoch", "epochs_run"))
+            return f"finished: best epoch {best} of {last}"
         done = self.epochs[-1]["epoch"] if self.epochs else 0
         total = f" of at most {self.config['epochs']}" if self.config else ""
         return f"not finished: {done} epochs done{total}; it is still going, or was stopped"
@@ -51,15 +55,29 @@ def read_runs(paths: tuple[str, ...]) -> list[RunRecord]:
     Args:
       paths: Run directories; one that is named twice counts once.
 
+    Returns:
+      A record a run; where others are, one that holds no run has a record that says so.
+
     Raises:
-      UserError: None is named, or one holds no run.
+      UserError: None is named, or none holds a run; of several that do not the first is named.
     """
     if not paths:
         raise UserError("runs: got none; expected at least one run directory, such as runs/lstm")
     distinct = list({os.path.realpath(path): path for path in reversed(paths)}.values())[::-1]
     short = [Path(os.path.abspath(path)).name for path in distinct]
     names = [name if short.count(name) == 1 else path for name, path in zip(short, distinct, strict=True)]
-    return [_read_run(path, name) for path, name in zip(distinct, names, strict=True)]
+    records, complaints = [], []
+    for path, name in zip(distinct, names, strict=True):
+        try:
+            records.append(_read_run(path, name))
+        except UserError as error:
+            complaints.append(error)
+            records.append(
+                RunRecord(shorten(name, 60), shorten(path), None, [], None, None, [str(error)], is_run=False)
+            )
+    if len(complaints) == len(records):
+        raise complaints[0]
+    return records
 
 
 def _read_run(path: str, name: str) -> RunRecord:
@@ -69,91 +87,51 @@ def _read_run(path: str, name: str) -> RunRecord:
         files = (run_dir.config, run_dir.metrics, run_dir.summary, run_dir.environment)
         holds_run = is_there and any(file.exists() for file in files)
     except (OSError, ValueError) as error:
-        raise UserError(f"{path}: {error}; expected a run directory that this user may read") from error
+        reason = getattr(error, "strerror", None) or str(error)
+        raise UserError(f"{shorten(path)}: {reason}; expected a run directory that this user may read") from error
     if not holds_run:
         reason = "holds no run" if is_there else "no such directory"
-        raise UserError(f"{path}: {reason}; expected a run directory, as `python -m jaxrnn.train` writes it")
+        text = f"{shorten(path)}: {reason}; expected a run directory, as `python -m jaxrnn.train` writes it"
+        raise UserError(text)
     missing: list[str] = []
     return RunRecord(
         name,
         path,
         _read_config(run_dir.config, missing),
         _read_epochs(run_dir.metrics, missing),
-        _read_json(run_dir.summary, missing, {"test": dict, "validation": dict, "baselines": dict}),
-        _read_json(run_dir.environment, missing, {"versions": dict, "data": dict}),
+        _read_json(read_summary, run_dir.summary, missing),
+        _read_json(read_environment, run_dir.environment, missing),
         missing,
     )
 
 
 def _read_config(path: Path, missing: list[str]) -> dict[str, Any] | None:
     try:
-        return Config().replace_flat(read_toml(path)).to_flat()
+        return read_config(path)
     except UserError as error:
         missing.append(f"The configuration: {error}")
         return None
 
 
-def _read_json(path: Path, missing: list[str], expected: dict[str, type]) -> dict[str, Any] | None:
+def _read_json(read: Callable[[Path], dict[str, Any]], path: Path, missing: list[str]) -> dict[str, Any] | None:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(content, dict):
-            raise ValueError(f"got {type(content).__name__}; expected an object")
-        for key, kind in expected.items():
-            if not isinstance(content.get(key), kind):
-                raise ValueError(f"{key}: got {content.get(key)!r}; expected an object")
-        for key in ("validation", "test"):
-            if key in expected:
-                content[key] = _as_figures(content[key])
-        if "baselines" in expected:
-            content["baselines"] = {name: _as_figures(figures) for name, figures in content["baselines"].items()}
-    except FileNotFoundError:
+        return read(path)
+    except MissingRunFileError:
         missing.append(f"{path.name}: the run has not written it yet.")
-    except OSError as error:
-        missing.append(f"{path.name}: {error.strerror}.")
-    except (ValueError, OverflowError, RecursionError) as error:
-        missing.append(f"{path.name} is damaged: {error}.")
-    else:
-        return content
+    except UserError as error:
+        missing.append(str(error))
     return None
 
 
-def _as_figures(figures: Any) -> dict[str, float]:
-    """Checks figures that were read, and puts NaN where JSON has null."""
-    if not isinstance(figures, dict):
-        raise ValueError(f"got {figures!r}; expected figures")
-    read = {}
-    for name in FIGURE_NAMES:
-        value = figures.get(name)
-        if value is not None and type(value) not in (int, float):
-            raise ValueError(f"{name}: got {value!r}; expected a number")
-        read[name] = math.nan if value is None else float(value)
-    return read
-
-
 def _read_epochs(path: Path, missing: list[str]) -> list[dict[str, Any]]:
-    """Reads the lines of metrics.jsonl up to the first that is none: the last may be cut off while a run goes on."""
+    """Reads all readable lines of metrics.jsonl: the last may be cut off while a run goes on."""
     try:
-        lines = path.read_bytes().split(b"\n")
-    except FileNotFoundError:
+        metrics = read_metrics(path)
+    except MissingRunFileError:
         missing.append("metrics.jsonl: no epoch is finished yet.")
         return []
-    except OSError as error:
-        missing.append(f"metrics.jsonl: {error.strerror}.")
+    except UserError as error:
+        missing.append(str(error))
         return []
-    epochs: list[dict[str, Any]] = []
-    for number, line in enumerate(lines, start=1):
-        if not line and number == len(lines):
-            break
-        try:
-            epoch = json.loads(line)
-            least = epochs[-1]["epoch"] + 1 if epochs else 1
-            if type(epoch["epoch"]) is not int or not least <= epoch["epoch"] <= MAX_COUNT:
-                raise ValueError("epochs do not rise")
-            epochs.append(
-                {"epoch": epoch["epoch"]} | {part: _as_figures(epoch[part]) for part in ("training", "validation")}
-            )
-        except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
-            if number < len(lines):  # the last line has no end yet where the run is just writing it
-                missing.append(f"metrics.jsonl is damaged from line {number} on; the curves end before it.")
-            break
-    return epochs
+    missing += metrics.complaints()
+    return [line.content for line in metrics.lines]

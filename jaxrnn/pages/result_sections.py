@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from jaxrnn.foundation.escaping import shorten
 from jaxrnn.pages import markup
 from jaxrnn.pages.charts import Series, chart_box, legend, line_chart
 from jaxrnn.pages.markup import Markup, element, join, paragraph
@@ -23,6 +24,8 @@ class ReportedRun(NamedTuple):
 
 
 ACCURACY_NOTE_WITHOUT_NUMBER = ACCURACY_NOTE.replace("{epsilon:g}", "accuracy_epsilon")
+# What comes from a run's files may be of any length.
+MAX_LINE, MAX_BASELINES = 1000, 10
 # What decides which rows are tested, and in which unit the loss is: figures of runs that differ here are no match.
 KEYS_OF_THE_TEST = ("split", "split_fractions", "split_seed", "seed", "split_block")
 KEYS_OF_THE_LOSS = ("loss", "target", "normalizer", "divisor")
@@ -30,11 +33,13 @@ KEYS_OF_THE_LOSS = ("loss", "target", "normalizer", "divisor")
 
 def head_section(runs: list[ReportedRun]) -> Markup:
     """Returns how far the runs are, and what the page cannot show."""
-    parts = [markup.bullets(join([element("strong", run.record.path), ": ", run.record.status]) for run in runs)]
-    for run in runs:
-        if run.record.missing:
-            lead = paragraph(element("strong", f"Not shown of {run.record.path}"))
-            parts.append(element("div", lead, markup.bullets(run.record.missing), class_="notice"))
+    named = [(shorten(run.record.path), run.record) for run in runs]
+    parts = [markup.bullets(join([element("strong", path), ": ", record.status]) for path, record in named)]
+    for path, record in named:
+        if record.missing:
+            lead = paragraph(element("strong", f"Not shown of {path}"))
+            lines = [shorten(line, MAX_LINE) for line in record.missing]
+            parts.append(element("div", lead, markup.bullets(lines), class_="notice"))
     return element("section", *parts)
 
 
@@ -55,12 +60,13 @@ def figures_section(runs: list[ReportedRun]) -> Markup:
             caption="Figures of the last values of rows; mae and rmse in the data's units, the loss in normalised ones",
         )
     )
-    different = [what for what in (_different_tests(runs), _different_losses(runs)) if what]
+    read = [run for run in runs if run.record.is_run]
+    different = [what for what in (_different_tests(read), _different_losses(read)) if what]
     if different:
         parts.append(element("div", *map(paragraph, different), class_="notice"))
     for record, lines in notes:
         if len(runs) > 1 and lines:
-            parts.append(element("h3", record.path))
+            parts.append(element("h3", shorten(record.path)))
         parts.append(join(lines))
     epsilons = sorted({run.record.config["accuracy_epsilon"] for run in runs if run.record.config})
     note = ACCURACY_NOTE.format(epsilon=epsilons[0]) if len(epsilons) == 1 else ACCURACY_NOTE_WITHOUT_NUMBER
@@ -88,7 +94,8 @@ def _figures_of(run: ReportedRun) -> dict[str, dict[str, float]]:
         baselines = summary["baselines"]
     else:
         return found
-    return found | {f"{record.name}, baseline {name}": figures for name, figures in baselines.items()}
+    named = list(baselines.items())[:MAX_BASELINES]
+    return found | {f"{record.name}, baseline {shorten(name, 60)}": figures for name, figures in named}
 
 
 def _notes_of(run: ReportedRun) -> list[Markup]:
@@ -126,6 +133,7 @@ def _notes_of(run: ReportedRun) -> list[Markup]:
 def _as_sentence(line: str) -> str:
     if line.startswith("mae:"):
         return f"MAE{line[3:]}."
+    line = shorten(line, MAX_LINE)
     return f"{line[:1].upper()}{line[1:]}."
 
 
@@ -181,7 +189,7 @@ def curves_section(runs: list[ReportedRun]) -> Markup:
     if len(runs) == 1:
         names, lead = legend([("validation", 0, False), ("training", 1, True)]), ""
     else:
-        names = legend([(record.path, color, False) for color, record in with_epochs])
+        names = legend([(shorten(record.path), color, False) for color, record in with_epochs])
         lead = "Solid: validation; dashed: training. "
     if any(record.config and record.config["ensemble"] > 1 for _, record in with_epochs):
         lead += "Of an ensemble the mean over its members. "

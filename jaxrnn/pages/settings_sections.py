@@ -2,12 +2,14 @@
 
 from typing import Any
 
+from jaxrnn.foundation.escaping import shorten
 from jaxrnn.pages import markup
 from jaxrnn.pages.markup import Markup, element, paragraph
 from jaxrnn.pages.result_sections import ReportedRun
 from jaxrnn.settings.config import Config
 
 ABSENT = "-"
+MAX_VALUE, MAX_VERSIONS = 300, 50  # what comes from a run's files may be of any length
 
 
 def configuration_section(runs: list[ReportedRun]) -> Markup:
@@ -71,7 +73,8 @@ def environment_section(runs: list[ReportedRun]) -> Markup:
 def _describe(environment: dict[str, Any] | None) -> dict[str, str]:
     if environment is None:
         return {}
-    described = {str(name): str(version) for name, version in environment["versions"].items()}
+    listed = list(environment["versions"].items())[:MAX_VERSIONS]
+    described = {shorten(name, 60): shorten(version, 60) for name, version in listed}
     data = environment["data"]
     described |= {f"data: {key}": _write(data[key]) for key in ("path", "sha256", "rows", "values") if key in data}
     for key in ("platform", "cpu_count", "devices", "command"):
@@ -81,6 +84,10 @@ def _describe(environment: dict[str, Any] | None) -> dict[str, str]:
 
 
 def _write(value: Any) -> str:
+    return shorten(_as_text(value), MAX_VALUE)
+
+
+def _as_text(value: Any) -> str:
     if value is None:
         return "none"
     if isinstance(value, bool):

@@ -17,7 +17,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxrnn.foundation.quiet import root_logger_kept
+from jaxrnn.foundation.quiet import late_tasks_quiet, root_logger_kept
 from jaxrnn.parallel import hosts
 from jaxrnn.runs.step_files import (
     MANIFEST_NAME,
@@ -31,6 +31,7 @@ from jaxrnn.runs.step_files import (
     wait_for_manifest,
     write_manifest,
 )
+from jaxrnn.runs.stored_arrays import as_stored_type, check_arrays, check_format, reading, storable
 
 FORMAT_VERSION = 1
 BYTES_BESIDE_ARRAYS = 128 * 1024  # a dozen small files
@@ -164,6 +165,7 @@ class Checkpointer:
         return None
 
     @root_logger_kept()
+    @late_tasks_quiet()
     def save(self, step: int, tree: Any, metadata: dict[str, Any]) -> None:
         """Writes a step; afterwards it is whole or not there.
 
@@ -175,7 +177,7 @@ class Checkpointer:
         Raises:
           CheckpointError: The step exists, or cannot be written.
         """
-        arrays = {name: _storable(leaf) for name, leaf in named_leaves(tree).items()}
+        arrays = {name: storable(leaf) for name, leaf in named_leaves(tree).items()}
         content = {"format_version": FORMAT_VERSION, **metadata}
         hosts.from_main(lambda: self._require_space(step, sum(array.nbytes for array in arrays.values())))
         try:
@@ -206,15 +208,10 @@ class Checkpointer:
           CheckpointError: It is damaged, or written by another version.
         """
         self._require_whole(step)
-        restored = self._manager.restore(step, args=self._ocp.args.Composite(metadata=self._ocp.args.JsonRestore()))
-        content = restored["metadata"]
-        version = content.get("format_version")
-        if version != FORMAT_VERSION:
-            raise CheckpointError(
-                f"{self._step_dir(step)}: got checkpoint format {version!r}; this version reads {FORMAT_VERSION};"
-                f" use the jaxrnn version that wrote it ({content.get('versions', {}).get('jaxrnn', 'unknown')})"
-            )
-        return content
+        with reading(self._step_dir(step)):
+            args = self._ocp.args.Composite(metadata=self._ocp.args.JsonRestore())
+            content = self._manager.restore(step, args=args)["metadata"]
+        return check_format(content, self._step_dir(step), FORMAT_VERSION)
 
     @root_logger_kept()
     def restore(self, step: int, template: Any) -> Any:
@@ -231,36 +228,29 @@ class Checkpointer:
         Raises:
           CheckpointError: A file is damaged; an array is missing or has another shape or type; names it.
         """
-        directory = self._step_dir(step)
         self._require_whole(step)
         wanted = named_leaves(template)
         stored = self.stored_arrays(step)
-        for name, leaf in wanted.items():
-            if name not in stored:
-                raise CheckpointError(f"{directory}: has no array {name}; it has {', '.join(sorted(stored))}")
-            expected = _storable_struct(leaf)
-            found = stored[name]
-            if found.shape != expected.shape or found.dtype != expected.dtype:
-                raise CheckpointError(
-                    f"{directory}: array {name}: got {found.dtype} of shape {found.shape};"
-                    f" expected {expected.dtype} of shape {expected.shape}"
-                )
+        check_arrays(stored, wanted, self._step_dir(step))
         place = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
         structs = {
             name: found.update(sharding=getattr(wanted.get(name), "sharding", None) or place)
             for name, found in stored.items()
         }
-        restored = self._manager.restore(
-            step, args=self._ocp.args.Composite(arrays=self._ocp.args.StandardRestore(structs))
-        )["arrays"]
-        leaves = [_as_stored_type(restored[name], leaf) for name, leaf in wanted.items()]
+        with reading(self._step_dir(step)):
+            args = self._ocp.args.Composite(arrays=self._ocp.args.StandardRestore(structs))
+            restored = self._manager.restore(step, args=args)["arrays"]
+        leaves = [as_stored_type(restored[name], leaf) for name, leaf in wanted.items()]
         return jax.tree.unflatten(jax.tree.structure(template), leaves)
 
     @root_logger_kept()
     def stored_arrays(self, step: int) -> dict[str, jax.ShapeDtypeStruct]:
         """Returns the names of a step's arrays, with their shapes and types; keys are listed as their data."""
-        item = self._manager.item_metadata(step)["arrays"]
-        return {name: jax.ShapeDtypeStruct(tuple(found.shape), np.dtype(found.dtype)) for name, found in item.items()}
+        with reading(self._step_dir(step)):
+            item = self._manager.item_metadata(step)["arrays"]
+            return {
+                name: jax.ShapeDtypeStruct(tuple(found.shape), np.dtype(found.dtype)) for name, found in item.items()
+            }
 
     def _step_dir(self, step: int) -> Path:
         return self.directory / str(step)
@@ -322,24 +312,6 @@ def named_leaves(tree: Any) -> dict[str, Any]:
     if len(named) != len(flat):
         raise ValueError("two leaves have the same path")
     return named
-
-
-def _is_key(leaf: Any) -> bool:
-    return jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-
-
-def _storable(leaf: Any) -> Any:
-    array = jax.random.key_data(leaf) if _is_key(leaf) else leaf
-    is_shared = isinstance(array, jax.Array) and not array.is_fully_replicated
-    return array if is_shared else np.asarray(array)  # each process writes its own share
-
-
-def _storable_struct(leaf: Any) -> Any:
-    return jax.eval_shape(jax.random.key_data, leaf) if _is_key(leaf) else leaf
-
-
-def _as_stored_type(array: Any, leaf: Any) -> Any:
-    return jax.random.wrap_key_data(array) if _is_key(leaf) else array
 
 
 @root_logger_kept()

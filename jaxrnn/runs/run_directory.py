@@ -1,7 +1,5 @@
 """The files of a run: config.toml, metrics.jsonl, environment.json, summary.json, curves.png, checkpoints/, .."""
 
-import json
-import math
 import os
 import platform
 import re
@@ -11,7 +9,17 @@ from typing import Any
 
 from jaxrnn.foundation.errors import UserError
 from jaxrnn.foundation.files import naming, to_json, write_atomically
+from jaxrnn.foundation.messages import say
 from jaxrnn.foundation.versions import versions
+from jaxrnn.runs.run_files import (
+    MissingRunFileError,
+    RunFileError,
+    read_environment,
+    read_metrics,
+    read_summary,
+    require_file_or_nothing,
+    set_aside,
+)
 from jaxrnn.runs.run_lock import LOCK_NAME
 from jaxrnn.settings.config import Config
 from jaxrnn.settings.toml_files import to_toml
@@ -65,6 +73,8 @@ class RunDirectory:
             _require_usable(run_dir)
             if resume and not chosen.config.is_file():
                 raise UserError(f"--resume: {run_dir} holds no run; leave --resume out to start one there")
+            if resume:
+                chosen.require_files()
             if not resume and chosen.path.exists() and not chosen.is_empty():
                 raise UserError(
                     f"--run-dir: {run_dir} is there already and is never overwritten; go on with it by --resume,"
@@ -75,6 +85,7 @@ class RunDirectory:
             found = [run for run in map(cls, _numbered(name)) if run.config.is_file()]
             if not found:
                 raise UserError(f"--resume: there is no run {RUNS_DIR / name}; name it with --run-dir")
+            found[-1].require_files()
             return found[-1]
         chosen = cls(_numbered(name)[-1])
         chosen._name = name
@@ -114,12 +125,36 @@ class RunDirectory:
             if _is_leftover(path) and path.name != LOCK_NAME:
                 path.unlink()
 
+    def require_files(self) -> None:
+        """Refuses a directory, or something else, in the place of a file that a run writes at its end.
+
+        Raises:
+          RunFileError: Names the first.
+        """
+        for path in (self.config, self.metrics, self.environment, self.summary, self.curves):
+            require_file_or_nothing(path)
+
     def is_reported(self, epoch: int) -> bool:
-        """Whether the run was evaluated after `epoch`, its last one, and everything written."""
+        """Whether the run was evaluated after `epoch`, its last one, and everything written.
+
+        Says what of a reported run is damaged, or missing, and cannot be written anew.
+        """
         try:
-            return json.loads(self.summary.read_text(encoding="utf-8"))["epochs_run"] == epoch and self.curves.is_file()
-        except (OSError, ValueError, KeyError, TypeError):
+            is_reported = read_summary(self.summary).get("epochs_run") == epoch and self.curves.is_file()
+        except MissingRunFileError:
             return False
+        except RunFileError as error:
+            kept = set_aside(self.summary).name
+            say(f"warning: {error}; it is written anew, and kept as {kept}")
+            return False
+        if is_reported:
+            try:
+                complaints = read_metrics(self.metrics).complaints(epoch)
+            except RunFileError as error:
+                complaints = [str(error)]
+            for complaint in complaints:
+                say(f"warning: {complaint}")
+        return is_reported
 
     def create(self, config: Config, environment: dict[str, Any] | None = None) -> None:
         """Makes the directory and writes config.toml, with which it is a run, and environment.json.
@@ -135,6 +170,12 @@ class RunDirectory:
         except OSError as error:
             raise UserError(f"--run-dir: cannot write to {self.path}: {error.strerror}") from error
         if environment is not None:
+            try:
+                read_environment(self.environment)
+            except MissingRunFileError:
+                pass
+            except RunFileError:  # said when the run was opened
+                set_aside(self.environment)
             self.write_json(self.environment, environment)
 
     def write_json(self, path: Path, content: dict[str, Any]) -> None:
@@ -144,30 +185,31 @@ class RunDirectory:
         write_atomically(path, to_json(content, indent=2) + "\n")
 
     def keep_metrics_until(self, epoch: int) -> None:
-        """Drops the lines of epochs after `epoch`, and a line that was cut off."""
+        """Drops the lines of epochs after `epoch`, and a last line that was cut off.
+
+        Says which other lines are damaged or missing, and keeps the file beside as it was if any is damaged.
+        """
         if not self.is_written:
             return
-        if not self.metrics.exists():
+        try:
+            metrics = read_metrics(self.metrics)
+        except MissingRunFileError as error:
+            if epoch > 0:
+                say(f"warning: {error}; the run goes on without the figures of epochs 1 to {epoch}")
             return
-        kept = []
-        for line in self.metrics.read_text(encoding="utf-8").splitlines():
-            try:
-                if json.loads(line)["epoch"] <= epoch:
-                    kept.append(line + "\n")
-            except (ValueError, KeyError):
-                break
+        for complaint in metrics.complaints(epoch):
+            say(f"warning: {complaint}")
+        if metrics.damaged:
+            say(f"warning: {self.metrics}: what it held is kept as {set_aside(self.metrics).name}")
+        kept = [line.text + "\n" for line in metrics.lines if line.epoch <= epoch]
         write_atomically(self.metrics, "".join(kept))
 
     def read_metrics(self) -> list[dict[str, Any]]:
-        """Returns the epochs' figures; those that were not finite as NaN."""
-        if not self.metrics.exists():
+        """Returns the epochs' figures as far as they are readable; those that were not finite as NaN."""
+        try:
+            return [line.content for line in read_metrics(self.metrics).lines]
+        except MissingRunFileError:
             return []
-        epochs = [json.loads(line) for line in self.metrics.read_text(encoding="utf-8").splitlines()]
-        for epoch in epochs:
-            for part, figures in epoch.items():
-                if isinstance(figures, dict):
-                    epoch[part] = {name: math.nan if value is None else value for name, value in figures.items()}
-        return epochs
 
     def append_metrics(self, epochs: list[dict[str, Any]]) -> None:
         """Adds a line an epoch."""

@@ -79,4 +79,4 @@ def _tags(epoch: dict[str, Any]) -> dict[str, float]:
         if isinstance(figures, dict)
         for name, value in figures.items()
     }
-    return tags | {"learning_rate": epoch["learning_rate"]}
+    return tags | {"learning_rate": epoch.get("learning_rate", math.nan)}

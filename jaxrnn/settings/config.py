@@ -12,6 +12,7 @@ import typing
 from typing import Any, Literal, NamedTuple
 
 from jaxrnn.foundation.errors import UserError
+from jaxrnn.foundation.escaping import escape
 from jaxrnn.settings.checking import check_value, require
 
 Cell = Literal["rnn", "lstm", "gru"]
@@ -297,7 +298,7 @@ class Config:
         sections: dict[str, dict[str, Any]] = {}
         for key, value in values.items():
             if key not in FIELD_TYPES:
-                raise UserError(f"{key}: unknown key{suggest_key(key)}")
+                raise UserError(f"{escape(key[:80])}: unknown key{suggest_key(key)}")
             section, hint = FIELD_TYPES[key]
             sections.setdefault(section, {})[key] = check_value(key, value, hint)
         parts = {name: dataclasses.replace(getattr(self, name), **part) for name, part in sections.items()}
@@ -319,5 +320,5 @@ FIELD_TYPES = _collect_field_types()
 
 def suggest_key(key: str) -> str:
     """Returns the end of a message about an unknown key: the nearest known one, or all."""
-    near = difflib.get_close_matches(key.replace("-", "_"), FIELD_TYPES, n=1)
+    near = difflib.get_close_matches(key[:80].replace("-", "_"), FIELD_TYPES, n=1)
     return f"; did you mean {near[0]}?" if near else f"; known keys: {', '.join(FIELD_TYPES)}"

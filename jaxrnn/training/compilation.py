@@ -1,13 +1,20 @@
 """What XLA compiles: how often, how long, and kept from run to run if a user wants that."""
 
+<<<<<<< HEAD
 import functools
+=======
+import contextlib
+import hashlib
+>>>>>>> door
 import os
+import platform
 import time
 from pathlib import Path
 
 import jax
 
 from jaxrnn.foundation.errors import UserError
+from jaxrnn.foundation.versions import versions
 
 _COMPILE_EVENT = "/jax/core/compile/backend_compile_duration"
 _OTHER_EVENTS = (
@@ -19,10 +26,12 @@ _OTHER_EVENTS = (
 def keep_compilations() -> Path:
     """Turns on JAX's persistent cache, in the user's own cache directory, readable by nobody else.
 
-    Programs compiled once are then read back by later runs of this user with the same sizes and versions.
+    Programs compiled once are then read back by later runs of this user with the same sizes and versions. They hold
+    instructions of the processor that they were compiled for, and a home directory may be that of several machines:
+    each kind of them has a directory of its own.
 
     Returns:
-      The directory: ``$XDG_CACHE_HOME/jaxrnn`` or ``~/.cache/jaxrnn``.
+      The directory: ``$XDG_CACHE_HOME/jaxrnn/MACHINE`` or ``~/.cache/jaxrnn/MACHINE``.
 
     Raises:
       UserError: It cannot be made, or belongs to somebody else.
@@ -35,6 +44,8 @@ def keep_compilations() -> Path:
         if not directory.is_dir() or directory.is_symlink() or (hasattr(os, "getuid") and status.st_uid != os.getuid()):
             raise UserError(f"--compilation-cache: {directory}: expected a directory of this user's own")
         directory.chmod(0o700)  # programs are run as they are read: nobody else may put any there
+        directory = directory / machine_name()
+        directory.mkdir(mode=0o700, exist_ok=True)
     except OSError as error:
         raise UserError(
             f"--compilation-cache: {directory}: {error.strerror}; expected a directory to write to"
@@ -42,6 +53,18 @@ def keep_compilations() -> Path:
     jax.config.update("jax_compilation_cache_dir", str(directory))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
     return directory
+
+
+def machine_name() -> str:
+    """Names the kind of this machine, by its processor's features and jaxlib's version."""
+    features = platform.processor()
+    with contextlib.suppress(OSError):
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+        known = ("flags", "Features", "model name", "CPU part")
+        described = {line.partition(":")[0].strip(): line for line in lines}  # of many processors the last
+        features = "\n".join(line for name, line in described.items() if name in known)
+    text = "\n".join([platform.machine(), features, versions()["jaxlib"]])
+    return f"{platform.machine() or 'unknown'}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
 
 class CompilationCounter:

@@ -1,23 +1,27 @@
 """A run directory is opened: a new one, or that of a run that goes on, which may not have become another run."""
 
 import contextlib
-import json
 from typing import Any
 
 import jax
 
 from jaxrnn.foundation.errors import UserError
 from jaxrnn.foundation.messages import say
-from jaxrnn.foundation.versions import versions
 from jaxrnn.nn.engine import cpu_kernels
 from jaxrnn.parallel import hosts
 from jaxrnn.runs.checkpoint import Checkpointer
 from jaxrnn.runs.run_directory import RunDirectory, describe_environment
+from jaxrnn.runs.run_files import read_config
 from jaxrnn.runs.run_lock import RunLock
+from jaxrnn.runs.run_origin import read_recurrence
 from jaxrnn.runs.scalar_log import ScalarLog
 from jaxrnn.settings.config import Config
+<<<<<<< HEAD
 from jaxrnn.settings.toml_files import read_toml
 from jaxrnn.training.fit import Fit
+=======
+from jaxrnn.training.fitting import Fit
+>>>>>>> door
 
 # A run may go on with these changed: what it computes does not depend on them, but for the last bits.
 WITHOUT_EFFECT = {
@@ -130,7 +134,7 @@ def _describe_environment(description: dict[str, Any]) -> dict[str, Any]:
 
 
 def _check_changes(config: Config, run_dir: RunDirectory) -> None:
-    saved = Config().replace_flat(read_toml(run_dir.config)).to_flat()
+    saved = read_config(run_dir.config)
     changed = {key: value for key, value in config.to_flat().items() if value != saved[key]}
     refused = changed.keys() - WITHOUT_EFFECT - FROM_HERE_ON
     lines = [
@@ -148,42 +152,12 @@ def _check_changes(config: Config, run_dir: RunDirectory) -> None:
         say(f"{key}: {saved[key]!r} until now, {value!r} from here on")
 
 
-def check_same_data(description: dict[str, Any], run_dir: RunDirectory) -> None:
-    """Refuses other data than a run began with, and warns of other versions.
-
-    Args:
-      description: Path, hash and size of the data.
-      run_dir: Of the run.
-
-    Raises:
-      UserError: It is other data.
-    """
-    try:
-        environment = json.loads(run_dir.environment.read_text(encoding="utf-8"))
-        before = environment["data"]
-    except FileNotFoundError:  # interrupted before anything was computed
-        return
-    if before["sha256"] != description["sha256"]:
-        raise UserError(
-            f"--resume: {description['path']}: got other data than the run began with (SHA-256"
-            f" {description['sha256'][:12]}..); expected that of {before['path']}, {before['rows']} rows with"
-            f" {before['sha256'][:12]}..; give the file by --data, or start a new run without --resume"
-        )
-    now = versions()
-    others = {name: old for name, old in environment["versions"].items() if now.get(name) != old}
-    if others:
-        listed = ", ".join(f"{name} {old} then, {now.get(name)} now" for name, old in others.items())
-        say(f"warning: the run began with other versions: {listed}: its numbers may differ in the last bits")
-
-
 def _warn_of_another_recurrence(run_dir: RunDirectory) -> None:
     """Says so if a run goes on with another form of the recurrence; not before JAX may make its devices."""
-    with contextlib.suppress(FileNotFoundError):  # interrupted before anything was computed
-        before = json.loads(run_dir.environment.read_text(encoding="utf-8")).get("recurrence")
-        here = _recurrence_here()
-        if before not in (None, here):
-            change = f"the run began with {before} and goes on with {here}"
-            say(f"warning: {change}: its numbers may differ in the last bits")
+    before, here = read_recurrence(run_dir), _recurrence_here()
+    if before not in (None, here):
+        change = f"the run began with {before} and goes on with {here}"
+        say(f"warning: {change}: its numbers may differ in the last bits")
 
 
 def _recurrence_here() -> str:

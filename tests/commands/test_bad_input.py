@@ -220,3 +220,25 @@ def test_a_pipe_that_stays_open_is_waited_for_and_one_that_ends_is_read(trained_
     out, _ = process.communicate(b"1,2\r\n7", timeout=120)
     assert process.returncode == 0
     assert len(out.splitlines()) == 2
+
+
+def test_a_value_beyond_float32_in_a_test_row_is_refused_before_training(tmp_path):
+    """Training rows of tiny values make a scale by which one test row is beyond float32."""
+    from small_runs import call
+
+    lines = [f"{number}e-9,{number + 1}e-9,{number + 3}e-9\n" for number in range(60)]
+    for place in (0, 3, 6):  # training, validation and test, in blocks of three
+        (tmp_path / "rows.csv").write_text("".join([*lines[:place], "1e36,2e36\n", *lines[place:]]))
+        flags = [
+            "--config=smoke",
+            "--split=tutorial",
+            "--split-block=3",
+            "--epochs=1",
+            f"--data={tmp_path / 'rows.csv'}",
+        ]
+        done = call("train", *flags, "--normalizer=divide", "--divisor=1e-9", f"--run-dir={tmp_path / 'run'}")
+        assert done.code == 2
+        assert (
+            "rows.csv: found a value of 2e+45 once normalised by (x - 0) / 1e-09; expected at most 3.4e+38" in done.err
+        )
+        assert not (tmp_path / "run").exists()

@@ -20,7 +20,7 @@ from conftest import REPOSITORY
 from small_runs import call, write_rows
 
 from jaxrnn import prepare
-from jaxrnn.commands import preparation
+from jaxrnn.commands import preparation, unfinished
 from jaxrnn.data.normalizer import Normalizer
 from jaxrnn.data.ragged import Ragged
 from jaxrnn.data.readers.reader import read_sequences
@@ -204,6 +204,47 @@ class TestRefusals:
         assert not list(tmp_path.iterdir())
 
 
+class TestUnfinished:
+    @pytest.mark.parametrize("place", ["finish", "write_atomically", "sync_directory"])
+    def test_a_signal_at_any_moment_leaves_nothing(self, source, tmp_path, monkeypatch, capsys, place):
+        holder = {"finish": part_writer.PartWriter, "write_atomically": preparation, "sync_directory": unfinished}[
+            place
+        ]
+        before = getattr(holder, place)
+
+        def interrupted(*arguments):
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(0.01)
+            return before(*arguments)
+
+        monkeypatch.setattr(holder, place, interrupted)
+        assert prepare.main([str(source), f"--out={tmp_path / 'set'}"]) == 143
+        assert "interrupted; nothing is left" in capsys.readouterr().err
+        assert not list(tmp_path.iterdir())
+
+    def test_what_a_kill_left_is_removed_and_what_lives_is_not(self, source, tmp_path, capsys):
+        ended = subprocess.Popen(["true"])
+        ended.wait()
+        for name in (f".set.{ended.pid}.tmp", f".set.{os.getppid()}.tmp", f".other.{ended.pid}.tmp", ".set.x.tmp"):
+            (tmp_path / name).mkdir()
+            (tmp_path / name / "training-00000.arrow").write_text("")
+        assert prepare.main([str(source), f"--out={tmp_path / 'set'}"]) == 0
+        assert f"removed {tmp_path / f'.set.{ended.pid}.tmp'}, which a process left" in capsys.readouterr().err
+        kept = {f".set.{os.getppid()}.tmp", f".other.{ended.pid}.tmp", ".set.x.tmp"}
+        assert {path.name for path in tmp_path.iterdir()} == {"set"} | kept
+
+    def test_what_is_locked_is_not_removed(self, tmp_path):
+        ended = subprocess.Popen(["true"])
+        ended.wait()
+        path = tmp_path / f".set.{ended.pid}.tmp"
+        path.mkdir()
+        with unfinished._locked(path):
+            unfinished.remove_abandoned(tmp_path / "set")
+            assert path.is_dir()
+        unfinished.remove_abandoned(tmp_path / "set")
+        assert not path.exists()
+
+
 class TestDamage:
     """Training opens a data set only if every byte of it is what was written."""
 
@@ -293,6 +334,36 @@ class TestOtherSettings:
         assert done.code == 2
         assert complaint in done.err
         assert not list(tmp_path.iterdir())
+
+
+class TestReaderFlags:
+    """Prepared rows are not read again: what would change how is not ignored in silence."""
+
+    @pytest.mark.parametrize(
+        "flag", ["--delimiter=;", "--header", "--no-header", "--blank-lines=skip", "--column=x", "--max-bytes=5"]
+    )
+    def test_training_refuses_them(self, whole, tmp_path, flag):
+        for more in ([], ["--dry-run"]):
+            done = call("train", "--config=smoke", flag, f"--data={whole}", f"--run-dir={tmp_path / 'run'}", *more)
+            assert done.code == 2
+            name = flag.partition("=")[0].replace("--no-", "--")
+            assert done.err.startswith(f"error: {name}: got ")
+            assert "; expected none with prepared data, whose rows jaxrnn.prepare has read; leave it out" in done.err
+            assert not list(tmp_path.iterdir())
+
+    def test_training_refuses_those_of_a_file(self, whole, tmp_path):
+        (tmp_path / "mine.toml").write_text('delimiter = ";"\n')
+        done = call("train", f"--config={tmp_path / 'mine.toml'}", f"--data={whole}", f"--run-dir={tmp_path / 'run'}")
+        assert done.code == 2
+        assert "--delimiter: got delimiter = ';'; expected none with prepared data" in done.err
+
+    def test_evaluation_refuses_them(self, whole, trained_run):
+        done = call("eval", f"--checkpoint={trained_run}", f"--data={whole}", "--header")
+        assert done.code == 2
+        assert "--header: got the flag; expected none with prepared data" in done.err
+        done = call("eval", f"--checkpoint={trained_run}", "--delimiter=;")
+        assert done.code == 2
+        assert "--delimiter: got the flag; expected none without --data: the run's own rows are read" in done.err
 
 
 def start(cwd: Path, *arguments: object) -> subprocess.Popen:

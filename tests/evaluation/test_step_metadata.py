@@ -20,6 +20,13 @@ CHANGES = {
     "configuration of another shape": {"config": [["cell"]]},
     "data without a path": {"data": {"sha256": "0"}},
     "path that is none": {"data": {"sha256": "0", "path": 7}},
+    "path of a million characters": {"data": {"sha256": "0", "path": "x" * 10**6, "rows": 1, "values": 1}},
+    "data without its size": {"data": {"sha256": "0", "path": "x"}},
+    "a number beyond any float": {"normalizer": {"offset": 0, "scale": 10**400}},
+    "an epoch that is none": {"epoch": "x" * 10**6},
+    "a key of a million characters": {"config": {"x" * 10**6: 1}},
+    "no object": [],
+    "odd versions of another format": {"format_version": 99, "versions": ["x"]},
     "unknown setting": {"config": {"cell": "lstm", "import": "os"}},
     "setting out of its range": {"config": {"hidden_size": -1}},
 }
@@ -32,11 +39,14 @@ def test_what_is_not_a_runs_is_refused(what, trained_run, small_rows, tmp_path):
     step = tmp_path / "run" / "checkpoints" / str(newest)
     shutil.copytree(steps / str(newest), step)
     path = step / "metadata" / "metadata"
-    path.write_text(json.dumps(json.loads(path.read_text()) | CHANGES[what]))
+    change = CHANGES[what]
+    path.write_text(json.dumps(json.loads(path.read_text()) | change if isinstance(change, dict) else change))
     (step / MANIFEST_NAME).unlink()
     write_manifest(step)  # whoever wrote the metadata wrote the sums too
     done = call("predict", f"--checkpoint={tmp_path / 'run'}", small_rows)
     assert done.code == 2
     assert done.err.startswith("error: ")
     assert done.err.count("\n") == 1
+    assert len(done.err) < 3000
+    assert str(step) in done.err
     assert done.out == ""

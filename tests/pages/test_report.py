@@ -207,8 +207,9 @@ class TestWhatIsMissing:
         lines[1] = lines[1].replace(old, new)
         (copy / "metrics.jsonl").write_text("\n".join(lines) + "\n")
         (record,) = read_runs((str(copy),))
-        assert record.missing == ["metrics.jsonl is damaged from line 2 on; the curves end before it."]
-        assert [epoch["epoch"] for epoch in record.epochs] == [1]
+        (said,) = record.missing
+        assert said.startswith(f"{copy / 'metrics.jsonl'}:2: found ")
+        assert [epoch["epoch"] for epoch in record.epochs] == [1, 3, 4, 5], "no readable line is dropped"
 
     def test_no_checkpoint(self, write, copy):
         shutil.rmtree(copy / "checkpoints")
@@ -295,6 +296,41 @@ class TestWhatIsMissing:
             Page(text)
         worst = re.search(r"<tbody><tr>.*?</tr>", text[text.index("largest errors") :]).group()
         assert "<td>inf</td>" in worst
+
+    def test_a_run_that_cannot_be_read_costs_none_of_the_others(self, write, run_path, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / "empty").mkdir()
+        alone = Page(write(run_path))
+        page = Page(write(run_path, "nowhere", "empty", "x" * 10**6))
+        assert "Not shown of nowhere" in page.text
+        assert "nowhere: no such directory; expected a run directory" in page.text
+        assert "empty: holds no run" in page.text
+        assert "not all tested on the same rows" not in page.text
+        assert len(page.values("svg", "aria-label")) == len(alone.values("svg", "aria-label"))
+
+    def test_a_forged_run_costs_none_of_the_others(self, write, run_path, copy):
+        for name in ("metrics.jsonl", "summary.json", "environment.json", "config.toml"):
+            (copy / name).unlink()
+            (copy / name).mkdir()
+        text = write(run_path, copy)
+        assert text.count("found a directory; expected a file as jaxrnn.train writes it") == 4
+        assert "95% interval" in text
+
+    def test_texts_of_any_length_make_no_page_of_that_length(self, write, copy):
+        long = "x" * 10**6
+        environment = json.loads((copy / "environment.json").read_text())
+        environment["data"]["path"] = environment["platform"] = environment["versions"]["jax"] = long
+        environment |= {"command": [long]}
+        environment["versions"] |= {f"{number}{long}": "1" for number in range(3)}
+        (copy / "environment.json").write_text(json.dumps(environment))
+        summary = json.loads((copy / "summary.json").read_text())
+        summary["best_epoch"] = summary["against_baselines"]["sentence"] = long
+        summary["baselines"] |= {f"{number}{long}": summary["test"] for number in range(3)}
+        (copy / "summary.json").write_text(json.dumps(summary))
+        (copy / "config.toml").write_text((copy / "config.toml").read_text().replace('data = "', f'data = "{long}'))
+        with_checkpoint = write(copy)
+        shutil.rmtree(copy / "checkpoints")
+        assert max(map(len, (with_checkpoint, write(copy)))) < 300_000
 
 
 class TestErrors:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import REPOSITORY
 from small_runs import EPOCHS, assert_same_run, call, content_of, step_of, train_small
 
 from jaxrnn.evaluation.trained_model import TrainedModel
@@ -148,6 +149,19 @@ def test_a_checkpoint_that_cannot_be_written_is_no_bug_and_a_bug_is_one(tmp_path
         with pytest.raises(ValueError, match="two leaves") as caught:
             checkpointer.save(1, {}, {})
         assert not isinstance(caught.value, CheckpointError)
+
+
+def test_a_limit_of_file_sizes_ends_in_one_line(small_rows, tmp_path):
+    """Threads of a save that failed print nothing before it."""
+    shutil.copy(small_rows, tmp_path / "rows.csv")  # a short path: config.toml is to fit into a KiB
+    command = ["-m", "jaxrnn.train", "--config=smoke", "--epochs=1", "--data=rows.csv", "--run-dir=run"]
+    done = subprocess.run(
+        ["bash", "-c", 'ulimit -f 1; "$0" "$@"', sys.executable, *command],
+        cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(REPOSITORY)}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert done.stderr.splitlines()[-1].endswith("cannot write the checkpoint: File too large")
 
 
 def test_a_disk_without_room_is_seen_before_anything_is_written(tmp_path, monkeypatch):

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import pytest
 
 from jaxrnn.foundation.errors import UserError
@@ -50,3 +51,34 @@ def test_a_directory_of_somebody_elses_or_a_link_is_refused(tmp_path, monkeypatc
     (tmp_path / "jaxrnn").write_text("a file")
     with pytest.raises(UserError, match="--compilation-cache"):
         compilation.keep_compilations()
+
+
+def test_a_directory_of_another_user_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    (tmp_path / "jaxrnn").mkdir()
+    mine = os.getuid()
+    monkeypatch.setattr(os, "getuid", lambda: mine + 1)
+    with pytest.raises(UserError, match=r"--compilation-cache: .* expected a directory of this user's own"):
+        compilation.keep_compilations()
+    assert not list((tmp_path / "jaxrnn").iterdir())
+
+
+def test_each_kind_of_machine_has_a_directory_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    settings = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
+    before = {name: getattr(jax.config, name) for name in settings}
+    try:
+        here = compilation.keep_compilations()
+        assert here == compilation.keep_compilations() == tmp_path / "jaxrnn" / compilation.machine_name()
+        assert stat.S_IMODE(here.stat().st_mode) == 0o700
+        read_text = Path.read_text
+        for old, new in (("flags\t\t: ", "flags\t\t: avx9999 "), ("model name\t: ", "model name\t: Another ")):
+            with monkeypatch.context() as patch:
+                patch.setattr(Path, "read_text", lambda path, old=old, new=new, **more: read_text(
+                    path, **more).replace(old, new) + f"{new}\n")  # fmt: skip
+                assert compilation.keep_compilations() != here
+        monkeypatch.setattr(compilation, "versions", lambda: {"jaxlib": "0.0.1"})
+        assert compilation.keep_compilations() != here
+    finally:
+        for name, value in before.items():
+            jax.config.update(name, value)

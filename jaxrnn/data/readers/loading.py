@@ -1,9 +1,10 @@
 """Reads rows as a configuration says, and tells the user what was passed over."""
 
 import sys
+from collections.abc import Callable
 
 from jaxrnn.data.ragged import Ragged
-from jaxrnn.data.readers.reader import read_sequences_with_report
+from jaxrnn.data.readers.reader import read_hashed_sequences, read_sequences_with_report
 from jaxrnn.foundation.errors import DataError
 from jaxrnn.foundation.escaping import escape
 from jaxrnn.foundation.messages import say
@@ -28,3 +29,23 @@ def load_rows(path: str, reader: ReaderConfig, *, min_length: int) -> Ragged:
     if report.num_blank_lines:
         say(f"{escape(path)}: skipped {report.num_blank_lines} blank lines")
     return report.sequences
+
+
+def load_hashed_rows(
+    path: str, reader: ReaderConfig, *, min_length: int, check: Callable[[str], None] | None = None
+) -> tuple[Ragged, str]:
+    """Reads a data file as `load_rows` does; returns its rows and the SHA-256 of the very bytes that were read.
+
+    Args:
+      path: A file.
+      reader: How to read it.
+      min_length: The fewest values a row may have.
+      check: Called with the SHA-256 before anything is parsed; it may raise.
+
+    Raises:
+      DataError: The file is not what it should be, or was written to meanwhile.
+    """
+    report = read_hashed_sequences(path, check=check, min_length=min_length, **reader.as_options())
+    if report.num_blank_lines:
+        say(f"{escape(path)}: skipped {report.num_blank_lines} blank lines")
+    return report.sequences, report.sha256 or ""

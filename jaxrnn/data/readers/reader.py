@@ -7,10 +7,10 @@ The format is told from the first bytes, never from the name. A message that nam
 `--max-row-length` means the argument `max_row_length` here.
 """
 
+import dataclasses
 import mmap
 import os
-import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from io import BufferedReader
 from typing import Any, BinaryIO, Literal, NamedTuple
@@ -22,7 +22,7 @@ from jaxrnn.data.readers.columnar_reader import is_columnar, read_column_blocks,
 from jaxrnn.data.readers.complaints import complaint
 from jaxrnn.data.readers.exact_parser import parse_line
 from jaxrnn.data.readers.options import ReadOptions
-from jaxrnn.data.readers.sources import decompressed, limited, open_file, too_many_bytes
+from jaxrnn.data.readers.sources import HashingFile, decompressed, limited, open_file, require_size
 from jaxrnn.data.readers.text_reader import read_text, read_text_blocks
 
 __all__ = [
@@ -43,10 +43,11 @@ _VALUES_PER_RELEASE = 1 << 23
 
 @dataclass(frozen=True)
 class ReadReport:
-    """The rows of a file, and how many blank lines were skipped to get them."""
+    """The rows of a file, how many blank lines were skipped to get them, and the SHA-256 of its bytes if asked for."""
 
     sequences: Ragged
     num_blank_lines: int
+    sha256: str | None = None
 
 
 def read_sequences(
@@ -135,6 +136,38 @@ def read_sequences_with_report(
     return _read(source, "<stdin>" if name is None else name, chosen)
 
 
+def read_hashed_sequences(
+    path: str | os.PathLike[str], *, check: Callable[[str], None] | None = None, **options: Any
+) -> ReadReport:
+    """Reads a file as `read_sequences_with_report` does, and hashes the very bytes that are read.
+
+    Args:
+      path: A regular file.
+      check: Called with the SHA-256 before anything is parsed; it may raise.
+      **options: Those of `read_sequences`.
+
+    Raises:
+      DataError: As in `read_sequences`; or the file was written to since `check` was called.
+      UserError: As in `read_sequences`.
+    """
+    chosen, name = ReadOptions(**options), os.fspath(path)
+    with open_file(path) as file:
+        status = os.fstat(file.fileno())
+        require_size(name, status, chosen.max_bytes)
+        checked = None
+        if check is not None:
+            checked = HashingFile(file).sha256()
+            check(checked)
+            file.seek(0)
+        hashing = HashingFile(file)
+        report = _read(hashing, name, chosen, status)
+        sha256 = hashing.sha256()
+    if checked not in (None, sha256):
+        remedy = "start again once nothing writes to it"
+        raise complaint(name, found="a file that changed while it was read", expected="one that stays", remedy=remedy)
+    return dataclasses.replace(report, sha256=sha256)
+
+
 class RowBlock(NamedTuple):
     """Some rows of a file.
 
@@ -192,7 +225,9 @@ def _column_blocks(
             values_since = 0
 
 
-def _read(file: BinaryIO, name: str, options: ReadOptions, status: os.stat_result | None = None) -> ReadReport:
+def _read(
+    file: BinaryIO | HashingFile, name: str, options: ReadOptions, status: os.stat_result | None = None
+) -> ReadReport:
     _, stream = _open_stream(file, name, options, status)
     if is_columnar(stream):
         return ReadReport(read_columns(stream, name=name, options=options), 0)
@@ -201,12 +236,11 @@ def _read(file: BinaryIO, name: str, options: ReadOptions, status: os.stat_resul
 
 
 def _open_stream(
-    file: BinaryIO, name: str, options: ReadOptions, status: os.stat_result | None
+    file: BinaryIO | HashingFile, name: str, options: ReadOptions, status: os.stat_result | None
 ) -> tuple[BufferedReader, BufferedReader]:
     """Returns the file's bytes, limited, and what they inflate to: the same stream if they are not compressed."""
-    # A file's size is known: refuse it before the first byte is read.
-    if status and stat.S_ISREG(status.st_mode) and status.st_size > options.max_bytes:
-        raise too_many_bytes(name, options.max_bytes)
+    if status is not None:
+        require_size(name, status, options.max_bytes)
     raw = limited(file, name=name, max_bytes=options.max_bytes)
     stream = decompressed(raw, name=name, max_bytes=options.max_bytes)
     if options.column is not None and not is_columnar(stream):

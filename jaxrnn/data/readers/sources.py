@@ -5,6 +5,7 @@ terabytes costs neither memory nor time.
 """
 
 import gzip
+import hashlib
 import io
 import os
 import stat
@@ -61,7 +62,7 @@ def open_file(path: str | os.PathLike[str]) -> BinaryIO:
     return file
 
 
-def limited(stream: BinaryIO | gzip.GzipFile, *, name: str, max_bytes: int) -> io.BufferedReader:
+def limited(stream: "BinaryIO | gzip.GzipFile | HashingFile", *, name: str, max_bytes: int) -> io.BufferedReader:
     """A buffered stream that ends with a DataError after `max_bytes` or on a damaged source.
 
     Closing it leaves `stream` open.
@@ -93,10 +94,39 @@ def too_many_bytes(name: str, max_bytes: int) -> DataError:
     )
 
 
+def require_size(name: str, status: os.stat_result, max_bytes: int) -> None:
+    """Refuses a regular file of more bytes than the limit before the first is read: its size is known.
+
+    Raises:
+      DataError: It is larger.
+    """
+    if stat.S_ISREG(status.st_mode) and status.st_size > max_bytes:
+        raise too_many_bytes(name, max_bytes)
+
+
+class HashingFile:
+    """Hashes the bytes of a file as they are read."""
+
+    def __init__(self, file: BinaryIO):
+        self._file = file
+        self._sha256 = hashlib.sha256()
+
+    def read(self, size: int) -> bytes:
+        piece = self._file.read(size)
+        self._sha256.update(piece)
+        return piece
+
+    def sha256(self) -> str:
+        """Returns the SHA-256 of the whole file, for which the rest of it is read."""
+        while self.read(_BUFFER_BYTES):
+            pass
+        return self._sha256.hexdigest()
+
+
 class _LimitedRaw(io.RawIOBase):
     """Counts the bytes of a stream, and turns a failure to read it into a DataError."""
 
-    def __init__(self, stream: BinaryIO | gzip.GzipFile, name: str, max_bytes: int):
+    def __init__(self, stream: "BinaryIO | gzip.GzipFile | HashingFile", name: str, max_bytes: int):
         super().__init__()
         self._stream = stream
         self._name = name

@@ -41,6 +41,15 @@ def is_dataset(path: str | Path) -> bool:
         return False
 
 
+def read_sha256(path: str | Path) -> str | None:
+    """Returns the SHA-256 that a data set's description states, unchecked; None where there is none."""
+    try:
+        description = json.loads((Path(path) / DESCRIPTION_NAME).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    return description.get("sha256") if isinstance(description, dict) else None
+
+
 def shard_name(part: str, number: int) -> str:
     """Returns the name of a part's shard, counted from 0."""
     return f"{part}-{number:05}.arrow"

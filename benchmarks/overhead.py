@@ -45,14 +45,8 @@ class NoSignals:
     received, unsaved = None, False
     __enter__ = lambda self: self
     __exit__ = lambda self, *exception: None
-<<<<<<< HEAD
 train_run.NoteSignal = NoSignals
-training_data.hash_file = lambda path: ""
 training_data.count_shared_rows = lambda rows, split: (0, 0)
-=======
-fitting.NoteSignal = NoSignals
-runner.count_shared_rows = lambda rows, split: (0, 0)
->>>>>>> door
 nothing = {"low": 0.0, "high": 0.0, "confidence": 0.95, "resamples": 0, "distinct_rows": 2}
 judgement.mean_error_interval = lambda *arguments, **options: dict(nothing)
 """

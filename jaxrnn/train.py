@@ -117,15 +117,11 @@ def _train(argv: Sequence[str] | None, begin: float, chosen: list[RunDirectory])
         run_dir = RunDirectory.choose(directory, name=name, resume=False)
 
     # JAX is imported from here on, so that --help need not wait for it.
-<<<<<<< HEAD
-=======
     from jaxrnn.data.store.dataset import is_dataset
 
-    is_prepared = is_dataset(command.settings.data.data)
-    if is_prepared:
+    if is_dataset(command.settings.data.data):
         reader = None if resume else command.settings.reader  # what a run has in its config.toml it cannot leave out
         command_line.refuse_reader_settings(given, "with prepared data, whose rows jaxrnn.prepare has read", reader)
->>>>>>> door
     if command.dry_run:
         from jaxrnn.commands import rehearsal
 

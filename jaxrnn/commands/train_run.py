@@ -21,12 +21,13 @@ from jaxrnn.foundation.messages import say
 from jaxrnn.parallel import hosts
 from jaxrnn.runs.checkpoint import import_orbax
 from jaxrnn.runs.run_directory import RunDirectory
+from jaxrnn.runs.run_origin import check_same_data
 from jaxrnn.runs.scalar_log import require_tensorboard
 from jaxrnn.settings.config import Config
 from jaxrnn.training.compilation import CompilationCounter
 from jaxrnn.training.fit import Fit, build_trainer
 from jaxrnn.training.restoring import restore_position
-from jaxrnn.training.run_opening import check_same_data, may_train, open_checkpoints, open_scalars, take_over
+from jaxrnn.training.run_opening import may_train, open_checkpoints, open_scalars, take_over
 
 
 def train(config: Config, run_dir: RunDirectory, *, resume: bool, begin: float) -> None:
@@ -50,9 +51,8 @@ def train(config: Config, run_dir: RunDirectory, *, resume: bool, begin: float) 
         if resume:
             take_over(config, run_dir, stack)
         with hosts.all_or_none():
-            data = open_training_data(config)
-            if resume:
-                check_same_data(data.description, run_dir)
+            check = (lambda described: check_same_data(described, run_dir)) if resume else None
+            data = open_training_data(config, check)
         config = data.config
         compilations = stack.enter_context(CompilationCounter())
         with hosts.all_or_none():

@@ -1,6 +1,6 @@
 """The data of a run, as a file whose rows are held in memory or as a prepared data set on the disk."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -8,18 +8,19 @@ import jax
 
 from jaxrnn.data.ragged import Ragged
 from jaxrnn.data.readers.complaints import naming
-from jaxrnn.data.readers.loading import load_rows
+from jaxrnn.data.readers.loading import load_hashed_rows
 from jaxrnn.data.split import count_shared_rows
 from jaxrnn.data.store.dataset import Dataset, is_dataset
 from jaxrnn.data.store.shards import ShardedRows
 from jaxrnn.foundation.errors import UserError
 from jaxrnn.foundation.escaping import escape
-from jaxrnn.foundation.files import hash_file
 from jaxrnn.parallel import hosts
 from jaxrnn.settings.config import Config
 from jaxrnn.training.disk_source import DiskSource
 from jaxrnn.training.fit import Source
 from jaxrnn.training.memory_source import MemorySource
+
+Check = Callable[[dict[str, Any]], None]
 
 
 class TrainingData(Protocol):
@@ -63,14 +64,19 @@ class TrainingData(Protocol):
         ...
 
 
-def open_training_data(config: Config) -> TrainingData:
+def open_training_data(config: Config, check: Check | None = None) -> TrainingData:
     """Opens what a configuration names.
+
+    Args:
+      config: The configuration.
+      check: Called with the data's path and hash, before anything is made of its content.
 
     Raises:
       DataError: It is not what it should be.
       UserError: A setting does not go with it.
     """
-    return PreparedRows(config) if is_dataset(config.data.data) else RowsInMemory(config)
+    kind = PreparedRows if is_dataset(config.data.data) else RowsInMemory
+    return kind(config, check or (lambda described: None))
 
 
 class RowsInMemory:
@@ -78,16 +84,14 @@ class RowsInMemory:
 
     source: MemorySource
 
-    def __init__(self, config: Config):
+    def __init__(self, config: Config, check: Check):
         self.config = config
-        path = config.data.data
-        self._rows = load_rows(path, config.reader, min_length=2)
-        self.description: dict[str, Any] = {
-            "path": str(Path(path).absolute()),
-            "sha256": hash_file(path),
-            "rows": len(self._rows),
-            "values": self._rows.num_values,
-        }
+        named = {"path": str(Path(config.data.data).absolute())}
+        self._rows, sha256 = load_hashed_rows(
+            config.data.data, config.reader, min_length=2, check=lambda sha256: check({**named, "sha256": sha256})
+        )
+        size = {"rows": len(self._rows), "values": self._rows.num_values}
+        self.description: dict[str, Any] = {**named, "sha256": sha256, **size}
 
     def arrange(self) -> None:
         with naming(self.config.data.data):
@@ -113,7 +117,7 @@ class PreparedRows:
     source: DiskSource
     shared_rows = (0, 0)  # the split keeps identical rows on one side
 
-    def __init__(self, config: Config):
+    def __init__(self, config: Config, check: Check):
         if config.training.ensemble > 1:
             raise UserError(
                 f"--ensemble: got {config.training.ensemble}; expected 1 with prepared data: train the members one by"
@@ -129,6 +133,7 @@ class PreparedRows:
             "rows": dataset.num_rows(),
             "values": dataset.num_values(),
         }
+        check(self.description)
 
     def arrange(self) -> None:
         with naming(self.config.data.data):

@@ -1,11 +1,8 @@
 """What XLA compiles: how often, how long, and kept from run to run if a user wants that."""
 
-<<<<<<< HEAD
-import functools
-=======
 import contextlib
+import functools
 import hashlib
->>>>>>> door
 import os
 import platform
 import time

@@ -43,6 +43,7 @@ class MemorySource:
         self.split = draw_split(config, rows)
         training_rows, validation_rows = rows.take(self.split.training), rows.take(self.split.validation)
         normalizer = Normalizer.fit(config.data.normalizer, training_rows, divisor=config.data.divisor)
+        normalizer.require_parts(rows)
         settings = config.training
         batching = choose_batching(
             training_rows.lengths, settings.batching, settings.num_buckets, may_pack=not settings.tbptt

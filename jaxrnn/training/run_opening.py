@@ -16,12 +16,7 @@ from jaxrnn.runs.run_lock import RunLock
 from jaxrnn.runs.run_origin import read_recurrence
 from jaxrnn.runs.scalar_log import ScalarLog
 from jaxrnn.settings.config import Config
-<<<<<<< HEAD
-from jaxrnn.settings.toml_files import read_toml
 from jaxrnn.training.fit import Fit
-=======
-from jaxrnn.training.fitting import Fit
->>>>>>> door
 
 # A run may go on with these changed: what it computes does not depend on them, but for the last bits.
 WITHOUT_EFFECT = {

@@ -522,11 +522,7 @@ class TestResuming:
             os.kill(os.getpid(), signal.SIGTERM)
             time.sleep(5)
 
-<<<<<<< HEAD
-        monkeypatch.setattr("jaxrnn.commands.training_data.load_rows", interrupt)
-=======
-        monkeypatch.setattr("jaxrnn.commands.runner.load_hashed_rows", interrupt)
->>>>>>> door
+        monkeypatch.setattr("jaxrnn.commands.training_data.load_hashed_rows", interrupt)
         done = call("train", *SMALL, f"--data={rows_file}", f"--run-dir={tmp_path / 'run'}")
         assert done.code == 143
         assert done.err == "interrupted by SIGTERM\n"

@@ -1,7 +1,6 @@
 """Between the data's units and the network's."""
 
 import dataclasses
-import math
 from typing import Any, Literal
 
 import numpy as np
@@ -9,7 +8,7 @@ import numpy as np
 from jaxrnn.data.ragged import Ragged
 from jaxrnn.foundation.errors import DataError
 
-FLOAT32_MAX = float(np.finfo(np.float32).max)
+FLOAT32_MIN, FLOAT32_MAX = float(np.finfo(np.float32).smallest_normal), float(np.finfo(np.float32).max)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,6 +23,11 @@ class Normalizer:
     offset: float = 0.0
     scale: float = 1.0
 
+    @property
+    def is_usable(self) -> bool:
+        """Whether both numbers are ones that float32 holds; those of a foreign checkpoint may be any."""
+        return FLOAT32_MIN <= self.scale <= FLOAT32_MAX and abs(self.offset) <= FLOAT32_MAX
+
     @classmethod
     def fit(cls, kind: Literal["standard", "divide", "none"], training: Ragged, *, divisor: float) -> "Normalizer":
         """Fits a normaliser on the training rows alone.
@@ -37,9 +41,30 @@ class Normalizer:
             return cls()
         if kind == "divide":
             return cls(0.0, divisor)
-        deviation = float(np.std(training.values))
-        usable = math.isfinite(deviation) and deviation > 0
-        return cls(float(np.mean(training.values)), deviation if usable else 1.0)
+        least, greatest = float(training.values.min()), float(training.values.max())
+        return cls.standard(float(np.mean(training.values)), float(np.std(training.values)), least, greatest)
+
+    @classmethod
+    def standard(cls, mean: float, deviation: float, least: float, greatest: float) -> "Normalizer":
+        """Returns the normaliser of values with some mean and standard deviation; of equal values the scale is 1.
+
+        Args:
+          mean: The training values' mean, in the data's units.
+          deviation: Their standard deviation.
+          least: The least of them.
+          greatest: The greatest.
+
+        Raises:
+          DataError: They differ by less, or by more, than float32 holds.
+        """
+        if least == greatest:
+            return cls(mean, 1.0)
+        if not FLOAT32_MIN <= deviation <= FLOAT32_MAX:
+            raise DataError(
+                f"found training values from {least:.3g} to {greatest:.3g}, of standard deviation {deviation:.3g};"
+                f" expected one of {FLOAT32_MIN:.3g} to {FLOAT32_MAX:.3g}, as float32 holds them; use other units"
+            )
+        return cls(mean, deviation)
 
     def normalize(self, values: Any) -> Any:
         return (values - self.offset) / self.scale

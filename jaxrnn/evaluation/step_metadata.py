@@ -30,8 +30,10 @@ def read_settings(metadata: dict[str, Any], place: str) -> tuple[Config, Normali
             all(isinstance(data[key], str) and len(data[key]) <= MAX_PATH for key in ("path", "sha256"))
             and all(type(data[key]) is int for key in ("rows", "values"))
         )
-        is_numbered = type(metadata.get("epoch", 0)) is int
-        if not (is_usable and is_described and is_numbered and normalizer.scale > 0):
+        best = metadata.get("best_epoch", 0)
+        counts = [metadata.get("epoch", 0), metadata.get("batch", 0), *(best if isinstance(best, list) else [best])]
+        is_numbered = all(type(count) is int for count in counts)
+        if not (is_usable and is_described and is_numbered and normalizer.is_usable):
             raise ValueError
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise CheckpointError(

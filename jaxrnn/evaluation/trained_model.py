@@ -14,18 +14,12 @@ from flax import nnx
 from jaxrnn.data.batching import Bucket, pad_sequences
 from jaxrnn.data.normalizer import Normalizer
 from jaxrnn.data.ragged import Ragged
-from jaxrnn.evaluation.step_metadata import read_settings
-from jaxrnn.foundation.messages import say
-from jaxrnn.models.model_state import abstract_model, parameter_structs, split_model, stack_shapes
+from jaxrnn.evaluation.loading import load
+from jaxrnn.models.model_state import abstract_model, split_model
 from jaxrnn.models.objective import predict_targets, score_targets
-from jaxrnn.runs.checkpoint import Checkpointer, CheckpointError
-from jaxrnn.runs.stored_arrays import check_group
 from jaxrnn.settings.config import Config
 from jaxrnn.tasks import metrics
 from jaxrnn.tasks.judgement import Judgement, judge
-
-CHECKPOINTS_DIR = "checkpoints"
-LOAD_ATTEMPTS = 20
 
 # Rows of a chunk, and values of a chunk: what bounds memory. Chunks are padded to powers of two, so that any file
 # needs few compiled shapes.
@@ -85,36 +79,10 @@ class TrainedModel:
           path: A run directory (its best parameters), ``DIR/best``, ``DIR/latest``, or the directory of a step.
 
         Raises:
-          CheckpointError: There is no checkpoint, or it is damaged. Of a run the newest step that is whole is taken,
-            with a warning where newer ones are damaged.
+          CheckpointError: There is no checkpoint, it is damaged, or no epoch is finished that could be the best. Of a
+            run the newest step that is whole is taken, with a warning where newer ones are damaged.
         """
-        directory, named, which = locate(path)
-        for attempt in range(LOAD_ATTEMPTS):
-            with Checkpointer(directory, read_only=True, warn=say) as checkpointer:
-                step = checkpointer.newest_good() if named is None else named
-                if step is None or (named is not None and not checkpointer.is_finished(named)):
-                    raise CheckpointError(f"{path}: holds no whole checkpoint; train with --run-dir={path} first")
-                try:
-                    return cls._restore(checkpointer, step, which)
-                except Exception:
-                    # A run that goes on removes its older steps, perhaps while one is read here.
-                    is_gone = named is None and checkpointer.newest_good() != step
-                    if not is_gone or attempt == LOAD_ATTEMPTS - 1:
-                        raise
-        raise AssertionError("the last attempt returns or raises")
-
-    @classmethod
-    def _restore(cls, checkpointer: Checkpointer, step: int, which: str) -> "TrainedModel":
-        metadata = checkpointer.read_metadata(step)
-        step_dir = checkpointer.directory / str(step)
-        config, normalizer = read_settings(metadata, str(step_dir))
-        claimed = {f"{which}/{name}": struct for name, struct in parameter_structs(config).items()}
-        check_group(checkpointer.stored_arrays(step), claimed, step_dir)  # before anything is built
-        _, params, other = split_model(abstract_model(config))
-        params, other = stack_shapes((params, other), config.training.ensemble)
-        restored = checkpointer.restore(step, {which: params, "other": other})
-        state = (restored[which], restored["other"])
-        return cls(config, normalizer, *state, metadata, step, checkpointer.directory)
+        return cls(*load(path))
 
     @property
     def num_members(self) -> int:
@@ -314,33 +282,3 @@ def _require_targets(rows: Ragged) -> None:
 
 def _next_power_of_two(numbers: np.ndarray) -> np.ndarray:
     return 2 ** np.ceil(np.log2(np.maximum(numbers, 8))).astype(np.int64)
-
-
-def locate(path: str | Path) -> tuple[Path, int | None, str]:
-    """Resolves a checkpoint's path.
-
-    Returns:
-      ``(directory of the steps, step or None for the latest, "best_params" or "params")``.
-
-    Raises:
-      CheckpointError: There is nothing at the path.
-    """
-    path = Path(path)
-    try:
-        path.stat()
-    except (FileNotFoundError, NotADirectoryError):
-        pass
-    except OSError as error:
-        raise CheckpointError(f"{path}: {error.strerror}; expected a run directory that this user may read") from error
-    if path.name in ("best", "latest") and not path.exists():
-        run, which = path.parent, "params" if path.name == "latest" else "best_params"
-    else:
-        run, which = path, "best_params"
-    if (run / CHECKPOINTS_DIR).is_dir():
-        return run / CHECKPOINTS_DIR, None, which
-    if run.name.isascii() and run.name.isdigit() and run.is_dir() and run == path:
-        return run.parent, int(run.name), "params"
-    reason = "no such directory" if not run.exists() else f"has no {CHECKPOINTS_DIR} directory and is not a step"
-    raise CheckpointError(
-        f"{path}: {reason}; expected a run directory, DIR/best, DIR/latest or the directory of a step"
-    )

@@ -23,6 +23,11 @@ FIGURE_NAMES: tuple[str, ...] = typing.get_args(Metric)
 MAX_COUNT = 2**31 - 1  # what int32 holds, in which the device counts
 MAX_LAYERS = 10_000  # each is compiled by itself
 MAX_SIZE = 2**63 - 1  # what int64 holds
+# What float32, in which the device computes, holds with full precision; smaller numbers end as 0 there.
+MIN_FLOAT, MAX_FLOAT = 1.1754944e-38, 3.4028234e38
+
+
+_POSITIVE = f"a positive number, {MIN_FLOAT:.2g} to {MAX_FLOAT:.2g}, as float32 holds them"
 
 
 class MeshSizes(NamedTuple):
@@ -147,7 +152,7 @@ class DataConfig:
         seed = self.split_seed
         require(seed is None or 0 <= seed < 2**32, "split_seed", seed, "0 to 4294967295")
         require(3 <= self.split_block <= MAX_SIZE, "split_block", self.split_block, f"3 to {MAX_SIZE}")
-        require(0 < self.divisor < float("inf"), "divisor", self.divisor, "a positive number")
+        require(MIN_FLOAT <= self.divisor <= MAX_FLOAT, "divisor", self.divisor, _POSITIVE)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -170,11 +175,12 @@ class OptimizerConfig:
     """Largest global norm of the gradient; 0 for no clipping."""
 
     def __post_init__(self) -> None:
-        require(0 < self.learning_rate < float("inf"), "learning_rate", self.learning_rate, "a positive number")
+        require(MIN_FLOAT <= self.learning_rate <= MAX_FLOAT, "learning_rate", self.learning_rate, _POSITIVE)
         require(self.warmup_epochs >= 0, "warmup_epochs", self.warmup_epochs, "0 or more")
         require(0 <= self.momentum < 1, "momentum", self.momentum, "0 or more, less than 1")
-        require(0 <= self.weight_decay < float("inf"), "weight_decay", self.weight_decay, "0 or more")
-        require(0 <= self.clip_norm < float("inf"), "clip_norm", self.clip_norm, "0 or more")
+        for key in ("weight_decay", "clip_norm"):
+            value = getattr(self, key)
+            require(value == 0 or MIN_FLOAT <= value <= MAX_FLOAT, key, value, f"0, or {_POSITIVE}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -237,7 +243,7 @@ class TrainingConfig:
         seconds = self.checkpoint_seconds
         require(0 <= seconds < float("inf"), "checkpoint_seconds", seconds, "0 or more")
         epsilon = self.accuracy_epsilon
-        require(0 < epsilon < float("inf"), "accuracy_epsilon", epsilon, "a positive number")
+        require(MIN_FLOAT <= epsilon <= MAX_FLOAT, "accuracy_epsilon", epsilon, _POSITIVE)
         require(0 <= self.seed < 2**32, "seed", self.seed, "0 to 4294967295")
         last = self.seed + self.ensemble - 1
         require(last < 2**32, "ensemble", self.ensemble, f"a last seed of at most 4294967295, not {last}")

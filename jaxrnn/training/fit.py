@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import jax
 import numpy as np
 
+from jaxrnn.evaluation.loading import choose_best
 from jaxrnn.evaluation.trained_model import TrainedModel
 from jaxrnn.foundation.errors import InterruptedRun
 from jaxrnn.foundation.versions import versions
@@ -284,15 +285,8 @@ class Fit:
     def best_model(self) -> TrainedModel:
         """Returns the model with the best parameters; with the last ones where no validation was finite."""
         state = self.state
-        other = to_host(state.other)
-        if not self.trainer.is_ensemble:
-            params = to_host(state.best_params if int(state.best_epoch) else state.params)
-            return TrainedModel(self.config, self.plan.normalizer, params, other)
-        has_best, best, last = jax.device_get((state.best_epoch > 0, state.best_params, state.params))
-        params = jax.tree.map(
-            lambda best, last: np.where(has_best.reshape(-1, *[1] * (best.ndim - 1)), best, last), best, last
-        )
-        return TrainedModel(self.config, self.plan.normalizer, params, other)
+        params = choose_best(np.asarray(state.best_epoch) > 0, to_host(state.best_params), to_host(state.params))
+        return TrainedModel(self.config, self.plan.normalizer, params, to_host(state.other))
 
     def _rewind(self, checkpointer: Checkpointer | None) -> None:
         """Computes once more, from the latest checkpoint on, an ensemble before the epoch in which a member diverged.

@@ -7,7 +7,6 @@ and one of itself.
 import contextlib
 import hashlib
 import json
-import math
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -141,8 +140,8 @@ class Dataset:
         """
         data, moments = config.data, self.description["training_moments"]
         if data.normalizer == "standard":
-            deviation = moments["deviation"]
-            normalizer = Normalizer(moments["mean"], deviation if math.isfinite(deviation) and deviation > 0 else 1.0)
+            part = self.description["parts"]["training"]
+            normalizer = Normalizer.standard(moments["mean"], moments["deviation"], part["min"], part["max"])
         else:
             normalizer = Normalizer(0.0, data.divisor) if data.normalizer == "divide" else Normalizer()
         normalizer.require_float32(np.array(self.span))

@@ -11,13 +11,14 @@ from jaxrnn.foundation.errors import UserError
 from jaxrnn.foundation.files import naming, to_json, write_atomically
 from jaxrnn.foundation.messages import say
 from jaxrnn.foundation.versions import versions
+from jaxrnn.runs.metrics_file import read_metrics
 from jaxrnn.runs.run_files import (
     MissingRunFileError,
     RunFileError,
     read_environment,
-    read_metrics,
     read_summary,
     require_file_or_nothing,
+    require_whole_config,
     set_aside,
 )
 from jaxrnn.runs.run_lock import LOCK_NAME
@@ -126,13 +127,14 @@ class RunDirectory:
                 path.unlink()
 
     def require_files(self) -> None:
-        """Refuses a directory, or something else, in the place of a file that a run writes at its end.
+        """Refuses a directory, or something else, in the place of a file that a run writes, and a cut config.toml.
 
         Raises:
           RunFileError: Names the first.
         """
         for path in (self.config, self.metrics, self.environment, self.summary, self.curves):
             require_file_or_nothing(path)
+        require_whole_config(self.config)
 
     def is_reported(self, epoch: int) -> bool:
         """Whether the run was evaluated after `epoch`, its last one, and everything written.

@@ -15,6 +15,7 @@ from jaxrnn.runs.metrics_file import read_metrics
 from jaxrnn.runs.run_files import (
     MissingRunFileError,
     RunFileError,
+    is_whole_png,
     read_environment,
     read_summary,
     require_file_or_nothing,
@@ -142,12 +143,15 @@ class RunDirectory:
         Says what of a reported run is damaged, or missing, and cannot be written anew.
         """
         try:
-            is_reported = read_summary(self.summary).get("epochs_run") == epoch and self.curves.is_file()
+            is_reported = read_summary(self.summary).get("epochs_run") == epoch
         except MissingRunFileError:
             return False
         except RunFileError as error:
             kept = set_aside(self.summary).name
             say(f"warning: {error}; it is written anew, and kept as {kept}")
+            return False
+        if is_reported and not is_whole_png(self.curves):
+            say(f"warning: {self.curves}: found no whole picture; expected the curves of the run; they are drawn anew")
             return False
         if is_reported:
             try:

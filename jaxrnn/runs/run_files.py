@@ -7,6 +7,7 @@ import json
 import math
 import os
 import stat
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from jaxrnn.settings.config import FIGURE_NAMES, Config
 from jaxrnn.settings.toml_files import read_toml
 
 MAX_REASON = 100  # characters of what a parser says
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 WRITTEN_BY_RUN = "a file as jaxrnn.train writes it"
 
 
@@ -145,6 +147,24 @@ def read_summary(path: Path) -> dict[str, Any]:
     except ValueError as error:
         raise _damaged(path, error) from error
     return content
+
+
+def is_whole_png(path: Path) -> bool:
+    """Whether a file is a PNG picture from its first byte to its last: every chunk of one has a sum."""
+    try:
+        content = read_bytes(path)
+    except RunFileError:
+        return False
+    if not content.startswith(PNG_SIGNATURE):
+        return False
+    place, kind = len(PNG_SIGNATURE), b""
+    while place + 12 <= len(content) and kind != b"IEND":
+        size = int.from_bytes(content[place : place + 4])
+        kind, chunk = content[place + 4 : place + 8], content[place + 4 : place + 8 + size]
+        if int.from_bytes(content[place + 8 + size : place + 12 + size]) != zlib.crc32(chunk):
+            return False
+        place += 12 + size
+    return kind == b"IEND" and place == len(content)
 
 
 def as_figures(figures: Any) -> dict[str, float]:

@@ -12,7 +12,7 @@ from small_runs import call, content_of, step_of, train_small
 
 from jaxrnn.runs import metrics_file, stored_arrays
 from jaxrnn.runs.metrics_file import read_metrics
-from jaxrnn.runs.run_files import RunFileError, read_environment, read_summary
+from jaxrnn.runs.run_files import RunFileError, is_whole_png, read_environment, read_summary
 from jaxrnn.runs.step_files import MANIFEST_NAME, CheckpointError, write_manifest
 
 pytestmark = pytest.mark.usefixtures("programs_kept")  # its runs compile the same few
@@ -152,6 +152,20 @@ class TestFinishedRuns:
         assert done.code == 0
         assert said in done.err
         assert content_of(run_copy) == before
+
+    def test_damaged_curves_are_drawn_anew(self, run_copy):
+        path = run_copy / "curves.png"
+        content = path.read_bytes()
+        assert is_whole_png(path)
+        middle = len(content) // 2
+        flipped = content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
+        for damaged in (b"", content[:8], content[:-1], content + b"x", content[8:], flipped):
+            path.write_bytes(damaged)
+            assert not is_whole_png(path)
+        done = call("train", "--resume", f"--run-dir={run_copy}")
+        assert done.code == 0
+        assert f"warning: {path}: found no whole picture; expected the curves of the run" in done.err
+        assert is_whole_png(path)
 
     @pytest.mark.parametrize("name", ["metrics.jsonl", "environment.json", "summary.json"])
     def test_a_link_to_itself(self, run_copy, name):

@@ -447,7 +447,7 @@ class TestResuming:
 
             with monkeypatch.context() as patch:
                 patch.setattr(RunDirectory, "append_metrics", append_and_signal)
-                for module in ("training", "fitting"):
+                for module in ("training.trainer", "training.fitting"):
                     patch.setattr(f"jaxrnn.{module}.MAX_EPOCHS_PER_CALL", 8)
                 done = call(
                     "train", *SMALL, "--epochs=40", f"--data={rows_file}", f"--run-dir={tmp_path / name}", *more

@@ -72,7 +72,7 @@ def plot_curves(epochs: list[dict[str, Any]], best_epoch: int, path: str | Path)
     accuracy_axes.set_ylim(LOWEST_ACCURACY_SHOWN, 1.01)
     accuracy_axes.set_title("accuracy: 1 - mean(|y - p| / (|y| + epsilon))", fontsize=10)
     accuracy_axes.legend(loc="lower right", fontsize=9)
-    if all(epoch[part]["loss"] > 0 for epoch in epochs for part in ("training", "validation")):
+    if epochs and all(epoch[part]["loss"] > 0 for epoch in epochs for part in ("training", "validation")):
         loss_axes.set_yscale("log")
     loss_axes.set_title("loss, in normalised units", fontsize=10)
     loss_axes.legend(loc="upper right", fontsize=9)

@@ -8,8 +8,9 @@ from typing import Any
 
 from jaxrnn.foundation.errors import UserError
 from jaxrnn.foundation.escaping import shorten
+from jaxrnn.runs.metrics_file import read_metrics
 from jaxrnn.runs.run_directory import RunDirectory
-from jaxrnn.runs.run_files import MissingRunFileError, read_config, read_environment, read_metrics, read_summary
+from jaxrnn.runs.run_files import MissingRunFileError, read_config, read_environment, read_summary
 
 
 @dataclasses.dataclass

@@ -11,13 +11,15 @@ from jaxrnn.foundation.errors import UserError
 from jaxrnn.foundation.files import naming, to_json, write_atomically
 from jaxrnn.foundation.messages import say
 from jaxrnn.foundation.versions import versions
+from jaxrnn.runs.metrics_file import read_metrics
 from jaxrnn.runs.run_files import (
     MissingRunFileError,
     RunFileError,
+    is_whole_png,
     read_environment,
-    read_metrics,
     read_summary,
     require_file_or_nothing,
+    require_whole_config,
     set_aside,
 )
 from jaxrnn.runs.run_lock import LOCK_NAME
@@ -126,13 +128,14 @@ class RunDirectory:
                 path.unlink()
 
     def require_files(self) -> None:
-        """Refuses a directory, or something else, in the place of a file that a run writes at its end.
+        """Refuses a directory, or something else, in the place of a file that a run writes, and a cut config.toml.
 
         Raises:
           RunFileError: Names the first.
         """
         for path in (self.config, self.metrics, self.environment, self.summary, self.curves):
             require_file_or_nothing(path)
+        require_whole_config(self.config)
 
     def is_reported(self, epoch: int) -> bool:
         """Whether the run was evaluated after `epoch`, its last one, and everything written.
@@ -140,12 +143,15 @@ class RunDirectory:
         Says what of a reported run is damaged, or missing, and cannot be written anew.
         """
         try:
-            is_reported = read_summary(self.summary).get("epochs_run") == epoch and self.curves.is_file()
+            is_reported = read_summary(self.summary).get("epochs_run") == epoch
         except MissingRunFileError:
             return False
         except RunFileError as error:
             kept = set_aside(self.summary).name
             say(f"warning: {error}; it is written anew, and kept as {kept}")
+            return False
+        if is_reported and not is_whole_png(self.curves):
+            say(f"warning: {self.curves}: found no whole picture; expected the curves of the run; they are drawn anew")
             return False
         if is_reported:
             try:

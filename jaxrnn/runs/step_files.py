@@ -5,6 +5,7 @@ import hashlib
 import json
 import math
 import os
+import stat
 import time
 from pathlib import Path
 
@@ -82,6 +83,8 @@ def verify_files(directory: Path) -> None:
       DamagedCheckpointError: Names the first file that is missing or not what was written.
     """
     try:
+        if not (directory / MANIFEST_NAME).is_file():  # a pipe has no end
+            raise ValueError("no file")
         digests = json.loads((directory / MANIFEST_NAME).read_text(encoding="utf-8"))
         if not isinstance(digests, dict) or not digests:
             raise ValueError("no digests")
@@ -90,6 +93,7 @@ def verify_files(directory: Path) -> None:
             raise ValueError("a damaged digest")
     except (OSError, ValueError) as error:
         raise DamagedCheckpointError(f"{directory / MANIFEST_NAME}: is missing or not what was written") from error
+    _require_files(directory)
     for name, digest in digests.items():
         path = directory / name
         if Path(name).is_absolute() or ".." in Path(name).parts:
@@ -102,6 +106,17 @@ def verify_files(directory: Path) -> None:
             raise DamagedCheckpointError(f"{path}: cannot be read: {error.strerror}") from error
         if found != digest:
             raise DamagedCheckpointError(f"{path}: is not what was written (SHA-256 differs)")
+
+
+def _require_files(directory: Path) -> None:
+    """Refuses a step that holds anything but files and directories: who opens a pipe waits for its writer for ever."""
+    for path in directory.rglob("*"):
+        try:
+            mode = path.stat().st_mode
+        except OSError as error:
+            raise DamagedCheckpointError(f"{path}: cannot be read: {error.strerror}") from error
+        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+            raise DamagedCheckpointError(f"{path}: is no regular file, as every file of a step is")
 
 
 def disk_complaint(error: BaseException | None) -> str | None:

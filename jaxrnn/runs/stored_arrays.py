@@ -11,6 +11,7 @@ import numpy as np
 
 from jaxrnn.foundation.errors import UserError
 from jaxrnn.foundation.escaping import escape, shorten
+from jaxrnn.foundation.quiet import late_tasks_quiet
 from jaxrnn.runs.step_files import CheckpointError
 
 # The state of an optimiser and the best parameters take a few times what a model takes. Arrays of many times more, of
@@ -48,7 +49,8 @@ def reading(step_dir: Path) -> Iterator[None]:
       CheckpointError: Orbax cannot read the step.
     """
     try:
-        yield
+        with late_tasks_quiet():
+            yield
     except (UserError, MemoryError):
         raise
     except Exception as error:  # of any type: it parses what it finds

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from conftest import REPOSITORY
 from small_runs import EPOCHS, assert_same_run, call, content_of, step_of, train_small
 
 from jaxrnn.evaluation.trained_model import TrainedModel
+from jaxrnn.foundation.quiet import late_tasks_quiet
 from jaxrnn.runs.checkpoint import Checkpointer, CheckpointError
 
 pytestmark = pytest.mark.usefixtures("programs_kept")  # its runs compile the same few
@@ -149,6 +151,16 @@ def test_a_checkpoint_that_cannot_be_written_is_no_bug_and_a_bug_is_one(tmp_path
         with pytest.raises(ValueError, match="two leaves") as caught:
             checkpointer.save(1, {}, {})
         assert not isinstance(caught.value, CheckpointError)
+
+
+def test_tasks_that_outlive_their_loop_print_nothing(monkeypatch):
+    told = []
+    monkeypatch.setattr(sys, "unraisablehook", told.append)
+    with late_tasks_quiet():
+        for text in ("Event loop is closed", "another"):
+            sys.unraisablehook(SimpleNamespace(exc_value=RuntimeError(text)))
+    assert [str(raised.exc_value) for raised in told] == ["another"]
+    assert sys.unraisablehook == told.append
 
 
 def test_a_limit_of_file_sizes_ends_in_one_line(small_rows, tmp_path):

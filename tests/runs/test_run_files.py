@@ -1,6 +1,7 @@
 """A run's own files, damaged: what is readable is kept, what is not is said, and nothing ends in a traceback."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -9,8 +10,9 @@ import numpy as np
 import pytest
 from small_runs import call, content_of, step_of, train_small
 
-from jaxrnn.runs import run_files, stored_arrays
-from jaxrnn.runs.run_files import RunFileError, read_environment, read_metrics, read_summary
+from jaxrnn.runs import metrics_file, stored_arrays
+from jaxrnn.runs.metrics_file import read_metrics
+from jaxrnn.runs.run_files import RunFileError, is_whole_png, read_environment, read_summary
 from jaxrnn.runs.step_files import MANIFEST_NAME, CheckpointError, write_manifest
 
 pytestmark = pytest.mark.usefixtures("programs_kept")  # its runs compile the same few
@@ -109,7 +111,27 @@ class TestMetrics:
             ([1, 1, 2], [1, 3]),
             ([5, 1, 2, 9, 3, 4], [2, 3, 5, 6]),
         ):
-            assert sorted(run_files._longest_rise(dict(enumerate(epochs, start=1)))) == kept
+            assert sorted(metrics_file._longest_rise(dict(enumerate(epochs, start=1)))) == kept
+
+    def test_where_no_line_is_readable_the_curves_are_drawn_without(self, run_copy):
+        (run_copy / "metrics.jsonl").write_text("")
+        (run_copy / "curves.png").unlink()
+        done = call("train", "--resume", f"--run-dir={run_copy}")
+        assert done.code == 0, done.err
+        assert f"metrics.jsonl: found no line of epoch 1 to {EPOCHS}; expected one for each" in done.err
+        assert (run_copy / "curves.png").is_file()
+
+
+class TestConfig:
+    def test_a_cut_one_does_not_go_on_as_another_run(self, run_copy):
+        text = (run_copy / "config.toml").read_text()
+        (run_copy / "config.toml").write_text(text[: text.index("batch_size")])
+        before = content_of(run_copy)
+        done = go_on(run_copy)
+        assert done.code == 2
+        assert "config.toml: found no batch_size, target, loss" in done.err
+        assert "; expected every key, as the run wrote it; put back a copy of the file, or add what is" in done.err
+        assert content_of(run_copy) == before
 
 
 class TestFinishedRuns:
@@ -130,6 +152,28 @@ class TestFinishedRuns:
         assert done.code == 0
         assert said in done.err
         assert content_of(run_copy) == before
+
+    def test_damaged_curves_are_drawn_anew(self, run_copy):
+        path = run_copy / "curves.png"
+        content = path.read_bytes()
+        assert is_whole_png(path)
+        middle = len(content) // 2
+        flipped = content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
+        for damaged in (b"", content[:8], content[:-1], content + b"x", content[8:], flipped):
+            path.write_bytes(damaged)
+            assert not is_whole_png(path)
+        done = call("train", "--resume", f"--run-dir={run_copy}")
+        assert done.code == 0
+        assert f"warning: {path}: found no whole picture; expected the curves of the run" in done.err
+        assert is_whole_png(path)
+
+    @pytest.mark.parametrize("name", ["metrics.jsonl", "environment.json", "summary.json"])
+    def test_a_link_to_itself(self, run_copy, name):
+        (run_copy / name).unlink()
+        (run_copy / name).symlink_to(name)
+        done = call("train", "--resume", f"--run-dir={run_copy}")
+        assert done.code == 2
+        assert f"{name}: found a file that cannot be read (Too many levels of symbolic links); expected" in done.err
 
     def test_a_damaged_summary_is_written_anew_and_kept(self, run_copy, finished):
         (run_copy / "summary.json").write_text("{}")
@@ -200,6 +244,18 @@ def forge(run_dir: Path, name: str, content: bytes) -> None:
 
 
 class TestForgedSteps:
+    @pytest.mark.parametrize("name", ["manifest.sha256.json", "metadata/metadata", "another"])
+    def test_a_pipe_is_not_waited_for(self, run_copy, small_rows, name):
+        path = step_of(run_copy, -1) / name
+        path.unlink(missing_ok=True)
+        os.mkfifo(path)
+        if name != "manifest.sha256.json":
+            (path.parents[name.count("/")] / MANIFEST_NAME).unlink()
+            write_manifest(path.parents[name.count("/")])
+        done = call("predict", f"--checkpoint={run_copy}", small_rows)
+        assert done.code == 0
+        assert f"warning: {path}: is " in done.err
+
     @pytest.mark.parametrize("name", ["_CHECKPOINT_METADATA", "arrays/_METADATA", "metadata/metadata"])
     @pytest.mark.parametrize(
         "content", [b"", b"1e999", b"[]", b"{}", b"\xff", b'{"format_version": 99, "versions": 3}']

@@ -116,17 +116,21 @@ class Watched:
         found = re.search(r"epoch +(\d+)/(\d+) [^\n]*\n\Z", self.said())
         return found is not None and found[1] == found[2]
 
-    def phase(self, last_step: int, *, knew_jax: bool) -> str:
+    def saved_epoch(self) -> int:
+        """The epoch of its latest checkpoint that is whole; -1 without one."""
+        steps = [step for step in self.steps() if step.name.isdigit() and not is_unfinished(step)]
+        return epoch_of(max(steps, key=lambda step: int(step.name))) if steps else -1
+
+    def phase(self, last_epoch: int, *, knew_jax: bool) -> str:
         """What it was doing when it ended, by what it left behind."""
         said = self.said()
-        steps = {int(step.name) for step in self.steps() if step.name.isdigit() and not is_unfinished(step)}
         if any(is_unfinished(step) for step in self.steps()) and "run directory:" in said:
             return "saving"
         if "run directory:" not in said:
             if not knew_jax:
                 return "starting Python"
             return "opening the run" if "jax " in said or "devices:" in said else "importing JAX, reading"
-        if last_step in steps:
+        if self.saved_epoch() == last_epoch:
             if (self.run_dir / "summary.json").exists():
                 return "printing the figures"
             return "drawing, writing summary" if (self.run_dir / "curves.png").exists() else "final evaluation"
@@ -187,7 +191,8 @@ class Bench:
     def run_with_kills(self, name: str, run_dir: Path, draw: random.Random) -> Report:
         """Starts a run, kills it some times, resumes it each time, and compares it in the end."""
         unbroken = self.unbroken(name)
-        last_step = max(int(path.name) for path in (unbroken / "checkpoints").iterdir() if path.name.isdigit())
+        last_epoch = json.loads((unbroken / "summary.json").read_text())["epochs_run"]
+        last_epoch = max(last_epoch) if isinstance(last_epoch, list) else last_epoch
         kills: list[Kill] = []
         problems: list[str] = []
         num_kills = draw.randint(2, MAX_KILLS)
@@ -200,7 +205,7 @@ class Bench:
                 if code:
                     problems.append(f"the last resume ended with {code}: {watched.said()[-500:]}")
                 break
-            kill, problem = self._kill(watched, name, last_step, draw, resumed=resume)
+            kill, problem = self._kill(watched, name, last_epoch, draw, resumed=resume)
             problems += [problem] if problem else []
             if kill is None:
                 break
@@ -210,7 +215,7 @@ class Bench:
         return Report(kills, problems or differences(run_dir, unbroken))
 
     def _kill(
-        self, watched: Watched, name: str, last_step: int, draw: random.Random, *, resumed: bool
+        self, watched: Watched, name: str, last_epoch: int, draw: random.Random, *, resumed: bool
     ) -> tuple[Kill | None, str]:
         process = watched.process
         trigger = draw.choice(
@@ -240,7 +245,7 @@ class Bench:
         seconds = time.monotonic() - sent
         if code == 0:  # it was faster
             return None, ""
-        phase = watched.phase(last_step, knew_jax=knew_jax)
+        phase = watched.phase(last_epoch, knew_jax=knew_jax)
         kill = Kill(f"{'resumed: ' if resumed else ''}{phase}", kind, seconds)
         return kill, self._complaint(watched, code, kind, knew_jax=knew_jax)
 
@@ -256,6 +261,11 @@ class Bench:
         if is_asked and knew_jax and f"jaxrnn.train --resume --run-dir={watched.run_dir}" not in said:
             return f"{kind}: does not say how to go on: {said[-500:]}"
         return ""
+
+
+def epoch_of(step: Path) -> int:
+    """Reads a step's epoch from its metadata, as Orbax lays it out."""
+    return json.loads((step / "metadata" / "metadata").read_text())["epoch"]
 
 
 def differences(run_dir: Path, unbroken: Path) -> list[str]:
@@ -281,6 +291,4 @@ def read_arrays(run_dir: Path) -> dict[str, tuple[str, tuple[int, ...], bytes]]:
         step = checkpointer.steps()[-1]
         arrays = checkpointer.restore(step, checkpointer.stored_arrays(step))
     named = {name: np.asarray(array) for name, array in arrays.items()}
-    return {"step": ("", (step,), b"")} | {
-        name: (array.dtype.name, array.shape, array.tobytes()) for name, array in named.items()
-    }
+    return {name: (array.dtype.name, array.shape, array.tobytes()) for name, array in named.items()}

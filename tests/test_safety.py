@@ -169,7 +169,7 @@ def test_a_warning_of_a_layer_built_from_its_shapes_points_at_the_caller():
 
 OUR_LINES = [
     r"jaxrnn \S+  python \S+  jax \S+  jaxlib \S+  flax \S+  optax \S+",
-    r"devices: \d+ x .+; \d+ share a batch",
+    r"devices: \d+ x .+; (one is used|\d+ share a batch)",
     r"data: .+ball\.csv: 10,000 rows, .+",
     r"split: grouped: .+",
     r"parameter +shape +values",

@@ -90,6 +90,12 @@ def step_of(run_dir: Path, position: int) -> Path:
     return run_dir / "checkpoints" / str(steps[position])
 
 
+def saved_epoch(run_dir: Path) -> int:
+    """Returns the epoch of a run's latest checkpoint."""
+    with Checkpointer(run_dir / "checkpoints", read_only=True) as checkpointer:
+        return checkpointer.read_metadata(checkpointer.steps()[-1])["epoch"]
+
+
 def arrays_of(run_dir: Path, step: int | None = None) -> dict[str, tuple[str, tuple[int, ...], bytes]]:
     """Returns every array of a run's last step, or of another one: parameters, optimiser, random keys, counters."""
     with Checkpointer(run_dir / "checkpoints", read_only=True) as checkpointer:

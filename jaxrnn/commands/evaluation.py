@@ -6,10 +6,10 @@ from jaxrnn.commands.figures import print_figures, spread_rows
 from jaxrnn.data.ragged import Ragged
 from jaxrnn.data.readers.complaints import naming
 from jaxrnn.data.readers.loading import load_hashed_rows, load_rows
-from jaxrnn.data.split import count_shared_rows
 from jaxrnn.data.store.dataset import Dataset, is_dataset
+from jaxrnn.data.store.shards import ShardedRows
 from jaxrnn.evaluation import plots
-from jaxrnn.evaluation.own_rows import load_own_rows, open_own_dataset
+from jaxrnn.evaluation.own_rows import open_own_rows
 from jaxrnn.evaluation.part_evaluation import evaluate_part
 from jaxrnn.evaluation.trained_model import Evaluation, TrainedModel
 from jaxrnn.foundation.errors import UserError
@@ -43,45 +43,25 @@ def evaluate(
     model = TrainedModel.load(checkpoint)
     reader = reader or model.config.reader
     shared_rows = None
-    own = open_own_dataset(model) if data is None else None
-    prepared = own if data is None or not is_dataset(data) else Dataset(data)
-    if prepared is not None:
-        source = str(prepared.path)
-        if own is None:
-            _warn_of_training_data(model, source, prepared.sha256)
-        else:
-            shared_rows = {"validation": 0, "test": 0}  # the split keeps identical rows on one side
-        with naming(source):
-            found = evaluate_part(model, prepared.all_rows() if own is None else prepared.parts["test"])
-        rows, num_rows, notes = found.sample, found.num_rows, found.notes()
-        evaluation, baselines, judgement = found.evaluation, found.baselines, found.judgement
+    rows: Ragged | ShardedRows
+    if data is None:
+        rows, _, shared, source = open_own_rows(model, reader)
+        shared_rows = dict(zip(("validation", "test"), shared, strict=True))
+        warning = leakage_warning(*shared)
+        if warning:
+            say(warning)
     else:
-        if data is not None:
-            source = data
-            if data == "-":
-                rows = load_rows(data, reader, min_length=2)
-            else:
-                rows, sha256 = load_hashed_rows(data, reader, min_length=2)
-                _warn_of_training_data(model, data, sha256)
-        else:
-            all_rows, split, source = load_own_rows(model, reader)
-            rows = all_rows.take(split.test)
-            shared_rows = dict(zip(("validation", "test"), count_shared_rows(all_rows, split), strict=True))
-            warning = leakage_warning(shared_rows["validation"], shared_rows["test"])
-            if warning:
-                say(warning)
-        with naming(source):
-            evaluation = model.evaluate(rows)
-        baselines = model.evaluate_baselines(rows)
-        judgement = model.judge(rows, evaluation, baselines)
-        num_rows, notes = len(rows), judgement.notes()
+        rows, source = _open(data, reader, model), data
+    with naming(source):
+        found = evaluate_part(model, rows)
+    evaluation, baselines, judgement = found.evaluation, found.baselines, found.judgement
     if plots_dir is not None:
-        _draw(evaluation, rows, Path(plots_dir))
+        _draw(evaluation, found.sample, Path(plots_dir))
     if as_json:
         result = {
             "checkpoint": checkpoint,
             "data": source,
-            "rows": num_rows,
+            "rows": found.num_rows,
             "metrics": evaluation.figures,
             "baselines": baselines,
             "mae_interval": judgement.interval,
@@ -97,7 +77,7 @@ def evaluate(
     which = "rows" if data is not None else "test rows"
     epoch = model.metadata.get("epoch")
     of_epoch = "" if epoch is None else f" (epoch {epoch})"
-    print(escape(f"{source}: {num_rows:,} {which}; checkpoint {checkpoint}, step {model.step}{of_epoch}"))
+    print(escape(f"{source}: {found.num_rows:,} {which}; checkpoint {checkpoint}, step {model.step}{of_epoch}"))
     cell: str = model.config.model.cell
     figures = {cell: evaluation.figures}
     if model.num_members > 1:
@@ -106,8 +86,21 @@ def evaluate(
         figures,
         baselines,
         accuracy_epsilon=model.config.training.accuracy_epsilon,
-        notes=notes,
+        notes=found.notes(),
     )
+
+
+def _open(data: str, reader: ReaderConfig, model: TrainedModel) -> Ragged | ShardedRows:
+    """Opens what the user names; warns where it is the data that the model was trained on."""
+    if is_dataset(data):
+        dataset = Dataset(data)
+        _warn_of_training_data(model, data, dataset.sha256)
+        return dataset.all_rows()
+    if data == "-":
+        return load_rows(data, reader, min_length=2)
+    rows, sha256 = load_hashed_rows(data, reader, min_length=2)
+    _warn_of_training_data(model, data, sha256)
+    return rows
 
 
 def _warn_of_training_data(model: TrainedModel, path: str, sha256: str) -> None:

@@ -1,20 +1,58 @@
 """The rows that a model was trained on, found again by what its checkpoint says of them."""
 
 import os
-from typing import Any
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 from jaxrnn.data.ragged import Ragged
 from jaxrnn.data.readers.loading import load_hashed_rows
 from jaxrnn.data.readers.sources import open_file
-from jaxrnn.data.split import Split, draw_split
+from jaxrnn.data.split import Split, count_shared_rows, draw_split
 from jaxrnn.data.store.dataset import Dataset, is_dataset, read_sha256
+from jaxrnn.data.store.shards import ShardedRows
 from jaxrnn.evaluation.trained_model import TrainedModel
 from jaxrnn.foundation.errors import DataError, UserError
 from jaxrnn.foundation.escaping import escape, shorten
 from jaxrnn.settings.config import ReaderConfig
 
 
-def load_own_rows(model: TrainedModel, reader: ReaderConfig) -> tuple[Ragged, Split, str]:
+class OwnRows(NamedTuple):
+    """The test rows of the run that a model comes from.
+
+    Attributes:
+      rows: The test rows.
+      numbers: Where they stand in the file, or in the test part of a prepared data set, counted from 0.
+      shared: How many validation and test rows stand in the training part too.
+      path: The file's, or the prepared data set's.
+    """
+
+    rows: Ragged | ShardedRows
+    numbers: NDArray[np.int64]
+    shared: tuple[int, int]
+    path: str
+
+
+def open_own_rows(model: TrainedModel, reader: ReaderConfig) -> OwnRows:
+    """Finds the test rows of a model's run.
+
+    Args:
+      model: A run's model.
+      reader: How to read the file, if it is one.
+
+    Raises:
+      UserError: The data has changed, is damaged, or is not for this run to name.
+    """
+    dataset = _open_own_dataset(model)
+    if dataset is not None:  # the split of prepared rows keeps identical ones on one side
+        test = dataset.parts["test"]
+        return OwnRows(test, np.arange(len(test)), (0, 0), str(dataset.path))
+    rows, split, path = _load_own_rows(model, reader)
+    return OwnRows(rows.take(split.test), split.test, count_shared_rows(rows, split), path)
+
+
+def _load_own_rows(model: TrainedModel, reader: ReaderConfig) -> tuple[Ragged, Split, str]:
     """Reads the file that a model was trained on.
 
     A checkpoint names that file, and anybody may have written the checkpoint: nothing of what the file holds is shown,
@@ -54,7 +92,7 @@ def load_own_rows(model: TrainedModel, reader: ReaderConfig) -> tuple[Ragged, Sp
     return rows, draw_split(model.config, rows), path
 
 
-def open_own_dataset(model: TrainedModel) -> Dataset | None:
+def _open_own_dataset(model: TrainedModel) -> Dataset | None:
     """Opens the prepared data set that a model was trained on; None if it was trained on a file.
 
     Raises:

@@ -5,9 +5,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxrnn.data.ragged import Ragged
-from jaxrnn.data.split import count_shared_rows
-from jaxrnn.evaluation.own_rows import load_own_rows, open_own_dataset
-from jaxrnn.evaluation.part_evaluation import PartEvaluation, evaluate_part
+from jaxrnn.evaluation.own_rows import open_own_rows
+from jaxrnn.evaluation.part_evaluation import evaluate_part
 from jaxrnn.evaluation.trained_model import TrainedModel
 from jaxrnn.foundation.errors import UserError
 from jaxrnn.pages.records import RunRecord
@@ -50,32 +49,11 @@ def predict_test_rows(record: RunRecord) -> TestedRows | None:
         return None
     try:
         model = TrainedModel.load(record.path)
-        prepared = open_own_dataset(model)
-        if prepared is not None:
-            return _of_dataset(record, model, evaluate_part(model, prepared.parts["test"]))
-        all_rows, split, _ = load_own_rows(model, model.config.reader)
+        own = open_own_rows(model, model.config.reader)
+        found = evaluate_part(model, own.rows)
     except (UserError, OSError) as error:
         record.missing.append(f"Predictions of the test rows: {error}")
         return None
-    rows = all_rows.take(split.test)
-    evaluation = model.evaluate(rows)
-    baselines = model.evaluate_baselines(rows)
-    return TestedRows(
-        rows,
-        split.test + 1,
-        rows.group_ids(),
-        evaluation.predicted,
-        evaluation.actual,
-        evaluation.figures,
-        evaluation.spread() if model.num_members > 1 else None,
-        baselines,
-        model.judge(rows, evaluation, baselines),
-        count_shared_rows(all_rows, split),
-        model.metadata.get("epoch"),
-    )
-
-
-def _of_dataset(record: RunRecord, model: TrainedModel, found: PartEvaluation) -> TestedRows:
     if len(found.sample) < found.num_rows:
         record.missing.append(
             f"Predictions of the test rows: {len(found.sample):,} of {found.num_rows:,} are shown, at equal distances;"
@@ -84,7 +62,7 @@ def _of_dataset(record: RunRecord, model: TrainedModel, found: PartEvaluation) -
     evaluation = found.evaluation
     return TestedRows(
         found.sample,
-        found.numbers + 1,
+        own.numbers[found.numbers] + 1,
         found.sample.group_ids(),
         evaluation.predicted,
         evaluation.actual,
@@ -92,6 +70,6 @@ def _of_dataset(record: RunRecord, model: TrainedModel, found: PartEvaluation) -
         evaluation.spread() if model.num_members > 1 else None,
         found.baselines,
         found.judgement,
-        (0, 0),
+        own.shared,
         model.metadata.get("epoch"),
     )

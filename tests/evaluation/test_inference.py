@@ -13,6 +13,7 @@ from jaxrnn.evaluation import trained_model
 from jaxrnn.evaluation.trained_model import TrainedModel
 from jaxrnn.models.model_state import split_model
 from jaxrnn.models.next_value import build_model
+from jaxrnn.runs.checkpoint import CheckpointError
 from jaxrnn.settings.config import Config
 
 # float32 and another order of the sums in a matmul of another size; predictions are of the order of 10.
@@ -267,5 +268,5 @@ class TestLoad:
         for made in ("5", "²", "empty"):
             (tmp_path / made).mkdir()
         (tmp_path / "file").write_text("")
-        with pytest.raises(trained_model.CheckpointError):
+        with pytest.raises(CheckpointError):
             TrainedModel.load(name)

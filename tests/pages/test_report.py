@@ -17,6 +17,8 @@ import numpy as np
 import pytest
 
 from jaxrnn import report, train
+from jaxrnn.data.readers.reader import read_sequences
+from jaxrnn.evaluation.own_rows import open_own_rows
 from jaxrnn.evaluation.trained_model import TrainedModel
 from jaxrnn.pages.axes import Axis
 from jaxrnn.pages.charts import LEFT, MAX_DOTS, RIGHT, Series, line_chart, scatter_chart
@@ -128,20 +130,18 @@ class TestContents:
     def test_worst_row_is_the_worst_and_its_copies_are_counted(self, write, run_path, rows_file):
         text = write(run_path)
         model = TrainedModel.load(run_path)
-        from jaxrnn.evaluation.own_rows import load_own_rows
-
-        rows, split, _ = load_own_rows(model, model.config.reader)
-        evaluation = model.evaluate(rows.take(split.test))
+        own, rows = open_own_rows(model, model.config.reader), read_sequences(rows_file)
+        evaluation = model.evaluate(own.rows)
         error = np.abs(evaluation.predicted - evaluation.actual)
         worst = int(np.argmax(error))
         table = re.search(r"<table[^>]*largest errors.*?</table>", text).group()
         cells = re.findall(r"<td>(.*?)</td>", re.search(r"<tbody><tr>.*?</tr>", table).group())
-        same = [number for number in split.test if np.array_equal(rows[number], rows[split.test[worst]])]
+        same = [number for number in own.numbers if np.array_equal(rows[number], rows[own.numbers[worst]])]
         assert cells[:2] == [str(min(same) + 1), str(len(same))]
         assert cells[4] == f"{error[worst]:.4g}"
-        assert cells[5] == " ".join(f"{value:g}" for value in rows[split.test[worst]])
+        assert cells[5] == " ".join(f"{value:g}" for value in rows[own.numbers[worst]])
         places = re.findall(r'<tr><th scope="row">\d+</th><td>(\d+)</td>', table)
-        assert len(set(places)) == len(places) == min(10, len(rows.take(split.test).unique_rows()))
+        assert len(set(places)) == len(places) == min(10, len(own.rows.unique_rows()))
 
     def test_several_runs_mark_what_differs(self, write, run_path, copy):
         config = (copy / "config.toml").read_text()

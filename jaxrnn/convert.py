@@ -30,13 +30,13 @@ class ConvertCommand:
     out: str
     """New run directory; or new file, ending in .safetensors, .npz or .pt."""
     nonlinearity: Literal["tanh", "relu"] | None = None
-    """Of a torch.nn.RNN: its weights do not tell; tanh if left out."""
+    """Activation of a torch.nn.RNN, which its weights do not tell; tanh if left out."""
     offset: float | None = None
     """Subtracted from the data before the PyTorch model saw it; 0 if left out."""
     scale: float | None = None
     """What the data was then divided by; 1 if left out."""
     member: int | None = None
-    """Of an ensemble's checkpoint: which of its models, counted from 0."""
+    """Which model of an ensemble's checkpoint, counted from 0."""
 
 
 def main(argv: Sequence[str] | None = None, *, own_process: bool = False) -> int:

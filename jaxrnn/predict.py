@@ -32,7 +32,7 @@ class PredictCommand:
     horizon: int = 1
     """How many values to predict; each from those before it, predictions included."""
     std: bool = False
-    """Of an ensemble: behind the values of a row, the standard deviation of each over the members."""
+    """With an ensemble: behind the values of a row, the standard deviation of each over the members."""
     reader: ReaderConfig = dataclasses.field(default_factory=ReaderConfig)
 
     def __post_init__(self) -> None:

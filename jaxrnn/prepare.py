@@ -39,7 +39,7 @@ class PrepareCommand:
     split_fractions: tuple[float, float, float] = Config().data.split_fractions
     """Shares of training, validation and test rows."""
     split_seed: int = 0
-    """Of the split, which a hash of each row decides: identical rows stay on one side."""
+    """Seed of the split, which a hash of each row decides: identical rows stay on one side."""
     shard_rows: int = 1 << 20
     """Rows of a shard at most; long rows make smaller ones."""
     reader: ReaderConfig = dataclasses.field(default_factory=lambda: ReaderConfig(max_bytes=MAX_BYTES))

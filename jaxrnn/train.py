@@ -58,11 +58,11 @@ class TrainCommand:
     distributed: bool = False
     """One of several processes that train together, each started with the same flags; waits for the others."""
     coordinator_address: str | None = None
-    """Of --distributed: HOST:PORT of process 0; what JAX detects if left out, as the two below."""
+    """With --distributed: HOST:PORT of process 0; what JAX detects if left out, as the two below."""
     num_processes: int | None = None
-    """Of --distributed: how many there are."""
+    """With --distributed: how many processes there are."""
     process_id: int | None = None
-    """Of --distributed: which one this is, from 0."""
+    """With --distributed: which one this is, from 0."""
     settings: Annotated[Config, tyro.conf.arg(name="")] = dataclasses.field(default_factory=Config)
 
     def __post_init__(self) -> None:

@@ -35,7 +35,7 @@ def from_torch(path: str, out: str, *, nonlinearity: str | None, normalizer: Nor
     Args:
       path: As `read_state_dict` takes it.
       out: A run directory, new.
-      nonlinearity: Of a plain RNN, which its weights do not tell; tanh if None.
+      nonlinearity: Activation of a plain RNN, which its weights do not tell; tanh if None.
       normalizer: What the data went through before the PyTorch model saw it.
 
     Raises:

@@ -23,7 +23,7 @@ MAX_PREDICTED_VALUES = 2**26
 def predict_file(checkpoint: str, path: str, reader: ReaderConfig, *, horizon: int, std: bool = False) -> None:
     """Prints one line per row of a file, in the file's order: `horizon` numbers joined by commas.
 
-    Of an ensemble they are the means over its members.
+    An ensemble's are the means over its members.
 
     Args:
       checkpoint: As `TrainedModel.load` takes it.

@@ -51,7 +51,7 @@ def prepare(
       out: The directory; there must be none yet.
       reader: How to read the files.
       fractions: Shares of training, validation and test.
-      seed: Of the split.
+      seed: The seed of the split.
       shard_rows: Rows of a shard at most.
 
     Raises:

@@ -34,7 +34,7 @@ class Loaded(NamedTuple):
 
     Attributes:
       config: The values.
-      sources: Of every key that a file has set, the last such file.
+      sources: The last file that has set a key, by the key.
     """
 
     config: Config
@@ -64,7 +64,7 @@ def parse(
       argv: Arguments without the program's name; None for the process's own.
       program: What the user typed, for the help.
       default: An instance to start from.
-      sources: Of the default's values, by key, the files that they come from.
+      sources: The files that the default's values come from, by key.
 
     Raises:
       UserError: A flag or a value that is wrong; names the flag, or the file and the line.

@@ -41,7 +41,7 @@ def check_flags(command: type, arguments: Sequence[str]) -> None:
 
     Args:
       command: The dataclass that they are to fill.
-      arguments: Of the command line.
+      arguments: The command line's arguments.
 
     Raises:
       UserError: The first that is wrong, or one that is missing.

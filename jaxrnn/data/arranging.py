@@ -21,7 +21,7 @@ class Arranged(NamedTuple):
     """Rows ready to be drawn in batches.
 
     Attributes:
-      parts: Of one padded length each: `Bucket` or `PackedRows` of whole batches.
+      parts: `Bucket` or `PackedRows` of whole batches, of one padded length each.
       num_rows: How many rows of each part are real.
       batch_rows: Rows of a batch.
       batching: How they are arranged.
@@ -42,7 +42,7 @@ def choose_batching(lengths: np.ndarray, batching: str, num_buckets: int, *, may
     """Resolves "auto": packing where it computes far fewer steps than buckets, else buckets.
 
     Args:
-      lengths: Of the rows, targets included.
+      lengths: The rows' lengths, targets included.
       batching: "auto", or what is to be returned.
       num_buckets: Padded lengths at most.
       may_pack: False leaves packing out of the choice.
@@ -63,7 +63,7 @@ def arrange(rows: Ragged, batching: Batching, *, batch_size: int, num_buckets: i
     """Arranges normalised rows.
 
     Args:
-      rows: Of at least two values each.
+      rows: Rows of at least two values each.
       batching: How.
       batch_size: Rows of a batch; where rows are packed, about as many of them.
       num_buckets: Padded lengths at most, of "bucket".

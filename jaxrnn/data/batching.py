@@ -30,7 +30,7 @@ def pad_sequences(rows: Ragged | Sequence[Any], length: int | None = None, *, dt
     Args:
       rows: Ragged rows, lists of numbers, or arrays of (length_of_row, features).
       length: Padded length; the longest row's if None.
-      dtype: Of the padded values.
+      dtype: The padded values' type.
 
     Returns:
       A `Bucket` of (rows, length) or (rows, length, features) values and (rows,) lengths.
@@ -108,7 +108,7 @@ def choose_bucket_lengths(lengths: np.ndarray, max_buckets: int) -> list[int]:
     `MAX_CANDIDATE_LENGTHS`; uses fewer lengths where another would save little.
 
     Args:
-      lengths: Of the rows.
+      lengths: The rows' lengths.
       max_buckets: At least 1.
 
     Returns:

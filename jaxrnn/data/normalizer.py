@@ -35,7 +35,7 @@ class Normalizer:
         Args:
           kind: "standard" for mean and standard deviation, "divide" for a fixed divisor, or "none".
           training: The training rows.
-          divisor: Of "divide".
+          divisor: The divisor of "divide".
         """
         if kind == "none":
             return cls()

@@ -133,8 +133,8 @@ def pack_sequences(rows: Ragged | Iterable[Any], length: int | None = None, *, d
     Args:
       rows: Ragged rows; or sequences, each an array or a list of numbers, of token ids, or of features,
         (length_of_sequence, features). Empty ones take no place, and lie at step 0 of row 0.
-      length: Of the packed rows; the longest sequence's if None.
-      dtype: Of the packed values. If None: int32 where all sequences hold integers, else float32, as for ragged rows.
+      length: Steps of a packed row; the longest sequence's if None.
+      dtype: The packed values' type. If None: int32 where all sequences hold integers, else float32.
 
     Raises:
       TypeError: A row is not a sequence of numbers, or `dtype` is of integers and a row is not.

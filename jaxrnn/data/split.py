@@ -32,7 +32,7 @@ def split_rows(
         in training; "hashed" does so by a hash of each row alone, in any order and without holding the rows;
         "tutorial" draws rows within each block of `block` rows, as the tutorial does.
       fractions: Shares of training, validation and test.
-      seed: Of the draw; the same seed gives the same parts.
+      seed: The seed of the draw; the same one gives the same parts.
       block: Rows of a block.
 
     Raises:
@@ -63,8 +63,8 @@ def require_parts(
     """Complains of an empty part.
 
     Args:
-      num_rows: Of the three parts.
-      kind: Of the split.
+      num_rows: Rows of the three parts.
+      kind: The kind of split.
       fractions: Asked for.
       more: What else the message tells of the rows.
 

@@ -29,10 +29,10 @@ class PartEvaluation(NamedTuple):
     Attributes:
       evaluation: Figures of all rows; predictions of the sample.
       baselines: Figures of all rows.
-      judgement: Of the sample.
+      judgement: The sample's judgement.
       sample: Its rows: all, or some.
       numbers: Their numbers.
-      num_rows: Of the part.
+      num_rows: Rows of the part.
     """
 
     evaluation: Evaluation

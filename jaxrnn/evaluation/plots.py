@@ -47,7 +47,7 @@ def plot_curves(epochs: list[dict[str, Any]], best_epoch: int, path: str | Path)
     Args:
       epochs: Lines of metrics.jsonl.
       best_epoch: Marked with a line.
-      path: Of the PNG file.
+      path: The PNG file's path.
     """
     figure, (accuracy_axes, loss_axes) = _figure(2)
     numbers = [epoch["epoch"] for epoch in epochs]
@@ -85,7 +85,7 @@ def plot_predictions(actual: np.ndarray, predicted: np.ndarray, path: str | Path
     Args:
       actual: (rows,) last values, in the data's units.
       predicted: (rows,).
-      path: Of the PNG file.
+      path: The PNG file's path.
     """
     figure, (value_axes, error_axes) = _figure(2)
     value_axes.scatter(actual, predicted, s=6, alpha=0.4, color=TRAINING_COLOR, linewidths=0)
@@ -111,7 +111,7 @@ def plot_error_by_length(rows: Ragged, actual: np.ndarray, predicted: np.ndarray
       rows: The rows that were predicted.
       actual: (rows,) last values, in the data's units.
       predicted: (rows,).
-      path: Of the PNG file.
+      path: The PNG file's path.
     """
     figure, axes = _figure(1)
     error = np.abs(predicted - actual)

@@ -15,7 +15,7 @@ def read_settings(metadata: dict[str, Any], place: str) -> tuple[Config, Normali
     """Returns a run's configuration and its normaliser.
 
     Args:
-      metadata: Of a step.
+      metadata: A step's metadata.
       place: The step's directory, for the complaint.
 
     Raises:

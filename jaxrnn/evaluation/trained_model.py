@@ -51,7 +51,7 @@ class Evaluation(NamedTuple):
 class TrainedModel:
     """Parameters with all that is needed to use them: configuration and normaliser.
 
-    Of an ensemble the parameters have a leading axis of members, and the mean of their predictions is the prediction.
+    An ensemble's parameters have a leading axis of members; the mean of their predictions is the prediction.
 
     Attributes:
       config: That of the run.

@@ -1,6 +1,5 @@
 """The versions that decide a run's numbers."""
 
-import importlib.metadata
 import platform
 
 _PACKAGES = ("jaxrnn", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "pyarrow")
@@ -8,6 +7,8 @@ _PACKAGES = ("jaxrnn", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "nu
 
 def versions() -> dict[str, str]:
     """Returns the versions of Python and of the packages that decide a run's numbers."""
+    import importlib.metadata  # takes longer than all else that --help needs
+
     found = {"python": platform.python_version()}
     for package in _PACKAGES:
         try:

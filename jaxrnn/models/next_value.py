@@ -114,7 +114,7 @@ def build_model(
     """Builds the model that a configuration describes.
 
     Args:
-      config: Of the model.
+      config: The model's configuration.
       rngs: Where initial values come from.
       remat_steps: As the layers' option; 0 for none.
       compute_dtype: As the layers' option.

@@ -39,7 +39,7 @@ def predict_targets(
       batch: Normalised rows, targets included; rows of length 0 count for nothing.
       config: Says the target.
       mesh: The devices that share the model's work; what comes after, a few sums, each of them does for itself.
-      gradient_steps: Of target = last, as `NextValueModel.predict_last` takes it.
+      gradient_steps: Steps of the gradient with target = last, as `NextValueModel.predict_last` takes it.
 
     Returns:
       (batch,) last values, or with target = every (batch, time): the value after each but the last of a row.

@@ -40,7 +40,7 @@ def cut_windows(batch: Bucket, steps: int) -> Windows:
 
     Args:
       batch: Rows, targets included: length - 1 steps each.
-      steps: Of a window.
+      steps: Steps of a window.
     """
     steps = min(steps, batch.values.shape[1] - 1)
     num_windows = count_windows(batch.values.shape[1] - 1, steps)

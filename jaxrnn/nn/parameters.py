@@ -28,9 +28,9 @@ class Initializers(NamedTuple):
     orthogonal recurrent matrix is one of (hidden, hidden).
 
     Attributes:
-      kernel_init: Of weight_ih, and of weight_hr, which has no gates.
-      recurrent_init: Of weight_hh.
-      bias_init: Of bias_ih and bias_hh.
+      kernel_init: Initial values of weight_ih, and of weight_hr, which has no gates.
+      recurrent_init: Initial values of weight_hh.
+      bias_init: Initial values of bias_ih and bias_hh.
     """
 
     kernel_init: Initializer | None = None

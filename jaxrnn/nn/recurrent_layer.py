@@ -56,7 +56,7 @@ class AbstractRecurrentLayer(AbstractCellStack):
           segment_ids: (batch, time): rows that hold several sequences; 0 is padding, and a new number
             is a new sequence, started from the initial state.
           resets: (batch, time): True, or 1, where the state becomes `reset_state` before the step.
-          reset_state: Of the form of `initial_state`, or without its batch; zeros if None. So a carry from the chunk
+          reset_state: A state as `initial_state`, or without its batch; zeros if None. So a carry from the chunk
             before is used up to the first reset only, as recurrent reinforcement learning chunks its rollouts.
 
         Returns:

@@ -51,10 +51,10 @@ def table(
     """Returns a table in a box of its own that scrolls, so that the page does not.
 
     Args:
-      header: Of the columns.
+      header: The columns' names.
       rows: The first cell of each is its heading.
       caption: What it shows.
-      row_classes: Of each row, or None.
+      row_classes: A class for each row, or None.
       is_text: Whether its cells are words, which stand to the left.
     """
     body = []

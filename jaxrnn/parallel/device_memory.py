@@ -55,7 +55,7 @@ def require_memory(num_bytes: int, what: str, advice: str, *, devices: Sequence[
 
     Args:
       num_bytes: Needed.
-      what: Of what, such as "the parameters".
+      what: What needs them, such as "the parameters".
       advice: What to do.
       devices: Those that may share it, by default this process's first one alone; CPU devices have one memory.
 

@@ -47,7 +47,7 @@ def choose_mesh(
       members: Models trained together. Where they can be dealt out evenly, to whatever number of devices, they are:
         that costs nothing, however small a step is.
       threaded: Whether a step on a CPU uses all its cores by itself, so that there is nothing to gain from devices.
-      sizes: Of the axes; None for one axis.
+      sizes: Sizes of the axes; None for one axis.
 
     Returns:
       A mesh with one axis, `MEMBER_AXIS` or `DATA_AXIS`, or with `DATA_AXIS` and `MODEL_AXIS`; or None to use the
@@ -159,7 +159,7 @@ def rows_of_process(mesh: Mesh | None, num_rows: int) -> slice:
 
     Args:
       mesh: With `DATA_AXIS`, or None for the default device.
-      num_rows: Of the batch; it counts as filled up to a multiple of `data_size(mesh)`.
+      num_rows: Rows of the batch; it counts as filled up to a multiple of `data_size(mesh)`.
     """
     if mesh is None:
         return slice(0, num_rows)

@@ -32,7 +32,7 @@ class Decision(NamedTuple):
 
     Attributes:
       signal: The number of a signal that one of them got, or None.
-      num_epochs: Of the next call.
+      num_epochs: Epochs of the next call.
       is_due: Whether to save a checkpoint now.
     """
 
@@ -96,7 +96,7 @@ def barrier(name: str) -> None:
     """Waits until all processes are here.
 
     Args:
-      name: Of the place; all must be at the same one.
+      name: The place's name; all must be at the same one.
     """
     if is_distributed():
         multihost_utils.sync_global_devices(name)
@@ -113,7 +113,7 @@ def agree(signal: int | None, num_epochs: int, *, is_due: bool) -> Decision:
 
     Args:
       signal: The number of a signal that this process got, or None.
-      num_epochs: Of the next call, by this process's clock.
+      num_epochs: Epochs of the next call, by this process's clock.
       is_due: Whether it is time for a checkpoint, by this process's clock.
     """
     told = gather([signal or 0, num_epochs, is_due])

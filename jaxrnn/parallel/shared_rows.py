@@ -30,10 +30,10 @@ def call_on_shares(call: Callable[..., Any], model: nnx.Module, rows: Any, confi
     """Returns ``call(model, *rows)``, whole on every device of a mesh, each of which computed some of the rows.
 
     Args:
-      call: Of each row computes something of its own.
+      call: Computes of each row something of its own.
       model: What it is called with.
       rows: A tree of arrays whose first axis is that of the rows. Rows that fill them up are all zeros.
-      config: Of the run.
+      config: The run's configuration.
       mesh: The devices; None for the default one.
     """
     if mesh is None:

@@ -64,7 +64,7 @@ class RunDirectory:
 
         Args:
           run_dir: As the user named it; None for ``runs/NAME``, ``runs/NAME-2``, ...
-          name: Of the recipe.
+          name: The recipe's name.
           resume: Whether a run goes on.
 
         Raises:

@@ -36,7 +36,7 @@ class ScalarLog:
     epoch that was computed, lost in a kill and computed again stands there once.
 
     Args:
-      directory: Of the event files; made if it is not there. Nothing else in it is touched.
+      directory: Where the event files go; made if it is not there. Nothing else in it is touched.
       epochs: Lines of metrics.jsonl so far.
     """
 

@@ -66,13 +66,13 @@ class ModelConfig:
     num_layers: int = 1
     """Layers stacked."""
     nonlinearity: Literal["tanh", "relu"] = "tanh"
-    """Of cell = rnn."""
+    """Activation of cell = rnn."""
     bias: bool = True
     """Whether the recurrent layers have biases."""
     dropout: float = 0.0
     """Between layers, at training only."""
     proj_size: int = 0
-    """Of cell = lstm: size that the hidden state is projected to; 0 for none."""
+    """Size that an LSTM's hidden state is projected to; 0 for none."""
 
     def __post_init__(self) -> None:
         require(1 <= self.hidden_size <= MAX_COUNT, "hidden_size", self.hidden_size, f"1 to {MAX_COUNT}")
@@ -134,13 +134,13 @@ class DataConfig:
     split_fractions: tuple[float, float, float] = (0.6, 0.2, 0.2)
     """Shares of training, validation and test rows."""
     split_seed: int | None = None
-    """Of the split; the run's seed if left out. Runs with the same one can be compared."""
+    """Seed of the split; the run's seed if left out. Runs with the same one can be compared."""
     split_block: int = 2000
     """Rows of a block of split = tutorial."""
     normalizer: Literal["standard", "divide", "none"] = "standard"
     """standard subtracts the training mean and divides by the standard deviation; divide uses divisor."""
     divisor: float = 50.0
-    """Of normalizer = divide, in the data's units."""
+    """Divisor of normalizer = divide, in the data's units."""
 
     def __post_init__(self) -> None:
         require(_is_utf8(self.data), "data", self.data, "a path in UTF-8; rename the file")
@@ -168,7 +168,7 @@ class OptimizerConfig:
     warmup_epochs: int = 0
     """Epochs over which the learning rate rises from 0."""
     momentum: float = 0.0
-    """Of sgd and rmsprop."""
+    """Momentum of sgd and rmsprop."""
     weight_decay: float = 0.0
     """adamw: decoupled (PyTorch's default is 0.01); others: added to the gradient."""
     clip_norm: float = 0.0
@@ -194,21 +194,21 @@ class TrainingConfig:
     target: Literal["last", "every"] = "last"
     """Learn the last value of a row, or every step's next value."""
     loss: Literal["mse", "mae", "huber"] = "mse"
-    """Of the normalised values."""
+    """Loss of the normalised values."""
     shuffle: bool = True
     """Draw the batches afresh every epoch."""
     batching: Literal["auto", "pad", "bucket", "pack"] = "auto"
     """pad: rows to the longest; bucket: to a few lengths; pack: several in one row; auto: by the rows' lengths."""
     num_buckets: int = 4
-    """Of batching = bucket and auto: padded lengths at most."""
+    """Padded lengths at most, with batching = bucket and auto."""
     remat_steps: int = 0
     """Keep the states of every so many steps only and compute the others again, to save memory; 0 keeps all."""
     tbptt: int = 0
     """Truncate backpropagation through time: the gradient goes back this many steps, the state on; 0 for all steps."""
     compute_dtype: Literal["float32", "bfloat16"] = "float32"
-    """Of the operands of the recurrent layers' matmuls; states and sums are float32."""
+    """Type of the operands of the recurrent layers' matmuls; states and sums are float32."""
     backend: Literal["auto", "scan"] = "auto"
-    """Of the recurrent layers: auto runs the recurrence compiled ahead for CPUs where it can; scan is JAX's loop."""
+    """How layers run: auto compiled ahead for CPUs where that serves; scan by JAX's loop."""
     devices: int = 0
     """Devices that share a batch, or the members of an ensemble; 0: all of them, where a step is large enough."""
     mesh: str = ""
@@ -220,7 +220,7 @@ class TrainingConfig:
     accuracy_epsilon: float = 0.005
     """In 1 - |y - p| / (|y| + epsilon), in the data's units: 0.0001 of the tutorial's 50."""
     seed: int = 0
-    """Of the split, the initial parameters, the batches and dropout."""
+    """Seed of the split, the initial parameters, the batches and dropout."""
     ensemble: int = 1
     """Models trained together, on the same split, from seed, seed + 1, ...; their mean predicts."""
     checkpoint_seconds: float = 10.0

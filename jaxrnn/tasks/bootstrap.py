@@ -30,7 +30,7 @@ def mean_error_interval(
       row_ids: (rows,) integers: rows of the same id are copies of each other, and drawn together.
       confidence: Share of intervals that should hold the true mean; few distinct rows give fewer than this.
       num_resamples: How many times as many distinct rows are drawn as there are.
-      seed: Of the draws.
+      seed: The seed of the draws.
 
     Returns:
       "low" and "high", in the errors' unit, "confidence", "resamples", and "distinct_rows". Of fewer than two distinct

@@ -47,7 +47,7 @@ def judge(
       predicted: (rows,), in the data's units.
       actual: (rows,), in the data's units.
       row_ids: (rows,), the same for identical rows.
-      accuracy_epsilon: Of the accuracy, in the data's units.
+      accuracy_epsilon: The accuracy's epsilon, in the data's units.
     """
     error = np.abs(predicted - actual)
     return Judgement(

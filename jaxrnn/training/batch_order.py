@@ -25,8 +25,8 @@ def draw_batches(
     of one length at a time.
 
     Args:
-      seed: Of the run, or of a member.
-      split_seed: Of the split.
+      seed: The seed of the run, or of a member.
+      split_seed: The seed of the split.
       epoch: Epochs finished.
       num_rows: Real rows of each part; rows that only fill up its last batch stay there.
       filled_rows: Rows of each part, a multiple of `batch_rows`.

@@ -38,7 +38,7 @@ def take_over(config: Config, run_dir: RunDirectory, stack: contextlib.ExitStack
 
     Args:
       config: As it is to go on.
-      run_dir: Of the run.
+      run_dir: The run's directory.
       stack: Holds the lock.
 
     Raises:
@@ -54,7 +54,7 @@ def open_checkpoints(
     """Makes and locks the directory of a new run, or warns of what is different where one goes on.
 
     Args:
-      config: Of the run.
+      config: The run's configuration.
       run_dir: Where to write.
       stack: Holds the lock and the checkpoints.
       description: Path, hash and size of the data.

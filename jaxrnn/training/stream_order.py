@@ -35,12 +35,12 @@ class EpochOrder:
     """The batches of one epoch.
 
     Args:
-      layout: Of the rows.
-      seeds: Of the draw; None takes rows and parts as they come.
+      layout: How the rows are arranged.
+      seeds: Seeds of the draw; None takes rows and parts as they come.
       epoch: Epochs finished.
 
     Attributes:
-      parts: Of each batch, which part it is of, (batches,).
+      parts: The part that each batch is of, (batches,).
       numbers: And which of that part's batches, (batches,).
     """
 

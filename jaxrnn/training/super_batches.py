@@ -35,7 +35,7 @@ class SuperBatch(NamedTuple):
 
     Attributes:
       batches: Padded to the longest of any part, (batches, rows, length), or packed.
-      parts: Of each batch, which part it is of, (batches,) int32.
+      parts: The part that each batch is of, (batches,) int32.
       num_batches: How many there are; those behind are empty and not to be trained on.
     """
 
@@ -51,7 +51,7 @@ class SuperBatches:
       rows: Where from.
       layout: How they are arranged.
       normalizer: For the values.
-      seeds: Of the shuffling; None for none.
+      seeds: Seeds of the shuffling; None for none.
       epochs: How many.
       products_per_step: Multiplications of a step of a row.
       rows_of_batch: Which rows of every batch to read, as one of several processes reads its own; None for all. Rows

@@ -17,10 +17,10 @@ RUNNING, STOPPED_EARLY, DIVERGED = 0, 1, 2
 class TrainState(NamedTuple):
     """All that changes in training, and all that a run needs to go on; a pytree of arrays.
 
-    Of an ensemble every array has a leading axis of members.
+    An ensemble's arrays have a leading axis of members.
 
     Attributes:
-      seed: Of the initial parameters, the batches and dropout.
+      seed: The seed of the initial parameters, the batches and dropout.
       params: The parameters.
       other: The rest of the model's state: dropout's random keys.
       opt_state: The optimiser's.
@@ -138,7 +138,7 @@ def history_lines(history: History, before: int, after: np.ndarray) -> list[dict
     """Turns a call's history into lines of metrics.jsonl.
 
     Args:
-      history: Of the call.
+      history: The call's history.
       before: Epochs that had been finished.
       after: How many are now: () or (members,).
 

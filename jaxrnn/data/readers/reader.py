@@ -173,9 +173,9 @@ class RowBlock(NamedTuple):
 
     Attributes:
       values: Flat, (num_values,), integers or float64.
-      lengths: Of the rows, (num_rows,).
+      lengths: The rows' lengths, (num_rows,).
       num_blank_lines: Skipped among them.
-      num_bytes: Of the file, read so far; None where that is not known.
+      num_bytes: Bytes of the file read so far; None where that is not known.
     """
 
     values: NDArray[Any]

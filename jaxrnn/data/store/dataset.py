@@ -106,7 +106,7 @@ class Dataset:
 
     @property
     def sha256(self) -> str:
-        """Of the description, and with it of everything that it says the hash of."""
+        """The description's hash, and with it that of all whose hashes it holds."""
         return self.description["sha256"]
 
     @property

@@ -24,7 +24,7 @@ class PartLayout(NamedTuple):
       length: Values of a padded row; steps of a packed one.
       rows: Their numbers, in their order; None for 0, 1, .. Of packed rows those in them, one packed row after the
         other.
-      firsts: Of packed rows: where the rows of each begin, (num_rows + 1,).
+      firsts: Where the rows in each packed row begin, (num_rows + 1,); None for others.
     """
 
     num_rows: int
@@ -78,7 +78,7 @@ def lay_out(
     Rows are packed within blocks of `EXACT_ROWS`, so that what is held has a bound.
 
     Args:
-      rows: Of at least two values each.
+      rows: Rows of at least two values each.
       histogram: Distinct lengths, rising, and how many rows have each.
       batching: How.
       batch_size: Rows of a batch; where rows are packed, about as many of them.
@@ -138,7 +138,7 @@ def gather_packed(
 
     Args:
       rows: Where from.
-      part: Of packed rows.
+      part: A part of packed rows.
       numbers: Which of them; -1 for one of nothing, which fills up a batch.
       normalizer: For the values.
     """

@@ -17,7 +17,7 @@ class PartWriter:
 
     Args:
       directory: Where to.
-      name: Of the part.
+      name: The part's name.
       shard_rows: Rows of a shard at most.
     """
 

@@ -49,7 +49,7 @@ def write_shard(path: Path, values: NDArray[Any], lengths: NDArray[Any]) -> str:
     Args:
       path: Where to.
       values: Flat, (num_values,).
-      lengths: Of the rows, (num_rows,).
+      lengths: The rows' lengths, (num_rows,).
     """
     import pyarrow as pa
 

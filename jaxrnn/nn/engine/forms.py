@@ -90,7 +90,7 @@ def choose_form(num_steps: Any, batch: Any, gates: int, hidden: int, *, platform
     larger matmul at every step.
 
     Args:
-      num_steps: Of the loop. A number that is not known yet (of `jax.export`'s symbols) counts as a large one.
+      num_steps: Steps of the loop. A number that is not known yet (of `jax.export`'s symbols) counts as a large one.
       batch: Rows, likewise.
       gates: Rows of the weight matrix.
       hidden: Columns of the recurrent weight matrix.

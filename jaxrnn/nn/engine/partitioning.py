@@ -29,7 +29,7 @@ class Call:
       attributes: Its attributes, by name.
       row_axes: The axis of the rows in each argument, counted from the end; None where the rows share the argument. The
         first argument is (time, rows, features).
-      shapes: Of the results, in float32. `ROWS` stands for the number of rows; a result without is a sum over rows.
+      shapes: Shapes of the results, in float32. `ROWS` stands for the number of rows; one without is a sum over rows.
     """
 
     name: str

@@ -201,6 +201,8 @@ class Fit:
             num_epochs = int(np.clip(SECONDS_PER_CALL / per_epoch, 1, MAX_EPOCHS_PER_CALL))
             self._tell(lines, watcher)
             due = time.monotonic() - saved_at >= self.config.training.checkpoint_seconds
+            if hosts.is_distributed():  # agreeing is a collective too: it must not overtake those of the call
+                jax.block_until_ready(self.position[:2])
             agreed = hosts.agree(asked.received, num_epochs, is_due=due)
             num_epochs = agreed.num_epochs
             if agreed.is_due and self._is_unsaved:

@@ -38,8 +38,8 @@ from jaxrnn.settings.toml_files import read_toml
 from jaxrnn.data.readers.loading import load_rows
 from jaxrnn.parallel.devices import to_host
 from jaxrnn.training.fit import build_trainer
-    from jaxrnn.training.memory_source import MemorySource
-    from jaxrnn.training.restoring import restore_position
+from jaxrnn.training.memory_source import MemorySource
+from jaxrnn.training.restoring import restore_position
 from jaxrnn.parallel.state_sharding import state_shardings
 
 run_dir = Path(sys.argv[1])

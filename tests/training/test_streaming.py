@@ -442,7 +442,7 @@ class TestCommands:
         flags = [f"--run-dir={run_dir}", "--batching=pad", "--checkpoint-seconds=0"]
         done = call("train", *SMALL, *flags, "--learning-rate=1e30", "--optimizer=sgd", f"--data={prepared}")
         assert done.code == 3
-        assert "in epoch 1, batch 2; the parameters after epoch 0 are kept" in done.err
+        assert "in epoch 1, batch 2; no epoch was finished, so none are kept" in done.err
         again = call("train", "--resume", f"--run-dir={run_dir}", "--learning-rate=0.001", "--epochs=2")
         assert again.code == 0, again.err
         lines = (run_dir / "metrics.jsonl").read_text().splitlines()

@@ -1,0 +1,167 @@
+"""Faults put into the code one at a time, and whether the tests see them.
+
+    python -m benchmarks.mutations                  all of them; some minutes
+    python -m benchmarks.mutations --only=masks     those whose file's name holds a word
+    python -m benchmarks.mutations --list           none: says whether each still fits its file
+
+Each is a wrong sign, an off by one, a mask dropped, a sync skipped, a gate swapped: put into a copy of the checkout,
+whose tests of that part are run until the first one fails. Compiled sources are built anew. Expected: all are caught.
+"""
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+PATIENCE_SECONDS = 900
+
+
+class Mutation(NamedTuple):
+    """A fault.
+
+    Attributes:
+      file: Below jaxrnn/.
+      right: The text as it is, which stands there once.
+      wrong: What takes its place.
+      tests: The tests that are to see it, below tests/.
+    """
+
+    file: str
+    right: str
+    wrong: str
+    tests: str
+
+
+_MASKS = "nn/test_layers.py nn/test_transformations.py nn/test_layer_properties.py"
+_CELLS = "nn/test_cells.py nn/test_golden.py nn/test_layers.py"
+_KERNELS = "nn/test_cpu_kernels.py nn/test_native.py"
+_POSITIONS = "training/test_positions.py"
+MUTATIONS = [
+    Mutation("nn/engine/masks.py", "acts = latest > before", "acts = latest >= before", _MASKS),
+    Mutation("nn/engine/masks.py", "(at(latest, after) > time)", "(at(latest, after) >= time)", _MASKS),
+    Mutation("nn/engine/masks.py", "jnp.where((backward == 0) &", "jnp.where((backward != 0) &", _MASKS),
+    Mutation("nn/engine/masks.py", "jnp.where(every, codes, 0)", "jnp.where(every, codes, codes)", _MASKS),
+    Mutation("nn/engine/loops.py", "(bias_ih + bias_hh)[None", "(bias_ih - bias_hh)[None", _CELLS),
+    Mutation("nn/engine/loops.py", "hidden_rest + bias_hh[None, number:]", "hidden_rest", _CELLS),
+    Mutation("nn/engine/loops.py", "reverse=not recurrence.reverse,", "reverse=recurrence.reverse,", _CELLS),
+    Mutation("nn/equations.py", "i, f, g, o = jnp.split", "f, i, g, o = jnp.split", _CELLS),
+    Mutation("nn/equations.py", "return (1 - z) * n + z * h", "return z * n + (1 - z) * h", _CELLS),
+    Mutation("nn/equations.py", "jnp.tanh(input_n + r * hidden_n)", "jnp.tanh(r * (input_n + hidden_n))", _CELLS),
+    Mutation("nn/kernels/cells.h", "d_h * o * (1.0f - tanh_c", "d_h * o * (1.0f + tanh_c", _KERNELS),
+    Mutation("nn/kernels/cells.h", "Store(row.d_h + unit, d_h * z);", "Store(row.d_h + unit, d_h * n);", _KERNELS),
+    Mutation("nn/kernels/cells.h", "{2, 0, 1, -1}", "{2, 1, 0, -1}", _KERNELS),
+    Mutation("nn/kernels/forward.h", "if (arrays.reset && arrays.reset[pair])", "if (false)", _KERNELS),
+    Mutation("nn/kernels/backward.h", "arrays.reset ? arrays.reset[pair] : 0", "0", _KERNELS),
+    Mutation(
+        "models/windows.py", "jnp.minimum(left, steps) + 1", "jnp.minimum(left, steps)", "training/test_truncation.py"
+    ),
+    Mutation(
+        "models/objective.py",
+        "jnp.arange(targets.shape[1])[None] < num_inputs",
+        "jnp.arange(targets.shape[1])[None] <= num_inputs",
+        "training/test_training.py evaluation/test_inference.py",
+    ),
+    Mutation("tasks/metrics.py", "return weight[None] * stack(", "return stack(", "tasks/test_metrics.py"),
+    Mutation("tasks/metrics.py", "return add_two(total, taken + lost)", "return total, taken", "tasks/test_metrics.py"),
+    Mutation("training/trainer.py", "(score > before.best_score)", "(score >= before.best_score)", "training"),
+    Mutation("training/trainer.py", "(waited > settings.patience)", "(waited >= settings.patience)", "training"),
+    Mutation("training/trainer.py", "jnp.where, weight > 0)", "jnp.where, weight >= 0)", "training"),
+    Mutation("training/whole_epochs.py", "trainer.schedule(epoch *", "trainer.schedule((epoch + 1) *", "training"),
+    Mutation("training/piecewise_epochs.py", "(state.epoch * trainer", "((state.epoch + 1) * trainer", "training"),
+    Mutation(
+        "training/batch_order.py", "jax.random.fold_in(key, number), rows", "key, rows", "training/test_training.py"
+    ),
+    Mutation(
+        "training/super_batches.py", "np.roll(leaf, -number", "np.roll(leaf, number", "training/test_streaming.py"
+    ),
+    Mutation("training/stream_order.py", "(part, window, 1).shuffle", "(part, window).shuffle", _POSITIONS),
+    Mutation("training/train_state.py", "        if not bad_batch:\n", "        if True:\n", "training"),
+    Mutation("training/fit.py", "self.saved[0] + 1 if", "self.saved[0] if", _POSITIONS),
+    Mutation(
+        "training/restoring.py", "state.best_epoch) <= patience", "state.best_epoch) < patience", "runs/test_resume.py"
+    ),
+    Mutation("evaluation/loading.py", 'metadata.get("epoch", 1) == 0', "False", _POSITIONS),
+    Mutation("runs/step_files.py", "own != _digest_of(digests)", "False", "runs"),
+    Mutation("runs/step_files.py", "        os.fsync(file.fileno())\n", "", "runs"),
+    Mutation("foundation/files.py", "        sync_directory(path.parent)\n", "", "runs"),
+    Mutation(
+        "runs/run_lock.py",
+        "if self._is_current(file):\n                self._file = file",
+        "if True:\n                self._file = file",
+        "runs/test_run_lock.py",
+    ),
+    Mutation(
+        "console/signals.py",
+        "if self.received is not None:\n            os._exit",
+        "if False:\n            os._exit",
+        "console commands",
+    ),
+    Mutation(
+        "data/normalizer.py",
+        "values * self.scale + self.offset",
+        "values * self.scale - self.offset",
+        "data evaluation",
+    ),
+]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Tries the mutations and prints which were caught."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", default="", help="a word of the file's name")
+    parser.add_argument("--list", action="store_true")
+    arguments = parser.parse_args(argv)
+    chosen = [mutation for mutation in MUTATIONS if arguments.only in mutation.file]
+    unfit = [mutation for mutation in chosen if _read(mutation).count(mutation.right) != 1]
+    for mutation in unfit:
+        times = _read(mutation).count(mutation.right)
+        print(f"does not fit: {mutation.file}: {mutation.right!r} stands there {times} times")
+    if unfit or arguments.list:
+        print(f"{len(chosen)} mutations, {len(unfit)} do not fit their files")
+        return bool(unfit)
+    survived = 0
+    for mutation in chosen:
+        begin = time.perf_counter()
+        caught = try_one(mutation)
+        survived += not caught
+        what = "caught  " if caught else "SURVIVED"
+        print(f"{what} {mutation.file}: {mutation.wrong.strip()!r}, {time.perf_counter() - begin:.0f} s", flush=True)
+    print(f"{len(chosen)} mutations, {len(chosen) - survived} caught")
+    return bool(survived)
+
+
+def try_one(mutation: Mutation) -> bool:
+    """Puts a mutation into a copy of the checkout; returns whether its tests fail."""
+    with tempfile.TemporaryDirectory() as name:
+        copy = Path(name) / "checkout"
+        left_out = shutil.ignore_patterns(".git", ".venv*", "runs", "__pycache__", ".*_cache", "*.egg-info")
+        shutil.copytree(REPOSITORY, copy, ignore=left_out)
+        mutated = _read(mutation).replace(mutation.right, mutation.wrong)
+        (copy / "jaxrnn" / mutation.file).write_text(mutated, encoding="utf-8")
+        environment = os.environ | {"PYTHONPATH": str(copy)}
+        if mutation.file.startswith("nn/kernels"):
+            build = "import hatch_build, pathlib; assert hatch_build._compile(pathlib.Path('.'))"
+            subprocess.run([sys.executable, "-c", build], cwd=copy, env=environment, check=True, capture_output=True)
+        tests = [f"tests/{test}" for test in mutation.tests.split()]
+        done = subprocess.run(
+            [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-m", "not slow", *tests],
+            cwd=copy, env=environment, capture_output=True, text=True, check=False, timeout=PATIENCE_SECONDS,
+        )  # fmt: skip
+        if done.returncode not in (0, 1):
+            raise RuntimeError(f"{mutation.file}: pytest ended with {done.returncode}: {done.stdout[-2000:]}")
+        return done.returncode == 1
+
+
+def _read(mutation: Mutation) -> str:
+    return (REPOSITORY / "jaxrnn" / mutation.file).read_text(encoding="utf-8")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -180,7 +180,7 @@ class OptimizerConfig:
         require(0 <= self.momentum < 1, "momentum", self.momentum, "0 or more, less than 1")
         for key in ("weight_decay", "clip_norm"):
             value = getattr(self, key)
-            require(value == 0 or MIN_FLOAT <= value <= MAX_FLOAT, key, value, f"0, or {_POSITIVE}")
+            require(value == 0 or MIN_FLOAT <= value <= MAX_FLOAT, key, value, f"0 or more: 0, or {_POSITIVE}")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -323,12 +323,12 @@ def test_nan_at_padding_is_never_made_into_anything(monkeypatch: pytest.MonkeyPa
 
 @pytest.mark.parametrize("marks", [pytest.param("not slow"), pytest.param("slow", marks=pytest.mark.slow)])
 def test_on_two_devices(marks: str, pytestconfig: pytest.Config) -> None:
-    """tests/on_two_devices.py, in a process that has them."""
+    """on_two_devices.py, in a process that has them."""
     real_flags = "--real-flags" if pytestconfig.getoption("--real-flags") else ""
-    here = Path(__file__).resolve().parents[1]
+    here = Path(__file__).resolve().parent
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:xdist", "-m", marks, str(here / "on_two_devices.py")],
-        cwd=here.parent,
+        cwd=here.parents[1],
         env=os.environ | flags_of_child(2) | {"JAX_PLATFORMS": "cpu", "PYTEST_ADDOPTS": real_flags},
         capture_output=True,
         text=True,

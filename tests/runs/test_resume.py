@@ -260,7 +260,7 @@ class TestKills:
             (lambda run: edit(run / "metrics.jsonl", lambda text: text + text.rpartition("\n{")[2]), "metrics.jsonl"),
             (lambda run: edit(run / "metrics.jsonl", lambda text: text.replace("1", "2", 1)), "metrics.jsonl"),
             (lambda run: edit(run / "summary.json", lambda text: text.replace('"mae"', '"mad"', 1)), "summary.json: "),
-            (lambda run: shutil.rmtree(step_of(run, -1)), "checkpoint: step"),
+            (lambda run: shutil.rmtree(step_of(run, -1)), "checkpoint: epoch"),
             (lambda run: (run / ".summary.json.7.tmp").write_text(""), "left behind"),
         ],
     )

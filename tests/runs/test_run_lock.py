@@ -19,6 +19,8 @@ from jaxrnn.foundation.files import write_atomically
 from jaxrnn.runs import run_directory
 from jaxrnn.runs.run_directory import RunDirectory
 from jaxrnn.runs.run_lock import LOCK_NAME, RunLock
+from jaxrnn.settings.config import Config
+from jaxrnn.settings.toml_files import to_toml
 
 HOLDER = """
 import sys, time
@@ -115,7 +117,7 @@ class TestCommand:
     def test_a_directory_in_use_is_refused_and_left_alone(self, holder, tmp_path, more):
         rows = write_rows(tmp_path.parent / f"{tmp_path.name}.csv")
         if more:
-            (tmp_path / "config.toml").write_text(f'data = "{rows}"\n')
+            (tmp_path / "config.toml").write_text(to_toml(Config().replace_flat({"data": str(rows)})))
         before = content_of(tmp_path)
         done = call("train", "--config=smoke", f"--data={rows}", f"--run-dir={tmp_path}", *more)
         assert done.code == 2

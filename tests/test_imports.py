@@ -31,7 +31,7 @@ MAY_IMPORT = {
     "models": MODELS,
     "runs": [*LOWER, "parallel"],
     "evaluation": [*MODELS, "models", "runs"],
-    "training": [*MODELS, "console", "models", "runs", "evaluation"],
+    "training": [*MODELS, "models", "runs", "evaluation"],
     "interop": [*LOWER, "nn", "nn.engine", "models", "runs", "evaluation"],
     "pages": [*LOWER, "data", "tasks", "runs", "evaluation"],
     "commands": [*MODELS, "console", "models", "runs", "evaluation", "training", "interop", "pages"],

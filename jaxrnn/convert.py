@@ -11,7 +11,7 @@ torch installed, the others do not.
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Optional
 
 import tyro
 
@@ -29,13 +29,13 @@ class ConvertCommand:
     """File of weights; or a run directory, DIR/best, DIR/latest, the directory of a step."""
     out: str
     """New run directory; or new file, ending in .safetensors, .npz or .pt."""
-    nonlinearity: Literal["tanh", "relu"] | None = None
+    nonlinearity: Optional[Literal["tanh", "relu"]] = None
     """Activation of a torch.nn.RNN, which its weights do not tell; tanh if left out."""
-    offset: float | None = None
+    offset: Optional[float] = None
     """Subtracted from the data before the PyTorch model saw it; 0 if left out."""
-    scale: float | None = None
+    scale: Optional[float] = None
     """What the data was then divided by; 1 if left out."""
-    member: int | None = None
+    member: Optional[int] = None
     """Which model of an ensemble's checkpoint, counted from 0."""
 
 

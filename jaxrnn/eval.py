@@ -9,6 +9,7 @@ Architecture and normalisation come from the checkpoint. Without --data it evalu
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Optional
 
 from jaxrnn.console import command_line
 from jaxrnn.settings.config import ReaderConfig
@@ -22,7 +23,7 @@ class EvalCommand:
 
     checkpoint: str
     """Run directory (its best parameters), DIR/best, DIR/latest, or the directory of a step."""
-    data: str | None = None
+    data: Optional[str] = None
     """File whose rows are evaluated; the run's own test rows if left out."""
     json: bool = False
     """Print one JSON object."""

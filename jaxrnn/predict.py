@@ -10,7 +10,7 @@ Prints one line per row, in the order of the rows. On a terminal and without a f
 import dataclasses
 import sys
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Optional
 
 import tyro
 
@@ -27,7 +27,7 @@ class PredictCommand:
 
     checkpoint: str
     """Run directory (its best parameters), DIR/best, DIR/latest, or the directory of a step."""
-    file: Annotated[str | None, tyro.conf.Positional] = None
+    file: Annotated[Optional[str], tyro.conf.Positional] = None
     """Rows of one value or more; - for standard input."""
     horizon: int = 1
     """How many values to predict; each from those before it, predictions included."""

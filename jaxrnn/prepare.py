@@ -21,7 +21,7 @@ import tyro
 
 from jaxrnn.console import command_line
 from jaxrnn.settings.checking import require
-from jaxrnn.settings.config import MAX_COUNT, Config, ReaderConfig
+from jaxrnn.settings.config import MAX_COUNT, Config, Fractions, ReaderConfig, require_fractions
 
 PROGRAM = "python -m jaxrnn.prepare"
 # A bound against compressed files that inflate without end; what is read is not held.
@@ -36,7 +36,7 @@ class PrepareCommand:
     """Files of rows, or patterns such as 'parts/*.csv', which are sorted; read one after the other."""
     out: str
     """New directory."""
-    split_fractions: tuple[float, float, float] = Config().data.split_fractions
+    split_fractions: Fractions = Config().data.split_fractions
     """Shares of training, validation and test rows."""
     split_seed: int = 0
     """Seed of the split, which a hash of each row decides: identical rows stay on one side."""
@@ -45,9 +45,7 @@ class PrepareCommand:
     reader: ReaderConfig = dataclasses.field(default_factory=lambda: ReaderConfig(max_bytes=MAX_BYTES))
 
     def __post_init__(self) -> None:
-        shares = self.split_fractions
-        is_whole = len(shares) == 3 and all(0 < share < 1 for share in shares) and abs(sum(shares) - 1) < 1e-6
-        require(is_whole, "split_fractions", list(shares), "three shares between 0 and 1 that sum to 1")
+        require_fractions(self.split_fractions)
         require(0 <= self.split_seed < 2**32, "split_seed", self.split_seed, "0 to 4294967295")
         require(1 <= self.shard_rows <= MAX_COUNT, "shard_rows", self.shard_rows, f"1 to {MAX_COUNT}")
 

@@ -23,15 +23,17 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Optional
 
 import tyro
 
 from jaxrnn.console import command_line, flags
-from jaxrnn.runs.run_directory import RunDirectory
 from jaxrnn.settings.checking import require
 from jaxrnn.settings.config import Config
 from jaxrnn.settings.toml_files import to_toml
+
+if TYPE_CHECKING:
+    from jaxrnn.runs.run_directory import RunDirectory
 
 PROGRAM = "python -m jaxrnn.train"
 
@@ -43,9 +45,9 @@ class TrainCommand:
     Precedence: defaults < recipe of the cell < --config < flags.
     """
 
-    config: str | None = None
+    config: Optional[str] = None
     """TOML file with any of the keys below, or the name of a recipe."""
-    run_dir: str | None = None
+    run_dir: Optional[str] = None
     """Where to write; a new directory below runs/ if left out."""
     resume: bool = False
     """Go on with the run in --run-dir."""
@@ -57,11 +59,11 @@ class TrainCommand:
     """Keep compiled programs in ~/.cache/jaxrnn, so that later runs of the same sizes start sooner."""
     distributed: bool = False
     """One of several processes that train together, each started with the same flags; waits for the others."""
-    coordinator_address: str | None = None
+    coordinator_address: Optional[str] = None
     """With --distributed: HOST:PORT of process 0; what JAX detects if left out, as the two below."""
-    num_processes: int | None = None
+    num_processes: Optional[int] = None
     """With --distributed: how many processes there are."""
-    process_id: int | None = None
+    process_id: Optional[int] = None
     """With --distributed: which one this is, from 0."""
     settings: Annotated[Config, tyro.conf.arg(name="")] = dataclasses.field(default_factory=Config)
 
@@ -94,7 +96,7 @@ def main(argv: Sequence[str] | None = None, *, own_process: bool = False) -> int
     return command_line.run(lambda: _train(argv, begin, chosen), own_process=own_process, how_to_go_on=how_to_go_on)
 
 
-def _train(argv: Sequence[str] | None, begin: float, chosen: list[RunDirectory]) -> None:
+def _train(argv: Sequence[str] | None, begin: float, chosen: "list[RunDirectory]") -> None:
     given = command_line.arguments(argv)
     if not flags.asks_for_help(given):
         flags.check_flags(TrainCommand, given)
@@ -103,7 +105,7 @@ def _train(argv: Sequence[str] | None, begin: float, chosen: list[RunDirectory])
     # A file may be called "...toml": its run is not to be written to "..".
     name = (Path(file).stem.strip(".") if file else "") or cell or Config().model.cell
     if resume:
-        run_dir = RunDirectory.choose(directory, name=name, resume=True)
+        run_dir = _choose_directory(directory, name, resume=True)
         loaded = command_line.load_config(cell, file, base=run_dir.config)
     else:
         loaded = command_line.load_config(cell, file)
@@ -114,7 +116,7 @@ def _train(argv: Sequence[str] | None, begin: float, chosen: list[RunDirectory])
         sys.stdout.write(to_toml(command.settings))
         return
     if not resume:
-        run_dir = RunDirectory.choose(directory, name=name, resume=False)
+        run_dir = _choose_directory(directory, name, resume=False)
 
     # JAX is imported from here on, so that --help need not wait for it.
     from jaxrnn.data.store.dataset import is_dataset
@@ -138,6 +140,12 @@ def _train(argv: Sequence[str] | None, begin: float, chosen: list[RunDirectory])
         devices.make_cpu_devices_of_process(command.settings.training.num_devices, command.num_processes)
         hosts.initialize(command.coordinator_address, command.num_processes, command.process_id)
     train_run.train(command.settings, run_dir, resume=resume, begin=begin)
+
+
+def _choose_directory(directory: str | None, name: str, *, resume: bool) -> "RunDirectory":
+    from jaxrnn.runs.run_directory import RunDirectory  # with all that reads a run's files: --help need not wait for it
+
+    return RunDirectory.choose(directory, name=name, resume=resume)
 
 
 if __name__ == "__main__":

@@ -20,13 +20,34 @@ from jaxrnn.foundation.escaping import printable
 from jaxrnn.foundation.messages import say
 from jaxrnn.foundation.quiet import root_logger_kept
 from jaxrnn.settings.checking import SettingError, checked, ranges_wait, shown
-from jaxrnn.settings.config import CELLS, Config, ReaderConfig
+from jaxrnn.settings.config import CELLS, Config, Fractions, ReaderConfig
 from jaxrnn.settings.toml_files import line_of, read_toml, recipe_directory, recipe_names
 
 Command = TypeVar("Command")
 
 # What the user can mend of what the system refuses: a full disk, a directory that is not theirs.
 _USERS_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG, errno.ENAMETOOLONG}
+
+
+# Settings have types whose defaults tyro checks by itself: for `X | None` and tuple[...] it imports typeguard, which
+# would be a fifth of the time that --help takes.
+_registry = tyro.constructors.ConstructorRegistry()
+
+
+@_registry.primitive_rule
+def _fractions_rule(
+    type_info: tyro.constructors.PrimitiveTypeInfo,
+) -> tyro.constructors.PrimitiveConstructorSpec[Fractions] | None:
+    """Takes shares as three numbers, as a plain tuple's."""
+    if type_info.type is not Fractions:
+        return None
+    return tyro.constructors.PrimitiveConstructorSpec(
+        nargs=len(Fractions._fields),
+        metavar="FLOAT FLOAT FLOAT",
+        instance_from_str=lambda texts: Fractions(*map(float, texts)),
+        is_instance=lambda value: isinstance(value, Fractions),
+        str_from_instance=lambda value: list(map(str, value)),
+    )
 
 
 class Loaded(NamedTuple):
@@ -73,7 +94,9 @@ def parse(
     if not flags.asks_for_help(given):
         flags.check_flags(command, given)
     with ranges_wait():
-        parsed = tyro.cli(command, args=given, default=default, prog=program, config=(tyro.conf.OmitArgPrefixes,))
+        parsed = tyro.cli(
+            command, args=given, default=default, prog=program, config=(tyro.conf.OmitArgPrefixes,), registry=_registry
+        )
     return _checked(parsed, sources or {}, given)
 
 

@@ -15,7 +15,7 @@ from typing import Any, Literal
 import tyro
 
 from jaxrnn.foundation.errors import UserError
-from jaxrnn.settings.checking import SettingError, check_value
+from jaxrnn.settings.checking import SettingError, check_value, fields_of
 
 _INTEGER = re.compile(r"[+-]?[0-9]+")
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?|[+-]?(?:nan|inf)", re.IGNORECASE)
@@ -79,14 +79,15 @@ def check_flags(command: type, arguments: Sequence[str]) -> None:
             if equals:
                 raise SettingError(f"--{name}", value, f"no value: --{name} or --no-{name} alone")
             continue
-        number = len(typing.get_args(hint)) if typing.get_origin(hint) is tuple else 1
+        kinds = fields_of(hint) or [hint]
+        number = len(kinds)
         values = [value] if equals else []
         while len(values) < number and waiting and not waiting[0].startswith("--"):
             values.append(waiting.pop(0))
         if len(values) < number:
             some = "a value" if number == 1 else f"{number} values"
             raise UserError(f"--{name}: got {' '.join(values) or 'none'}; expected {some}")
-        for text, part in zip(values, typing.get_args(hint) if number > 1 else [hint], strict=True):
+        for text, part in zip(values, kinds, strict=True):
             _check_text(f"--{name}", text, part)
     for name, flag in known.items():
         if flag.is_required and name not in given:

@@ -79,6 +79,12 @@ def _require_always(condition: bool, name: str, value: object, expected: str) ->
         raise SettingError(name, value, expected)
 
 
+def fields_of(hint: Any) -> list[Any]:
+    """Returns the types of a named tuple's fields; an empty list for any other type."""
+    is_named_tuple = isinstance(hint, type) and issubclass(hint, tuple) and hasattr(hint, "_fields")
+    return list(typing.get_type_hints(hint).values()) if is_named_tuple else []
+
+
 def check_value(key: str, value: Any, hint: Any) -> Any:
     """Returns a value as its field's type, or raises a `UserError` that says what was expected."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
@@ -87,14 +93,14 @@ def check_value(key: str, value: Any, hint: Any) -> Any:
         hint_text = f"; did you mean {near[0]!r}?" if near and value not in arguments else ""
         _require_always(value in arguments, key, value, f"one of {', '.join(arguments)}{hint_text}")
         return value
-    if origin is types.UnionType:
+    if origin in (types.UnionType, typing.Union):
         return None if value is None else check_value(key, value, arguments[0])
-    if origin is tuple:
+    if fields := fields_of(hint):
         _require_always(
-            isinstance(value, (list, tuple)) and len(value) == len(arguments),
-            key, value, f"a list of {len(arguments)} numbers",
+            isinstance(value, (list, tuple)) and len(value) == len(fields),
+            key, value, f"a list of {len(fields)} numbers",
         )  # fmt: skip
-        return tuple(check_value(key, part, kind) for part, kind in zip(value, arguments, strict=True))
+        return hint(*(check_value(key, part, kind) for part, kind in zip(value, fields, strict=True)))
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         try:
             return float(value)

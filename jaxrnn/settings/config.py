@@ -9,7 +9,7 @@ import dataclasses
 import difflib
 import re
 import typing
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Optional
 
 from jaxrnn.foundation.errors import UserError
 from jaxrnn.foundation.escaping import escape
@@ -49,6 +49,27 @@ class MeshSizes(NamedTuple):
 
     def __str__(self) -> str:
         return f"data:{self.data},model:{self.model}"
+
+
+class Fractions(NamedTuple):
+    """Shares of the rows of each part."""
+
+    training: float
+    validation: float
+    test: float
+
+
+def require_fractions(shares: tuple[float, ...]) -> None:
+    """Refuses shares that leave a part empty, or that are not everything together.
+
+    Raises:
+      SettingError: They do.
+    """
+    is_whole = len(shares) == 3 and all(0 < share < 1 for share in shares) and abs(sum(shares) - 1) < 1e-6
+    require(is_whole, "split_fractions", list(shares), "three shares between 0 and 1 that sum to 1")
+
+
+_DEFAULT_FRACTIONS = Fractions(0.6, 0.2, 0.2)
 
 
 def _is_utf8(text: str) -> bool:
@@ -95,7 +116,7 @@ class ReaderConfig:
     """Skip the first line of a text file."""
     blank_lines: Literal["error", "skip"] = "error"
     """What to do with blank lines: error, or skip and count them."""
-    column: str | None = None
+    column: Optional[str] = None
     """The list column of a Parquet or Arrow file that has several."""
     max_row_length: int = 1_000_000
     """Longest row accepted, in values."""
@@ -131,9 +152,9 @@ class DataConfig:
     """File of ragged rows: CSV (also gzip or zstd), Parquet or Arrow."""
     split: Literal["grouped", "hashed", "random", "tutorial"] = "grouped"
     """grouped and hashed, a row by itself, keep identical rows on one side; random and tutorial, in blocks, do not."""
-    split_fractions: tuple[float, float, float] = (0.6, 0.2, 0.2)
+    split_fractions: Fractions = _DEFAULT_FRACTIONS
     """Shares of training, validation and test rows."""
-    split_seed: int | None = None
+    split_seed: Optional[int] = None
     """Seed of the split; the run's seed if left out. Runs with the same one can be compared."""
     split_block: int = 2000
     """Rows of a block of split = tutorial."""
@@ -146,9 +167,7 @@ class DataConfig:
         require(_is_utf8(self.data), "data", self.data, "a path in UTF-8; rename the file")
         # The file is read again, to evaluate and to go on.
         require(self.data not in ("", "-"), "data", self.data, "the path of a file, not standard input")
-        shares = self.split_fractions
-        is_whole = len(shares) == 3 and all(0 < share < 1 for share in shares) and abs(sum(shares) - 1) < 1e-6
-        require(is_whole, "split_fractions", list(shares), "three shares between 0 and 1 that sum to 1")
+        require_fractions(self.split_fractions)
         seed = self.split_seed
         require(seed is None or 0 <= seed < 2**32, "split_seed", seed, "0 to 4294967295")
         require(3 <= self.split_block <= MAX_SIZE, "split_block", self.split_block, f"3 to {MAX_SIZE}")

@@ -80,9 +80,10 @@ def describe_divergence(trainer: Trainer, state: TrainState) -> DivergedError:
     clip = "" if config.clip_norm else " or --clip-norm=1"
     whose = f" of the member with seed {seed}" if trainer.is_ensemble else ""
     kept = f"the parameters after epoch {epoch} are kept" if epoch else "no epoch was finished, so none are kept"
+    again = "to go on from there" if epoch else "to begin again"
     return DivergedError(
         f"the loss or its gradient{whose} became NaN or infinite in epoch {epoch + 1}, batch {batch}; {kept};"
-        f" try --learning-rate={rate:g}{clip}, with --resume to go on from there",
+        f" try --learning-rate={rate:g}{clip}, with --resume {again}",
         epoch=epoch + 1,
         batch=batch,
     )

@@ -70,6 +70,7 @@ class DiskSource:
             lengths=training.lengths,
             num_rows=training.num_rows,
             real_steps=_real_steps(training, histogram),
+            num_sequences=dataset.num_rows("training"),
             batch_rows=training.batch_rows,
         )
         self.given = given_by(config, normalizer)

@@ -225,7 +225,7 @@ class Fit:
             watcher.update(lines[-1], final=not self._may_go_on())
         elif self.position.batches:
             share = self.position.batches / self.plan.num_batches
-            watcher.within(self.epoch + 1, share, round(sum(self.plan.num_rows) * share))
+            watcher.within(self.epoch + 1, share, round(self.plan.num_sequences * share))
 
     def _settle(self, checkpointer: Checkpointer | None) -> Exception | None:
         """Goes back to before an epoch that diverged; returns what is said of it, None if none did."""

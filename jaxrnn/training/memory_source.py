@@ -64,6 +64,7 @@ class MemorySource:
             lengths=training.lengths,
             num_rows=training.num_rows,
             real_steps=tuple(map(_real_steps, training.parts)),
+            num_sequences=len(training_rows),
             batch_rows=training.batch_rows,
         )
         self.given = given_by(config, normalizer)

@@ -29,6 +29,7 @@ class Plan(NamedTuple):
       lengths: The steps of each part's rows; the rows of a part have one padded length.
       num_rows: The real rows of each part; packed rows count as one each.
       real_steps: The steps of each part that are not padding.
+      num_sequences: The training rows of the data, however many share a packed row.
       batch_rows: Rows of a batch.
       mesh: The devices that share a batch, or an ensemble; None for the default one.
       steps_per_epoch: Updates of the parameters in an epoch.
@@ -39,6 +40,7 @@ class Plan(NamedTuple):
     lengths: list[int]
     num_rows: tuple[int, ...]
     real_steps: tuple[int, ...]
+    num_sequences: int
     batch_rows: int
     mesh: Mesh | None
     steps_per_epoch: int
@@ -62,6 +64,7 @@ def make_plan(
     lengths: list[int],
     num_rows: tuple[int, ...],
     real_steps: tuple[int, ...],
+    num_sequences: int,
     batch_rows: int,
 ) -> Plan:
     """Chooses the devices of a run from the size of its batches, and counts its updates.
@@ -79,7 +82,7 @@ def make_plan(
         sizes=settings.mesh_sizes,
     )
     updates = count_updates(config, num_rows, lengths, batch_rows)
-    return Plan(normalizer, batching, lengths, num_rows, real_steps, batch_rows, mesh, updates)
+    return Plan(normalizer, batching, lengths, num_rows, real_steps, num_sequences, batch_rows, mesh, updates)
 
 
 def count_updates(config: Config, num_rows: Sequence[int], lengths: Sequence[int], batch_rows: int) -> int:

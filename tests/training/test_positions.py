@@ -10,6 +10,7 @@ import pytest
 from small_runs import SMALL, arrays_of, call, write_rows
 
 from jaxrnn.commands import train_run
+from jaxrnn.console.progress import Progress
 from jaxrnn.data.ragged import Ragged
 from jaxrnn.evaluation.loading import load
 from jaxrnn.parallel import hosts
@@ -197,6 +198,14 @@ def test_dry_run_of_prepared_data_compiles_and_counts_the_state_beside(prepared)
     assert "of the state that an epoch goes back to" in done.out
     assert "padded share" in done.out
     assert "nothing was trained" in done.out
+
+
+@pytest.mark.parametrize("batching", ["pad", "pack"])
+def test_progress_within_an_epoch_counts_the_rows_of_the_data(cut_short, monkeypatch, batching):
+    told = []
+    monkeypatch.setattr(Progress, "within", lambda self, epoch, share, num_rows: told.append((share, num_rows)))
+    cut_short(2, f"--batching={batching}")
+    assert [num_rows for _, num_rows in told] == [round(57 * share) for share, _ in told], "57 rows train"
 
 
 def test_no_checkpoint_is_named_as_such(tmp_path):

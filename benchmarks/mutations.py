@@ -141,8 +141,11 @@ def try_one(mutation: Mutation) -> bool:
     """Puts a mutation into a copy of the checkout; returns whether its tests fail."""
     with tempfile.TemporaryDirectory() as name:
         copy = Path(name) / "checkout"
-        left_out = shutil.ignore_patterns(".git", ".venv*", "runs", "__pycache__", ".*_cache", "*.egg-info")
-        shutil.copytree(REPOSITORY, copy, ignore=left_out)
+        left_out = shutil.ignore_patterns("__pycache__")
+        for part in ("jaxrnn", "tests", "benchmarks", "configs", "docs"):
+            shutil.copytree(REPOSITORY / part, copy / part, ignore=left_out)
+        for file in ("pyproject.toml", "hatch_build.py", "ball.csv", "README.md"):
+            shutil.copy(REPOSITORY / file, copy / file)
         mutated = _read(mutation).replace(mutation.right, mutation.wrong)
         (copy / "jaxrnn" / mutation.file).write_text(mutated, encoding="utf-8")
         environment = os.environ | {"PYTHONPATH": str(copy)}

@@ -1,9 +1,10 @@
-"""What every test runs under: quick compilation, the highest matmul precision, and annotations that are checked.
+"""What every test runs under: quick compilation, the highest matmul precision, and no more memory than it needs.
 
 Nothing here imports JAX, or jaxrnn, before `pytest_configure` has set XLA's flags.
 """
 
 import functools
+import gc
 import os
 import subprocess
 import sys
@@ -13,9 +14,9 @@ import pytest
 from quick_flags import set_quick_flags
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+MEMORY_KEPT = 1 << 30  # bytes
 
-
-# The modules that compute with arrays: what their annotations state is checked while tests run.
+# The modules that compute with arrays: --check-annotations holds what they are given against what they state.
 _CHECKED_MODULES = (
     "nn.engine.recurrence",
     "nn.engine.loops",
@@ -38,6 +39,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--loop-only", action="store_true", help="leave the compiled recurrence out, as if it were not built"
     )
     parser.addoption("--real-flags", action="store_true", help="compile as for users, not quickly (quick_flags.py)")
+    parser.addoption(
+        "--check-annotations",
+        action="store_true",
+        help="check types and shapes that annotations state, in the modules that compute with arrays; a sixth slower",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -46,15 +52,16 @@ def pytest_configure(config: pytest.Config) -> None:
     # PyTorch's threads wait for one another longer than computing takes at the tests' sizes.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     import jax
-    from jaxtyping import install_import_hook
 
     # GPUs and TPUs multiply float32 matrices in a shorter format unless told otherwise.
     jax.config.update("jax_default_matmul_precision", "highest")
-    # Checks the shapes and types that annotations state, while tests run, in the modules that compute with arrays.
-    install_import_hook(
-        [f"jaxrnn.{name}" for name in _CHECKED_MODULES] + ["jaxrnn.interop.torch"],
-        "beartype.beartype",
-    )
+    # Where an operation stands is of use to a profiler alone, and takes a fifteenth of the tests' time.
+    jax.config.update("jax_include_full_tracebacks_in_locations", False)
+    if config.getoption("--check-annotations"):
+        from jaxtyping import install_import_hook
+
+        checked = [f"jaxrnn.{name}" for name in _CHECKED_MODULES] + ["jaxrnn.interop.torch"]
+        install_import_hook(checked, "beartype.beartype")
     if config.getoption("--loop-only"):
         from jaxrnn.nn.engine import cpu_kernels  # not before the hook above
 
@@ -73,6 +80,26 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if item.get_closest_marker("real_flags"):
             item.add_marker(skipped)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def memory_given_back():
+    """Drops compiled programs behind a file of tests that left this process large: no later file uses many of them."""
+    yield
+    if _resident_bytes() > MEMORY_KEPT:
+        import jax
+
+        jax.clear_caches()
+        gc.collect()
+
+
+def _resident_bytes() -> int:
+    """Gives 0 where the system does not say."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    except OSError:
+        return 0
+    return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 @pytest.fixture

@@ -47,8 +47,8 @@ def drawn_inputs(layer: Any, *, batch: int = BATCH, time: int = TIME, seed: int 
     dtype = layer.weight_ih_l0.get_value().dtype
     inputs = jnp.asarray(oracle.draw(seed, batch, time, layer.input_size), dtype)
     state = drawn_like(layer.initial_state(batch), seed + 10)
-    weights = drawn_like(jax.eval_shape(lambda x, s: layer(x, s), inputs, state), seed + 20)
-    return inputs, state, weights
+    outputs = jax.ShapeDtypeStruct((batch, time, layer.output_size * layer.num_directions), dtype)
+    return inputs, state, drawn_like((outputs, state), seed + 20)
 
 
 def plain_parameters(layer: Any) -> dict[str, np.ndarray]:

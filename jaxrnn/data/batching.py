@@ -38,6 +38,12 @@ def pad_sequences(rows: Ragged | Sequence[Any], length: int | None = None, *, dt
     Raises:
       TypeError: A row is not of numbers.
       ValueError: A row is longer than `length`, nothing is ever cut off; or rows have other features.
+
+    Example:
+      >>> import jaxrnn
+      >>> values, lengths = jaxrnn.pad_sequences([[3, 5, 7], [1, 2]])
+      >>> values.tolist(), lengths.tolist()
+      ([[3.0, 5.0, 7.0], [1.0, 2.0, 0.0]], [3, 2])
     """
     if not isinstance(rows, Ragged):
         rows = list(rows)
@@ -85,6 +91,12 @@ def unpad_sequences(values: Any, lengths: Any) -> Ragged | list[np.ndarray]:
     Raises:
       TypeError: Lengths that are not integers.
       ValueError: A length outside 0..length, or shapes that do not fit.
+
+    Example:
+      >>> import jaxrnn
+      >>> rows = jaxrnn.unpad_sequences([[3.0, 5.0, 7.0], [1.0, 2.0, 0.0]], [3, 2])
+      >>> [row.tolist() for row in rows]
+      [[3.0, 5.0, 7.0], [1.0, 2.0]]
     """
     values, lengths = np.asarray(values), np.asarray(lengths)
     if lengths.dtype.kind not in "iu":

@@ -20,6 +20,12 @@ class Packed(NamedTuple):
       row_of: (sequences,) the row that each sequence lies in.
       start_of: (sequences,) the step at which it starts there.
       lengths: (sequences,) its length.
+
+    Example:
+      >>> import jaxrnn
+      >>> packed = jaxrnn.pack_sequences([[1, 2], [3, 4, 5], [6]])
+      >>> [row.tolist() for row in packed.unpack(10 * packed.values)]
+      [[10, 20], [30, 40, 50], [60]]
     """
 
     values: Any

@@ -27,6 +27,12 @@ class Ragged:
     Raises:
       TypeError: `offsets` are not integers, or `values` are not real numbers.
       ValueError: The arrays are not 1-D, or the offsets do not rise from 0 to `num_values`.
+
+    Example:
+      >>> import jaxrnn
+      >>> rows = jaxrnn.Ragged.from_rows([[3, 5, 7], [1, 2]])
+      >>> len(rows), rows.lengths.tolist(), rows[1].tolist()
+      (2, [3, 2], [1.0, 2.0])
     """
 
     values: NDArray[np.float64]

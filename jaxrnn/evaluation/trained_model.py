@@ -61,6 +61,12 @@ class TrainedModel:
       metadata: The checkpoint's: data file and its hash, versions, epoch.
       step: The checkpoint's number.
       directory: Where the run's checkpoints are; None of a model that comes from none.
+
+    Example:
+      >>> import jaxrnn
+      >>> model = jaxrnn.TrainedModel.load("runs/lstm")
+      >>> model.predict(jaxrnn.Ragged.from_rows([[3, 5, 7], [1, 2]]), horizon=4).shape
+      (2, 4)
     """
 
     config: Config

@@ -74,6 +74,15 @@ def load_torch_state_dict(module: nnx.Module, mapping: Mapping[str, Any]) -> Non
       KeyError: Names are missing or unexpected; names them.
       ValueError: An array has another shape; names it.
       TypeError: An array is not of floating-point numbers, or a part of the module has no counterpart; names it.
+
+    Example:
+      >>> import jaxrnn
+      >>> from flax import nnx
+      >>> trained = jaxrnn.to_torch_state_dict(jaxrnn.GRU(3, 4, rngs=nnx.Rngs(0)))  # or a torch module's state_dict()
+      >>> layer = jaxrnn.GRU(3, 4, rngs=nnx.Rngs(1))
+      >>> jaxrnn.load_torch_state_dict(layer, trained)
+      >>> bool((layer.weight_hh_l0[...] == trained["weight_hh_l0"]).all())
+      True
     """
     if not isinstance(mapping, Mapping):
         hint = ": use its state_dict()" if hasattr(mapping, "state_dict") else ""
@@ -110,6 +119,13 @@ def to_torch_state_dict(module: nnx.Module) -> dict[str, Any]:
 
     Raises:
       TypeError: A part of the module has no counterpart; names it.
+
+    Example:
+      >>> import jaxrnn
+      >>> from flax import nnx
+      >>> arrays = jaxrnn.to_torch_state_dict(jaxrnn.LSTM(3, 4, rngs=nnx.Rngs(0)))
+      >>> {name: array.shape for name, array in arrays.items()}
+      {'weight_ih_l0': (16, 3), 'weight_hh_l0': (16, 4), 'bias_ih_l0': (16,), 'bias_hh_l0': (16,)}
     """
     found = {}
     for entry in _entries(module):

@@ -14,7 +14,7 @@ from flax import nnx
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 from plain_rows import LENGTHS, RESETS, build
-from test_transformations import CASES, arguments_of, close, each_backend, each_case, expected, run_layer
+from test_transformations import EVERY_FORM, arguments_of, close, each_backend, each_case, expected, run_layer
 
 import jaxrnn
 from jaxrnn.nn.engine import cpu_kernels
@@ -36,17 +36,23 @@ def losses(graphdef: Any, *arguments: Any) -> Any:
     return jnp.sum(jnp.sin(outputs)) + sum(jnp.sum(jnp.cos(leaf)) for leaf in jax.tree.leaves(final))
 
 
+@functools.cache
 def case_of(kind: str, options: str, backend: str) -> tuple[Any, tuple[Any, ...], Any]:
     """Returns a function of arguments, the arguments, and its value and gradients on one device."""
     graphdef, arguments = arguments_of(build(kind, options, backend=backend))
     arguments = (*arguments, jnp.asarray(LENGTHS), jnp.asarray(RESETS))
-    plain = functools.partial(losses, nnx.graphdef(build(kind, options, backend="scan", custom_gradient=False)))
-    wanted = jax.jit(jax.value_and_grad(plain, (0, 1, 2, 3)))(*arguments)
-    return functools.partial(losses, graphdef), arguments, wanted
+    return functools.partial(losses, graphdef), arguments, wanted_of(kind, options)
+
+
+@functools.cache
+def wanted_of(kind: str, options: str) -> Any:
+    graphdef, arguments = arguments_of(build(kind, options, backend="scan", custom_gradient=False))
+    run = jax.value_and_grad(functools.partial(losses, graphdef), (0, 1, 2, 3))
+    return jax.jit(run)(*arguments, jnp.asarray(LENGTHS), jnp.asarray(RESETS))
 
 
 @each_backend
-@each_case(CASES, everyday=EVERYDAY)
+@each_case(EVERY_FORM, everyday=EVERYDAY)
 def test_shard_map_with_the_gradient_inside_and_outside(kind: str, options: str, backend: str) -> None:
     loss, arguments, wanted = case_of(kind, options, backend)
 
@@ -60,15 +66,24 @@ def test_shard_map_with_the_gradient_inside_and_outside(kind: str, options: str,
         return jax.lax.psum(value, "data"), gradients
 
     inside = jax.shard_map(value_and_gradient, mesh=mesh(), in_specs=ROWS, out_specs=(P(), ROWS[:4]))
-    for run in (outside, inside):
-        close(jax.jit(run)(*arguments), wanted)
-    if (kind, options) in EVERYDAY:
-        close(outside(*arguments), wanted)
-        close(inside(*arguments), wanted)
+    for found in jax.jit(lambda *given: (outside(*given), inside(*given)))(*arguments):
+        close(found, wanted)
+
+
+@pytest.mark.parametrize("backend", ["auto", pytest.param("scan", marks=pytest.mark.slow)])
+def test_eager_shard_map(backend: str) -> None:
+    """Every operation is a program of its own, of both devices: one gradient of one layer is enough for a day."""
+    loss, arguments, wanted = case_of("lstm", "plain", backend)
+
+    def summed(*arguments: Any) -> Any:
+        return jax.lax.psum(loss(*arguments), "data")
+
+    run = jax.shard_map(summed, mesh=mesh(), in_specs=ROWS, out_specs=P())
+    close(jax.value_and_grad(run, (0, 1, 2, 3))(*arguments), wanted)
 
 
 @each_backend
-@each_case(CASES, everyday=EVERYDAY)
+@each_case(EVERY_FORM, everyday=EVERYDAY)
 def test_shard_map_with_a_model_on_each_device(kind: str, options: str, backend: str) -> None:
     loss, arguments, wanted = case_of(kind, options, backend)
     halved = (jax.tree.map(lambda leaf: leaf / 2, arguments[0]), *arguments[1:])
@@ -87,7 +102,7 @@ def test_shard_map_with_a_model_on_each_device(kind: str, options: str, backend:
 
 
 @each_backend
-@each_case(CASES, everyday=EVERYDAY)
+@each_case(EVERY_FORM, everyday=EVERYDAY)
 def test_a_batch_that_is_shared_stays_so(kind: str, options: str, backend: str) -> None:
     """Under jit alone: no device gathers the rows, and one sum of the parameters' gradients is all that is sent."""
     loss, arguments, wanted = case_of(kind, options, backend)
@@ -137,7 +152,7 @@ def test_a_mesh_whose_shardings_are_part_of_types(kind: str, options: str, backe
 
 
 @each_backend
-@each_case(CASES, everyday=EVERYDAY)
+@each_case(EVERY_FORM, everyday=EVERYDAY)
 def test_pmap(kind: str, options: str, backend: str) -> None:
     loss, (params, *rows), wanted = case_of(kind, options, backend)
 
@@ -159,6 +174,7 @@ def test_nnx_shard_map(backend: str) -> None:
     _, (_, inputs, state, reset_state) = arguments_of(layer)
     lengths, resets = jnp.asarray(LENGTHS), jnp.asarray(RESETS)
 
+    @nnx.jit
     @nnx.shard_map(mesh=mesh(), in_specs=(P(), *ROWS[1:]), out_specs=P("data"))
     def run(layer: Any, inputs: Any, state: Any, reset_state: Any, lengths: Any, resets: Any) -> Any:
         return layer(inputs, state, lengths=lengths, resets=resets, reset_state=reset_state)[0]
@@ -182,5 +198,6 @@ def test_an_equation_that_reads_what_varies_is_refused_and_one_that_reads_what_d
     rate, inputs = jnp.linspace(0.1, 0.4, 4), jnp.ones((2, 5, 3))
     with pytest.raises(TypeError, match="extra_parameters"):
         on_each(rate, inputs, gathered=True)
-    wanted = jax.grad(lambda rate: call(rate, inputs, gathered=False).sum())(rate)
-    np.testing.assert_allclose(jax.grad(on_each)(rate, inputs, gathered=False), wanted, rtol=1e-5)
+    wanted = jax.jit(jax.grad(lambda rate: call(rate, inputs, gathered=False).sum()))(rate)
+    found = jax.jit(jax.grad(functools.partial(on_each, gathered=False)))(rate, inputs)
+    np.testing.assert_allclose(found, wanted, rtol=1e-5)

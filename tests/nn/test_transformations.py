@@ -25,6 +25,8 @@ PLAIN = [(kind, "plain") for kind in KINDS]
 CASES = [*PLAIN, *((kind, "stacked") for kind in KINDS)]
 CASES += [("lstm", "projected"), ("own", "projected"), ("lstm", "in chunks"), ("rnn", "in chunks")]
 EVERYDAY = [("lstm", "plain"), ("own", "projected")]
+# Every form of a state and of a call once: what is around the cells is the same code for the others.
+EVERY_FORM = [*EVERYDAY, ("gru", "plain"), ("gru", "stacked"), ("lstm", "projected"), ("lstm", "in chunks")]
 
 
 def each_case(cases: list[tuple[str, str]], everyday: list[tuple[str, str]] = EVERYDAY) -> Any:
@@ -33,6 +35,17 @@ def each_case(cases: list[tuple[str, str]], everyday: list[tuple[str, str]] = EV
 
 
 each_backend = pytest.mark.parametrize("backend", ["auto", "scan"])
+
+
+def each_case_by_both(cases: list[tuple[str, str]], everyday: list[tuple[str, str]] = EVERYDAY) -> Any:
+    """All cases by the compiled recurrence, and every form by the scan."""
+    chosen = [
+        pytest.param(*case, backend, marks=() if case in everyday else pytest.mark.slow)
+        for backend in ("auto", "scan")
+        for case in cases
+        if backend == "auto" or case in EVERY_FORM
+    ]
+    return pytest.mark.parametrize(("kind", "options", "backend"), chosen)
 
 
 class Flat(dict):
@@ -67,8 +80,7 @@ def close(found: Any, wanted: Any, tolerance: float = 2e-5) -> None:
     oracle.assert_close(oracle.flat(found), wanted if isinstance(wanted, Flat) else oracle.flat(wanted), tolerance)
 
 
-@each_backend
-@each_case(CASES)
+@each_case_by_both(CASES)
 def test_in_one_program(kind: str, options: str, backend: str) -> None:
     """jit, grad, vmap over weights, remat, and a derivative of the gradient."""
     graphdef, arguments = arguments_of(build(kind, options, backend=backend))
@@ -96,8 +108,7 @@ def test_in_one_program(kind: str, options: str, backend: str) -> None:
     close(found["second"], found["half"])
 
 
-@each_backend
-@each_case(CASES, everyday=[("gru", "plain")])
+@each_case_by_both(CASES, everyday=[("gru", "plain")])
 def test_segments_with_resets_and_carries(kind: str, options: str, backend: str) -> None:
     graphdef, arguments = arguments_of(build(kind, options, backend=backend))
     run = functools.partial(run_layer, graphdef, segment_ids=jnp.asarray(SEGMENTS))
@@ -105,8 +116,7 @@ def test_segments_with_resets_and_carries(kind: str, options: str, backend: str)
     close(found, expected(kind, options, segments=True))
 
 
-@each_backend
-@each_case([*PLAIN, ("lstm", "in chunks")], everyday=[("gru", "plain")])
+@each_case_by_both([*PLAIN, ("lstm", "in chunks")], everyday=[("gru", "plain")])
 def test_derivatives_of_the_gradient(kind: str, options: str, backend: str) -> None:
     """Reverse over reverse and forward over reverse, by the arguments and by the cotangent alone."""
     graphdef, arguments = arguments_of(build(kind, options, backend=backend))
@@ -131,8 +141,7 @@ def test_derivatives_of_the_gradient(kind: str, options: str, backend: str) -> N
     close(found, jax.jit(lambda: orders(plain))(), 1e-4)
 
 
-@each_backend
-@each_case([*PLAIN, ("gru", "stacked")], everyday=[("lstm", "plain")])
+@each_case_by_both([*PLAIN, ("gru", "stacked")], everyday=[("lstm", "plain")])
 def test_eager(kind: str, options: str, backend: str) -> None:
     graphdef, arguments = arguments_of(build(kind, options, backend=backend))
     close(jax.value_and_grad(functools.partial(run_layer, graphdef), (0, 1, 2, 3), has_aux=True)(*arguments),

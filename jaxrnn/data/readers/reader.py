@@ -86,6 +86,16 @@ def read_sequences(
       DataError: `FILE:LINE:COLUMN: found ...; expected ...; what to do`, all counted from 1; for
         columnar files FILE:ROW:ELEMENT; for a file as a whole FILE alone.
       UserError: An option is not one of its values.
+
+    Example:
+      >>> import pathlib, tempfile
+      >>> import jaxrnn
+      >>> with tempfile.TemporaryDirectory() as folder:
+      ...     path = pathlib.Path(folder) / "rows.csv"
+      ...     _ = path.write_text("3,5,7\\n1,2\\n")
+      ...     rows = jaxrnn.read_sequences(path)
+      >>> [row.tolist() for row in rows]
+      [[3.0, 5.0, 7.0], [1.0, 2.0]]
     """
     return read_sequences_with_report(
         path,

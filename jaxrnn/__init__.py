@@ -8,6 +8,8 @@ if TYPE_CHECKING:
     from jaxrnn.data.packing import Packed, pack_sequences
     from jaxrnn.data.ragged import Ragged
     from jaxrnn.data.readers.reader import read_sequences
+    from jaxrnn.data.sequences import Sequences
+    from jaxrnn.data.tables.reading import read
     from jaxrnn.evaluation.trained_model import TrainedModel
     from jaxrnn.interop.flax import load_flax
     from jaxrnn.interop.flax_cell import as_flax_cell
@@ -32,12 +34,14 @@ _HOMES = {
     "RNNCell": "nn.cells",
     "Ragged": "data.ragged",
     "RecurrentLayer": "nn.layers",
+    "Sequences": "data.sequences",
     "TrainedModel": "evaluation.trained_model",
     "as_flax_cell": "interop.flax_cell",
     "load_flax": "interop.flax",
     "load_torch_state_dict": "interop.torch",
     "pack_sequences": "data.packing",
     "pad_sequences": "data.batching",
+    "read": "data.tables.reading",
     "read_sequences": "data.readers.reader",
     "register_kernels": "nn.engine.cpu_kernels",
     "to_torch_state_dict": "interop.torch",
@@ -56,12 +60,14 @@ __all__ = [
     "RNNCell",
     "Ragged",
     "RecurrentLayer",
+    "Sequences",
     "TrainedModel",
     "as_flax_cell",
     "load_flax",
     "load_torch_state_dict",
     "pack_sequences",
     "pad_sequences",
+    "read",
     "read_sequences",
     "register_kernels",
     "to_torch_state_dict",

@@ -16,7 +16,7 @@ MAX_LINES = 350
 # Which folders the modules of a folder may import from, beside their own; "" holds the commands at the top. The same
 # table stands in docs/design.md, with the reasons.
 LOWER = ["foundation", "settings"]
-MODELS = [*LOWER, "data", "data.readers", "data.store", "nn", "nn.engine", "parallel", "tasks"]
+MODELS = [*LOWER, "data", "data.readers", "data.store", "data.tables", "nn", "nn.engine", "parallel", "tasks"]
 MAY_IMPORT = {
     "foundation": [],
     "settings": ["foundation"],
@@ -26,6 +26,7 @@ MAY_IMPORT = {
     "data": LOWER,
     "data.readers": [*LOWER, "data"],
     "data.store": [*LOWER, "data", "data.readers"],
+    "data.tables": [*LOWER, "data", "data.readers"],
     "parallel": [*LOWER, "nn"],
     "tasks": [*LOWER, "data"],
     "models": MODELS,

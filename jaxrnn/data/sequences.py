@@ -1,0 +1,213 @@
+"""Sequences of any lengths, with everything that is known of their steps and of each of them as a whole."""
+
+import dataclasses
+from collections.abc import Iterable, Iterator, Mapping
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from jaxrnn.data.ragged import Ragged
+
+# The fields that readers fill in; a file may have any of them.
+INPUTS, CATEGORIES, TARGETS, TIMES = "inputs", "categories", "targets", "times"  # of every step
+LABELS, STATICS, IDS = "labels", "statics", "ids"  # of a sequence; labels of every step too
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Field:
+    """Columns that belong together.
+
+    Args:
+      names: What each column is called, (columns,).
+      values: (count, columns): numbers, times or text; int32 where there is a vocabulary.
+      vocabulary: The texts that the numbers 0, 1, .. of each column stand for; none of columns of plain values.
+
+    Raises:
+      ValueError: The values are no table of so many columns.
+    """
+
+    names: tuple[str, ...]
+    values: NDArray[Any]
+    vocabulary: tuple[tuple[str, ...], ...] = ()
+
+    def __post_init__(self) -> None:
+        values = np.asarray(self.values)
+        if values.ndim != 2 or values.shape[1] != len(self.names):
+            raise ValueError(f"values: got shape {values.shape}; expected (count, {len(self.names)}), as many as names")
+        if self.vocabulary and len(self.vocabulary) != len(self.names):
+            raise ValueError(f"vocabulary: got {len(self.vocabulary)}; expected one a column, {len(self.names)}")
+        values = values.view()
+        values.flags.writeable = False
+        object.__setattr__(self, "values", values)
+
+    def take(self, indices: ArrayLike) -> "Field":
+        """Returns the entries at `indices`, in their order."""
+        return dataclasses.replace(self, values=self.values[np.asarray(indices)])
+
+    def texts(self, column: int = 0) -> list[str]:
+        """Returns a column as text: what its numbers stand for, if it has a vocabulary."""
+        values = self.values[:, column].tolist()
+        return [self.vocabulary[column][value] for value in values] if self.vocabulary else list(map(str, values))
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Field):
+            return NotImplemented
+        mine, others = self.values, other.values
+        same = mine.dtype == other.values.dtype and mine.shape == others.shape
+        kind = {"equal_nan": True} if mine.dtype.kind == "f" else {}
+        return bool(
+            same
+            and (self.names, self.vocabulary) == (other.names, other.vocabulary)
+            and np.array_equal(mine, others, **kind)
+        )
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Sequences:
+    """Sequences one after the other: what is known of every step, and of every sequence.
+
+    Args:
+      offsets: Where each sequence starts among the steps, and after the last their number: int64, (sequences + 1,).
+      steps: Fields of (num_steps, columns): ``inputs``, ``categories``, ``targets``, ``labels``, ``times``.
+      rows: Fields of (sequences, columns): ``labels``, ``statics``, ``ids``.
+
+    Raises:
+      ValueError: The offsets do not rise from 0, or a field has another number of steps or sequences.
+
+    Example:
+      >>> import jaxrnn
+      >>> sequences = jaxrnn.read([[[1.0, 2.0], [3.0, 4.0]], [[5.0, 6.0]]], labels=["left", "right"])
+      >>> sequences
+      Sequences(2, of 1 to 2 steps: 2 inputs; labels)
+      >>> jaxrnn.pad_sequences(sequences.arrays("inputs")).values.shape
+      (2, 2, 2)
+    """
+
+    offsets: NDArray[np.int64]
+    steps: Mapping[str, Field]
+    rows: Mapping[str, Field] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        offsets = np.array(self.offsets, np.int64)
+        if offsets.ndim != 1 or not offsets.size or offsets[0] != 0 or (np.diff(offsets) < 0).any():
+            raise ValueError("offsets: expected 1-D integers that rise from 0")
+        offsets.flags.writeable = False
+        object.__setattr__(self, "offsets", offsets)
+        for part, count in (("steps", int(offsets[-1])), ("rows", offsets.size - 1)):
+            fields = dict(getattr(self, part))
+            for name, field in fields.items():
+                if len(field.values) != count:
+                    raise ValueError(f"{part}: {name} has {len(field.values)} entries; expected {count}")
+            object.__setattr__(self, part, MappingProxyType(fields))
+
+    @classmethod
+    def from_lengths(
+        cls, lengths: ArrayLike, steps: Mapping[str, Field], rows: Mapping[str, Field] | None = None
+    ) -> "Sequences":
+        """Makes sequences of fields and the number of steps of each, (sequences,)."""
+        return cls(np.concatenate([[0], np.cumsum(np.asarray(lengths, np.int64))]), steps, rows or {})
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """How many steps each sequence has, (sequences,)."""
+        return np.diff(self.offsets)
+
+    @property
+    def num_steps(self) -> int:
+        """How many steps all sequences have together."""
+        return int(self.offsets[-1])
+
+    def __len__(self) -> int:
+        return self.offsets.size - 1
+
+    def __getitem__(self, index: int) -> "Sequences":
+        """Returns one sequence."""
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"sequence {index} of {len(self)}")
+        return self.take([index % len(self)])
+
+    def __iter__(self) -> Iterator["Sequences"]:
+        return (self[index] for index in range(len(self)))
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Sequences):
+            return NotImplemented
+        same = np.array_equal(self.offsets, other.offsets)
+        return same and dict(self.steps) == dict(other.steps) and dict(self.rows) == dict(other.rows)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        if not len(self):
+            return "Sequences(0)"
+        said = [
+            f"{len(field.names)} {name}" if name in (INPUTS, TARGETS, CATEGORIES, STATICS) else name
+            for fields in (self.steps, self.rows)
+            for name, field in fields.items()
+        ]
+        return f"Sequences({len(self)}, of {self.lengths.min()} to {self.lengths.max()} steps: {'; '.join(said)})"
+
+    def take(self, indices: ArrayLike) -> "Sequences":
+        """Copies the sequences at `indices`, integers of shape (num_taken,), in their order.
+
+        Raises:
+          TypeError: The indices are not integers.
+          IndexError: An index is not that of a sequence.
+        """
+        # The positions of the steps, gathered as a row of numbers would be.
+        positions = Ragged(np.arange(self.num_steps, dtype=np.float64), self.offsets).take(indices)
+        chosen = positions.values.astype(np.int64)
+        return Sequences(
+            positions.offsets,
+            {name: field.take(chosen) for name, field in self.steps.items()},
+            {name: field.take(np.asarray(indices, np.int64)) for name, field in self.rows.items()},
+        )
+
+    def arrays(self, field: str = INPUTS) -> list[NDArray[Any]]:
+        """Returns the steps of every sequence: a list of (length, columns) arrays, as `pad_sequences` takes them.
+
+        Raises:
+          KeyError: There is no such field.
+        """
+        values = self.steps[field].values
+        return [values[start:end] for start, end in zip(self.offsets[:-1], self.offsets[1:], strict=True)]
+
+    def ragged(self, field: str = INPUTS) -> Ragged:
+        """Returns a field of one column as rows of numbers.
+
+        Raises:
+          KeyError: There is no such field.
+          ValueError: It has several columns.
+        """
+        names, values = self.steps[field].names, self.steps[field].values
+        if len(names) != 1:
+            raise ValueError(f"{field}: got {len(names)} columns ({', '.join(names)}); expected one")
+        return Ragged(np.ascontiguousarray(values[:, 0], np.float64), self.offsets)
+
+
+def encode(texts: Iterable[str]) -> tuple[NDArray[np.int32], tuple[str, ...]]:
+    """Numbers texts in sorted order, whole numbers by their size.
+
+    Returns:
+      (count,) int32, and the text that each number stands for.
+    """
+    listed = list(texts)
+    vocabulary = sort_texts(set(listed))
+    numbers = {text: number for number, text in enumerate(vocabulary)}
+    return np.array([numbers[text] for text in listed], np.int32), tuple(vocabulary)
+
+
+def sort_texts(texts: Iterable[str]) -> list[str]:
+    """Sorts texts: by size if all are whole numbers as `str` writes them, else letter by letter."""
+    listed = list(texts)
+    try:
+        numbers = {text: int(text) for text in listed if len(text) < 20}
+    except ValueError:
+        return sorted(listed)
+    if len(numbers) == len(set(listed)) and all(str(number) == text for text, number in numbers.items()):
+        return sorted(listed, key=numbers.__getitem__)
+    return sorted(listed)

@@ -1,0 +1,204 @@
+"""The cells of a table's column, as numbers, texts or times; the first that is none is refused by its line."""
+
+import contextlib
+import re
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jaxrnn.data.readers.complaints import quote
+from jaxrnn.data.readers.options import FLOAT32_OVERFLOW
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from jaxrnn.data.tables.step_tables import Table
+
+# How people write that there is no value; all of them in any case.
+_MISSING = ["", "nan", "na", "n/a", "null", "none", "-"]
+# What `float` and `cast` take is more than people write: underscores, hexadecimals, infinities.
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+
+
+def is_number(table: "Table", column: str) -> bool:
+    """Whether every cell of a column is a number or missing, and one at least a number."""
+    import pyarrow as pa
+
+    kind = _column(table, column).type
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+        values, bad = _parsed(_column(table, column))
+        return not bad.any() and not np.isnan(values).all()
+    return pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)
+
+
+def counts_rows(table: "Table", column: str) -> bool:
+    """Whether a column of three rows or more only counts them, from any number."""
+    values = numbers(table, column) if is_number(table, column) else np.zeros(0)
+    return values.size > 2 and bool((np.diff(values) == 1).all())
+
+
+def numbers(table: "Table", column: str) -> NDArray[np.float64]:
+    """Returns the numbers of a column, NaN where one is missing.
+
+    Raises:
+      DataError: A cell is something else, or too large for float32.
+    """
+    import pyarrow as pa
+
+    array = _column(table, column)
+    if pa.types.is_string(array.type) or pa.types.is_large_string(array.type):
+        values, bad = _parsed(array)
+        if bad.any():
+            row = int(np.argmax(bad))
+            table.refuse(row, column, found=quote(array[row].as_py()), expected="a number", remedy=_NO_NUMBER)
+    elif pa.types.is_boolean(array.type) or is_number(table, column) or pa.types.is_null(array.type):
+        values = np.asarray(array.cast(pa.float64()).fill_null(float("nan")), np.float64)
+    else:
+        found = f"the column {quote(column)} of type {quote(str(array.type))}"
+        table.refuse_whole(found=found, expected="numbers", remedy=_NO_NUMBER)
+    bad = ~((np.abs(values) < FLOAT32_OVERFLOW) | np.isnan(values))
+    if bad.any():
+        row = int(np.argmax(bad))
+        expected = "a number that float32 can hold, of magnitude below 3.4028236e38"
+        table.refuse(row, column, found=quote(str(array[row].as_py())), expected=expected, remedy="mend the value")
+    return values
+
+
+def texts(table: "Table", column: str) -> list[str]:
+    """Returns the cells of a column as text; whole numbers without a point, whatever type holds them.
+
+    Raises:
+      DataError: A cell is missing.
+    """
+    import pyarrow as pa
+
+    array = _column(table, column)
+    lost = np.asarray(array.is_null())
+    if pa.types.is_floating(array.type):
+        lost = lost | np.isnan(np.asarray(array.fill_null(float("nan")), np.float64))
+    listed: list[Any] = array.to_pylist()
+    if pa.types.is_floating(array.type):
+        listed = [int(value) if value is not None and np.isfinite(value) and value == int(value) else value
+                  for value in listed]  # fmt: skip
+    elif pa.types.is_boolean(array.type):
+        listed = [str(value).lower() for value in listed]
+    found = [value.strip() if isinstance(value, str) else str(value) for value in listed]
+    lost = lost | np.array([not text for text in found], bool)
+    if lost.any():
+        row = int(np.argmax(lost))
+        table.refuse(
+            row,
+            column,
+            found=f"nothing in {quote(column)}",
+            expected="a text or a number",
+            remedy="fill it in, or remove the row",
+        )
+    return found
+
+
+def times(table: "Table", column: str) -> NDArray[Any]:
+    """Returns the times of a column: whole numbers, numbers, or datetime64 of microseconds.
+
+    Raises:
+      DataError: A cell is missing or no time.
+    """
+    import pyarrow as pa
+
+    array = _column(table, column)
+    kind = array.type
+    if array.null_count:
+        row = int(np.argmax(np.asarray(array.is_null())))
+        table.refuse(row, column, found="no time", expected="one at every step", remedy="fill it in, or remove the row")
+    if pa.types.is_temporal(kind) and not pa.types.is_time(kind) and not pa.types.is_duration(kind):
+        with _refused(table, column):
+            return np.asarray(array.cast(pa.timestamp("us")))
+    if pa.types.is_integer(kind):
+        with _refused(table, column):
+            return np.asarray(array.cast(pa.int64()))
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+        return _times_of_text(table, column, array)
+    values = numbers(table, column)
+    if np.isnan(values).any():
+        row = int(np.argmax(np.isnan(values)))
+        table.refuse(row, column, found="no time", expected="one at every step", remedy="fill it in, or remove the row")
+    return values
+
+
+_NO_NUMBER = "mend it; or read it as a category with --category-columns, or leave it out of --input-columns"
+_TIME = "a whole number, a number, or a time such as 2024-05-31 or 2024-05-31 14:00:00"
+
+
+def _times_of_text(table: "Table", column: str, array: "pa.Array") -> NDArray[Any]:
+    import pyarrow as pa
+
+    trimmed = _trimmed(array)
+    for kind in (pa.int64(), pa.timestamp("us")):
+        with contextlib.suppress(pa.ArrowInvalid, pa.ArrowNotImplementedError):
+            return np.asarray(trimmed.cast(kind))
+    values, bad = _parsed(array)
+    bad = bad | np.isnan(values)
+    if bad.any():
+        # The first that is neither: a column of times with one word among them is a column of times.
+        row = next(
+            (number for number, text in enumerate(trimmed.to_pylist()) if not _is_time(text) and bad[number]),
+            int(np.argmax(bad)),
+        )
+        table.refuse(row, column, found=quote(array[row].as_py()), expected=_TIME, remedy="mend it, all in one form")
+    return values
+
+
+def _is_time(text: str) -> bool:
+    import pyarrow as pa
+
+    try:
+        pa.array([text]).cast(pa.timestamp("us"))
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        return False
+    return True
+
+
+@contextlib.contextmanager
+def _refused(table: "Table", column: str) -> Any:
+    import pyarrow as pa
+
+    try:
+        yield
+    except pa.ArrowInvalid as error:
+        found = f"times in {quote(column)} that cannot be held ({quote(str(error))})"
+        table.refuse_whole(found=found, expected=_TIME, remedy="mend them")
+
+
+def _column(table: "Table", column: str) -> "pa.Array":
+    import pyarrow as pa
+
+    array = table.content.column(column).combine_chunks()
+    if isinstance(array, pa.ChunkedArray):
+        array = pa.concat_arrays(array.chunks) if array.num_chunks else pa.array([], array.type)
+    if pa.types.is_dictionary(array.type):
+        array = array.dictionary_decode()
+    if pa.types.is_string_view(array.type):
+        array = array.cast(pa.string())
+    return array
+
+
+def _trimmed(array: "pa.Array") -> "pa.Array":
+    import pyarrow.compute as pc
+
+    return pc.ascii_trim_whitespace(array)
+
+
+def _parsed(array: "pa.Array") -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Reads texts as numbers; returns them, NaN where one is missing or bad, and where they are bad."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    trimmed = _trimmed(array)
+    is_missing = pc.is_in(pc.utf8_lower(trimmed), pa.array(_MISSING, trimmed.type)).fill_null(True)
+    is_lost = np.asarray(is_missing) | np.asarray(trimmed.is_null())
+    is_written = pc.match_substring_regex(trimmed, rf"^{_NUMBER.pattern.replace(chr(92) + 'd', '[0-9]')}$")
+    bad = ~np.asarray(is_written.fill_null(False)) & ~is_lost
+    kept = pc.if_else(pa.array(~bad & ~is_lost), trimmed, pa.scalar(None, trimmed.type))
+    # A sign that `cast` does not take.
+    plain = pc.replace_substring_regex(kept, r"^\+", "")
+    return np.asarray(plain.cast(pa.float64()).fill_null(float("nan")), np.float64), bad

@@ -1,0 +1,68 @@
+"""Whole tables of Parquet and Arrow IPC files, held against the limit of bytes before they are inflated."""
+
+from typing import TYPE_CHECKING
+
+from jaxrnn.data.readers.columnar_sizes import arrow_sizes, parquet_sizes
+from jaxrnn.data.readers.complaints import complaint, quote
+from jaxrnn.data.readers.sources import too_many_bytes
+from jaxrnn.data.tables.step_tables import Table
+from jaxrnn.foundation.errors import DataError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_VALUE_BYTES = 8
+
+
+def read_columnar(content: bytes, *, name: str, max_bytes: int) -> Table:
+    """Reads a table.
+
+    Args:
+      content: The file.
+      name: What messages call it.
+      max_bytes: The most bytes that it may inflate to.
+
+    Raises:
+      DataError: It is damaged, or too large.
+    """
+    import pyarrow as pa
+
+    try:
+        table = _parquet(content, name, max_bytes) if content[:4] == b"PAR1" else _arrow(content, name, max_bytes)
+        table.validate(full=True)
+        return Table(name, table)
+    except DataError:
+        raise
+    except (pa.ArrowException, EOFError, OSError, ValueError, KeyError, OverflowError) as error:
+        raise complaint(
+            name,
+            found=f"a columnar file that cannot be read ({quote(str(error))})",
+            expected="a whole Parquet or Arrow IPC file",
+            remedy="it is damaged or cut short: fetch or write it again",
+        ) from error
+
+
+def _parquet(content: bytes, name: str, max_bytes: int) -> "pa.Table":
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    with pq.ParquetFile(pa.BufferReader(content)) as parquet:
+        total = 0
+        for field in parquet.schema_arrow:
+            for num_values, page_bytes in parquet_sizes(memoryview(content), field.name):
+                total += max(_VALUE_BYTES * num_values, page_bytes)
+                if total > max_bytes:
+                    raise too_many_bytes(name, max_bytes)
+        return parquet.read()
+
+
+def _arrow(content: bytes, name: str, max_bytes: int) -> "pa.Table":
+    import pyarrow as pa
+
+    buffer = pa.py_buffer(content)
+    is_file = content.startswith(b"ARROW1")
+    if sum(arrow_sizes(buffer, is_file=is_file)) > max_bytes:
+        raise too_many_bytes(name, max_bytes)
+    source = pa.BufferReader(buffer)
+    reader = pa.ipc.open_file(source) if is_file else pa.ipc.open_stream(source)
+    return reader.read_all()

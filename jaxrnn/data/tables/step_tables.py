@@ -1,0 +1,244 @@
+"""Tables, a row of which is a step: sequences by id, each in the order of its times.
+
+A table says where its rows stand in a file, so that every message names the line and the column.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NoReturn
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jaxrnn.data.readers.complaints import complaint, quote
+from jaxrnn.data.sequences import CATEGORIES, IDS, INPUTS, LABELS, STATICS, TARGETS, TIMES, Field, Sequences, encode
+from jaxrnn.data.tables import cells
+from jaxrnn.data.tables.columns import Columns
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+# Columns of such names are rarely values: a table that has one is read when its role is given.
+_NO_VALUES = {
+    "",
+    "unnamed: 0",
+    "index",
+    "__index_level_0__",
+    "id",
+    "unique_id",
+    "ds",
+    "date",
+    "time",
+    "timestamp",
+    "year",
+}
+_ROLES = "--input-columns, --category-columns, --target-columns, --static-columns, --label-column, --id-column"
+
+
+@dataclass(frozen=True)
+class Table:
+    """Columns, and where they come from.
+
+    Attributes:
+      name: What messages call the table.
+      content: The columns.
+      line_of: Gives the line, or the row, of a row of the content; counts from 1.
+      number_of: The numbers of columns, counted from 1, where they are not those of the content.
+      has_own_roles: Whether the format says what ``id`` and ``label`` are.
+    """
+
+    name: str
+    content: "pa.Table"
+    line_of: Callable[[int], int] = lambda row: row + 1
+    number_of: Mapping[str, int] | None = None
+    has_own_roles: bool = False
+
+    def refuse(self, row: int, column: str, *, found: str, expected: str, remedy: str) -> NoReturn:
+        """Raises the complaint about a cell."""
+        number = self.number_of[column] if self.number_of else self.content.column_names.index(column) + 1
+        raise complaint(self.name, self.line_of(row), number, found=found, expected=expected, remedy=remedy)
+
+    def refuse_whole(self, *, found: str, expected: str, remedy: str) -> NoReturn:
+        """Raises a complaint about the table as a whole."""
+        raise complaint(self.name, found=found, expected=expected, remedy=remedy)
+
+
+def read_table(table: Table, columns: Columns) -> Sequences:
+    """Reads a table of steps.
+
+    Sequences are in the order of their ids, whole numbers by size, so that they do not depend on the order of rows.
+
+    Args:
+      table: The steps.
+      columns: What each column is.
+
+    Raises:
+      DataError: A column is missing or of no use in its role, a value is missing or no number, a time of a sequence
+        is there twice, or what belongs to a whole sequence changes within it; names line and column.
+    """
+    _require_columns(table, columns)
+    inputs = columns.input_columns or _find_inputs(table, columns)
+    if not (inputs or columns.category_columns or columns.target_columns):
+        table.refuse_whole(found="no column to read", expected="one at least", remedy="give --input-columns")
+    order, lengths, ids = _arrange(table, columns)
+    sequences = _Reader(table, order, lengths)
+    steps: dict[str, Field] = {}
+    if inputs:
+        steps[INPUTS] = sequences.numbers(tuple(inputs), columns.missing)
+    if columns.category_columns:
+        steps[CATEGORIES] = sequences.categories(tuple(columns.category_columns))
+    if columns.target_columns:
+        steps[TARGETS] = sequences.numbers(tuple(columns.target_columns), "error")
+    if columns.time_column is not None:
+        times = cells.times(table, columns.time_column)[order]
+        steps[TIMES] = Field((columns.time_column,), times[:, None])
+    rows: dict[str, Field] = {} if ids is None else {IDS: Field((str(columns.id_column),), np.array(ids, str)[:, None])}
+    if columns.label_column is not None:
+        labels = sequences.categories((columns.label_column,))
+        if columns.each_step_has_a_label:
+            steps[LABELS] = labels
+        else:
+            rows[LABELS] = sequences.of_the_whole(labels)
+    if columns.static_columns:
+        rows[STATICS] = sequences.of_the_whole(sequences.numbers(tuple(columns.static_columns), "error"))
+    return Sequences.from_lengths(lengths, steps, rows)
+
+
+def _require_columns(table: Table, columns: Columns) -> None:
+    names = table.content.column_names
+    listed = ", ".join(quote(name) for name in names[:8]) + (", .." if len(names) > 8 else "")
+    for name in names:
+        if names.count(name) > 1:
+            found = f"{names.count(name)} columns named {quote(name)}"
+            table.refuse_whole(found=found, expected="names that differ", remedy="rename them")
+    for name, flag in columns.roles():
+        if name not in names:
+            remedy = f"mend {flag}"
+            table.refuse_whole(found=f"no column {quote(name)}", expected=f"one of {listed}", remedy=remedy)
+    if not table.content.num_rows:
+        table.refuse_whole(found="no rows", expected="one a step", remedy="check that it is the right file")
+
+
+def _find_inputs(table: Table, columns: Columns) -> list[str]:
+    """Takes the columns of numbers that have no role, if none of them looks like anything but values."""
+    taken = {name for name, _ in columns.roles()}
+    left = [name for name in table.content.column_names if name not in taken]
+    chosen = ",".join(name for name in left if name.lower() not in _NO_VALUES and cells.is_number(table, name))
+    remedy = f"say what each column is ({_ROLES}, --time-column), for one --input-columns={chosen or 'NAME'}"
+    for name in left:
+        if not cells.is_number(table, name):
+            found, expected = f"the column {quote(name)}, which is not of numbers, without a role", "only numbers"
+        elif name.lower() in _NO_VALUES or cells.counts_rows(table, name):
+            found, expected = (
+                f"the column {quote(name)} without a role",
+                "values: it looks like an index, an id or a time",
+            )
+        else:
+            continue
+        table.refuse_whole(found=found, expected=expected, remedy=remedy)
+    return left
+
+
+def _arrange(table: Table, columns: Columns) -> tuple[NDArray[np.int64], NDArray[np.int64], tuple[str, ...] | None]:
+    """Returns the rows in the order of ids and times, the lengths of the sequences, and their ids."""
+    number = table.content.num_rows
+    codes, ids = np.zeros(number, np.int32), None
+    if columns.id_column is not None:
+        codes, ids = encode(cells.texts(table, columns.id_column))
+    if columns.time_column is None:
+        order = np.argsort(codes, kind="stable")
+    else:
+        times = cells.times(table, columns.time_column)
+        order = np.lexsort((times, codes))  # stable: of two rows of one time the first stays before
+        same = (np.diff(codes[order]) == 0) & (times[order][1:] == times[order][:-1])
+        if same.any():
+            second = order[1:][same].min()
+            first = order[np.flatnonzero(order == second)[0] - 1]
+            whose = "" if ids is None else f" of {quote(ids[codes[second]])}"
+            table.refuse(
+                int(second),
+                columns.time_column,
+                found=f"the time {quote(str(times[second]))}{whose} again, as in line {table.line_of(int(first))}",
+                expected="each time of a sequence once",
+                remedy="remove one of the two, or name what tells them apart with --id-column",
+            )
+    return order, np.bincount(codes).astype(np.int64), ids
+
+
+class _Reader:
+    """Reads columns into the order of the sequences."""
+
+    def __init__(self, table: Table, order: NDArray[np.int64], lengths: NDArray[np.int64]):
+        self.table = table
+        self.order = order
+        self.lengths = lengths
+        self.starts = np.cumsum(lengths) - lengths
+
+    def numbers(self, names: tuple[str, ...], missing: str) -> Field:
+        """Reads columns of numbers; what is missing is refused, filled, or marked."""
+        found, marks = [], {}
+        for name in names:
+            values = cells.numbers(self.table, name)[self.order]
+            lost = np.isnan(values)
+            if lost.any():
+                if missing == "forward":
+                    values = self._filled(name, values, lost)
+                elif missing == "mask":
+                    marks[f"{name} is missing"] = lost.astype(np.float64)
+                    values = np.where(lost, 0.0, values)
+                else:
+                    self._refuse_missing(name, lost)
+            found.append(values)
+        return Field((*names, *marks), np.stack([*found, *marks.values()], axis=1))
+
+    def categories(self, names: tuple[str, ...]) -> Field:
+        """Reads columns of texts, each different one a category."""
+        pairs = [encode(cells.texts(self.table, name)) for name in names]
+        codes = np.stack([codes for codes, _ in pairs], axis=1)[self.order]
+        return Field(names, codes, tuple(vocabulary for _, vocabulary in pairs))
+
+    def of_the_whole(self, field: Field) -> Field:
+        """Takes a value of each sequence, and refuses one that changes within it."""
+        begins = np.repeat(self.starts, self.lengths)
+        changed = field.values != field.values[begins]
+        for number, name in enumerate(field.names):
+            if changed[:, number].any():
+                rows = self.order[changed[:, number]]
+                row = int(rows.min())
+                at = int(np.flatnonzero(self.order == row)[0])
+                first = int(self.order[begins[at]])
+                values = field.texts(number)
+                self.table.refuse(
+                    row,
+                    name,
+                    found=f"{quote(values[at])} where line {self.table.line_of(first)} of the same sequence has"
+                    f" {quote(values[int(begins[at])])}",
+                    expected="one value for a whole sequence",
+                    remedy="mend the line, or the --id-column; or take it as an input, for what changes",
+                )
+        return field.take(self.starts)
+
+    def _filled(self, name: str, values: NDArray[np.float64], lost: NDArray[np.bool_]) -> NDArray[np.float64]:
+        places = np.where(lost, -1, np.arange(values.size))
+        latest = np.maximum.accumulate(places)
+        begins = np.repeat(self.starts, self.lengths)
+        if (latest < begins).any():
+            row = int(self.order[latest < begins].min())
+            self.table.refuse(
+                row,
+                name,
+                found="a missing value before the first of its sequence",
+                expected="one before it that can stand for it, since missing is forward",
+                remedy="give --missing=mask, or remove the step",
+            )
+        return values[latest]
+
+    def _refuse_missing(self, name: str, lost: NDArray[np.bool_]) -> NoReturn:
+        many = "the only one" if lost.sum() == 1 else f"the first of {int(lost.sum())}"
+        self.table.refuse(
+            int(self.order[lost].min()),
+            name,
+            found=f"a missing value in {quote(name)}, {many}",
+            expected="a number",
+            remedy="give --missing=forward for the one before, --missing=mask for 0 and a mark, or remove the step",
+        )

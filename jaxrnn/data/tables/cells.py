@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from jaxrnn.data.tables.step_tables import Table
 
+_FEWEST_COUNTED = 10
 # How people write that there is no value; all of them in any case.
 _MISSING = ["", "nan", "na", "n/a", "null", "none", "-"]
 # What `float` and `cast` take is more than people write: underscores, hexadecimals, infinities.
@@ -33,9 +34,9 @@ def is_number(table: "Table", column: str) -> bool:
 
 
 def counts_rows(table: "Table", column: str) -> bool:
-    """Whether a column of three rows or more only counts them, from any number."""
+    """Whether a column only counts the rows, from any number; a few values may rise by 1 by chance."""
     values = numbers(table, column) if is_number(table, column) else np.zeros(0)
-    return values.size > 2 and bool((np.diff(values) == 1).all())
+    return values.size >= _FEWEST_COUNTED and bool((np.diff(values) == 1).all())
 
 
 def numbers(table: "Table", column: str) -> NDArray[np.float64]:
@@ -131,9 +132,12 @@ _TIME = "a whole number, a number, or a time such as 2024-05-31 or 2024-05-31 14
 
 def _times_of_text(table: "Table", column: str, array: "pa.Array") -> NDArray[Any]:
     import pyarrow as pa
+    import pyarrow.compute as pc
 
     trimmed = _trimmed(array)
-    for kind in (pa.int64(), pa.timestamp("us")):
+    # `cast` takes hexadecimals too.
+    is_whole = bool(pc.all(pc.match_substring_regex(trimmed, r"^-?[0-9]+$")).as_py())
+    for kind in (pa.int64(),) if is_whole else (pa.timestamp("us"),):
         with contextlib.suppress(pa.ArrowInvalid, pa.ArrowNotImplementedError):
             return np.asarray(trimmed.cast(kind))
     values, bad = _parsed(array)

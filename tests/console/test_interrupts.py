@@ -230,3 +230,13 @@ def test_a_signal_behind_the_end_changes_no_exit_code(number):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "done\n", "")
+
+
+def test_a_second_signal_noted_ends_the_process_at_once(monkeypatch):
+    ended = []
+    monkeypatch.setattr(os, "_exit", ended.append)
+    with signals.NoteSignal() as noted:
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert (noted.received, ended) == (signal.SIGTERM, [])
+        os.kill(os.getpid(), signal.SIGINT)
+        assert ended == [128 + signal.SIGINT]

@@ -163,7 +163,7 @@ def by_pandas(case: Case) -> dict[str, tuple[np.ndarray, list[str], str]]:
             lost = [name for name in inputs if frame[name].isna().any()]
             marks = [values[name].isna().astype(float).rename(f"{name} is missing") for name in lost]
             values = pd.concat([values.fillna(0.0), *marks], axis=1)
-        found[str(unit).strip()] = values.to_numpy(np.float64), group["kind"].tolist(), group["label"].iloc[0]
+        found[str(unit)] = values.to_numpy(np.float64), group["kind"].tolist(), group["label"].iloc[0]
     return found
 
 

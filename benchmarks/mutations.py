@@ -47,7 +47,7 @@ MUTATIONS = [
     Mutation("nn/engine/masks.py", "acts = latest > before", "acts = latest >= before", _MASKS),
     Mutation("nn/engine/masks.py", "(at(latest, after) > time)", "(at(latest, after) >= time)", _MASKS),
     Mutation("nn/engine/masks.py", "jnp.where((backward == 0) &", "jnp.where((backward != 0) &", _MASKS),
-    Mutation("nn/engine/masks.py", "jnp.where(every, codes, 0)", "jnp.where(every, codes, codes)", _MASKS),
+    Mutation("nn/engine/masks.py", "jnp.where(every, codes, 0)", "jnp.where(every, codes, codes)", "nn/test_masks.py"),
     Mutation("nn/engine/loops.py", "(bias_ih + bias_hh)[None", "(bias_ih - bias_hh)[None", _CELLS),
     Mutation("nn/engine/loops.py", "hidden_rest + bias_hh[None, number:]", "hidden_rest", _CELLS),
     Mutation("nn/engine/loops.py", "reverse=not recurrence.reverse,", "reverse=recurrence.reverse,", _CELLS),

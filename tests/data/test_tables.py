@@ -45,6 +45,10 @@ def text_of(delimiter: str) -> bytes:
     return out.getvalue().encode()
 
 
+def zstd_of(content: bytes) -> bytes:
+    return pa.Codec("zstd").compress(content, asbytes=True)
+
+
 def long_table() -> pa.Table:
     return pa.table({name: list(values) for name, values in zip(NAMES, zip(*long_rows(), strict=True), strict=True)})
 
@@ -86,6 +90,7 @@ def json_of() -> bytes:
 FILES: dict[str, tuple[Any, dict[str, Any]]] = {
     "csv": (lambda: text_of(","), COLUMNS),
     "csv, compressed": (lambda: gzip.compress(text_of(",")), COLUMNS),
+    "csv, of zstd": (lambda: zstd_of(text_of(",")), COLUMNS),
     "tsv, with a byte order mark": (lambda: b"\xef\xbb\xbf" + text_of("\t"), COLUMNS),
     "decimal commas": (lambda: text_of(";").replace(b".", b","), COLUMNS | {"decimal": ","}),
     "comments": (lambda: b"made here\n# here\n" + text_of(","), COLUMNS | {"skip_lines": 1, "comment": "#"}),
@@ -189,6 +194,15 @@ def test_missing_values_are_filled_or_marked() -> None:
     assert found.steps["inputs"].values[2:].tolist() == [[1, 1, 0], [0, 2, 1], [0, 4, 1]]
 
 
+def test_a_line_that_goes_on_with_a_cell_is_no_comment_and_a_cell_may_be_long(tmp_path: Path) -> None:
+    long = "a\n" * 2_000_000
+    text = f'#one\nunit,x\n#two\n"b\n#c",1\n"{long}",2\n#three\n"b\n#c",3\n'
+    (tmp_path / "rows").write_text(text, encoding="utf-8", newline="")
+    found = jaxrnn.read(tmp_path / "rows", id_column="unit", input_columns="x", comment="#")
+    assert found.rows["ids"].texts() == [long, "b\n#c"]
+    assert [array.tolist() for array in found.arrays()] == [[[2]], [[1], [3]]]
+
+
 LONG: dict[str, Any] = {"id_column": "id", "time_column": "t"}
 READ_X = LONG | {"input_columns": "x"}
 REFUSED: list[tuple[str, dict[str, Any], str]] = [
@@ -199,6 +213,8 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("id,t,x\n1,2,3\n1,1,3,4\n", LONG, "FILE:3:4: found 4 cells; expected 3"),
     ("id,t,x\n1,2,\n1,1,NA\n", READ_X, "FILE:2:3: found a missing value in 'x', the first of 2; expected"),
     ("id,t,x\n1,2,\n1,1,\n", READ_X | {"missing": "forward"}, "FILE:2:3: found a missing value before the first"),
+    ("id,t,x\n1,1,5\n2,2,\n", READ_X | {"missing": "forward"}, "FILE:3:3: found a missing value before the first"),
+    ("id,t,x\n  ,1,5\n", LONG, "FILE:2:1: found nothing in 'id'"),
     ("id,t,x\n1,2,0x10\n", LONG | {"input_columns": "x"}, "FILE:2:3: found '0x10'; expected a number"),
     ("id,t,x\n1,2,1_0\n", LONG | {"input_columns": "x"}, "FILE:2:3: found '1_0'; expected a number"),
     ("id,t,x\n1,2,1e39\n", LONG, "FILE:2:3: found '1e39'; expected a number that float32 can hold"),
@@ -235,6 +251,8 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ('{"values":[1,2]}\n\n{"values":[]}\n', {}, "FILE:3:1: found 0 steps; expected a step at least"),
     ('{"a":[1,2],"b":[1]}\n', {}, "FILE:1:2: found 1 step; expected as many steps as 'a' has there"),
     ('{"a":[[1,2]]}\n{"a":[[1,2],[1]]}\n', {}, "FILE:2:1: found a step of 1 feature; expected 2, as the first step"),
+    ('{"a":[1,2]}\n', {"target_columns": "b"}, "FILE: found no column 'b'; expected one of 'a'; mend --target-columns"),
+    ('{"id":" a","v":[1]}\n{"id":" a","v":[1]}\n', {}, "FILE:2:1: found the id ' a' again, as in line 1"),
     ('{"a":[1,null]}\n', {}, "FILE:1:1: found a missing value in 'a', the only one"),
     ('{"id":1,"a":[1]}\n{"id":1,"a":[2]}\n', {}, "FILE:2:1: found the id '1' again, as in line 1; expected each id"),
     ("@classLabel true l r\n@data\n1,2:3,4:l\n1:2:z\n", {}, "FILE:4:3: found 'z'; expected a class of @class"),
@@ -291,12 +309,18 @@ def test_options_that_do_not_fit_are_refused(tmp_path: Path) -> None:
         ([[1.0, 2.0], [[1.0, 2.0]]], {}, "array 1: got '2 features'; expected 1, as the first has"),
         ([[float("nan")]], {}, "array 0: got 'NaN or infinite values'"),
         ([["a"]], {}, "array 0: .* real numbers"),
+        ([[[1.0], [1.0, 2.0]]], {}, "array 0: got lists of different lengths; expected"),
         ([[1.0]], {"labels": ["a", "b"]}, "labels: got '2'; expected 1, one for each array"),
         ([[1.0]], {"id_column": "a"}, "columns: .* arrays have no names"),
         ([], {}, "source: .* at least one"),
     ):
         with pytest.raises(UserError, match=message):
             jaxrnn.read(arrays, **options)  # type: ignore[arg-type]
+    for source in ([[1.0]], long_table()):
+        with pytest.raises(UserError, match="decimal: got ','; expected none: the source is no CSV or TSV"):
+            jaxrnn.read(source, decimal=",")
+    with pytest.raises(DataError, match="the table: found no rows"):
+        jaxrnn.read(wide_table().slice(0, 0), **COLUMNS)
     with pytest.raises(TypeError, match="source: got int; expected a path, a DataFrame"):
         jaxrnn.read(3)
 
@@ -311,7 +335,7 @@ def plain(rows: list[list[str]], *, by_time: bool) -> dict[str, list[list[float]
 
 def test_random_tables_are_read_as_plain_python_reads_them(tmp_path: Path) -> None:
     generator = np.random.default_rng(2)
-    units = ['a "b"', "c,d", "e\nf", "7", "07", "ü", " g"]
+    units = ['a "b"', "c,d", "e\nf", "7", "07", "ü", " g", "g"]  # what differs in a space is another one
     for _ in range(150):
         number = int(generator.integers(1, 40))
         hours = generator.permutation(number) / generator.choice([1, 4, 7])
@@ -331,7 +355,7 @@ def test_random_tables_are_read_as_plain_python_reads_them(tmp_path: Path) -> No
         by_time = bool(generator.random() < 0.7)
         options = {"time_column": "hour"} if by_time else {}
         found = jaxrnn.read(tmp_path / "rows", id_column="unit", input_columns=["x", "y"], **options)
-        wanted = {unit.strip(): steps for unit, steps in plain(rows, by_time=by_time).items()}
+        wanted = plain(rows, by_time=by_time)
         ids = found.rows["ids"].texts()
         assert sorted(ids) == sorted(wanted)
         for unit, array in zip(ids, found.arrays(), strict=True):

@@ -8,11 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jaxrnn.data.ragged import Ragged
-from jaxrnn.data.readers.columnar_sizes import arrow_sizes, parquet_sizes
+from jaxrnn.data.readers.columnar_sizes import arrow_sizes, parquet_sizes, whole_file
 from jaxrnn.data.readers.complaints import complaint, quote
 from jaxrnn.data.readers.options import FLOAT32_OVERFLOW, ReadOptions
 from jaxrnn.data.readers.sources import too_many_bytes
-from jaxrnn.foundation.errors import DataError
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -60,10 +59,9 @@ def read_column_blocks(
     Raises:
       DataError: As `read_columns` does.
     """
-    import pyarrow as pa
 
     num_rows = num_bytes = 0
-    try:
+    with whole_file(name):
         for batch in _batches(content, name, options):
             # Offsets out of range would be read as they stand, past the end of the buffers.
             batch.validate(full=True)
@@ -74,15 +72,6 @@ def read_column_blocks(
                     raise too_many_bytes(name, options.max_bytes)
                 yield _convert(rows, name, num_rows, options)
                 num_rows += len(rows)
-    except DataError:
-        raise
-    except (pa.ArrowException, EOFError, OSError, ValueError, KeyError, OverflowError) as error:
-        raise complaint(
-            name,
-            found=f"a columnar file that cannot be read ({quote(str(error))})",
-            expected="a whole Parquet or Arrow IPC file",
-            remedy="it is damaged or cut short: fetch or write it again",
-        ) from error
     if not num_rows:
         raise complaint(name, found="no rows", expected=_EXPECTED_TYPE, remedy="check that it is the right file")
 

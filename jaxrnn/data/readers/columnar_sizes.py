@@ -6,9 +6,13 @@ size of a file bounds nothing. Parquet's index and page headers (Thrift's compac
 indices where it is asked for the sizes of columns.
 """
 
+import contextlib
 import struct
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
+
+from jaxrnn.data.readers.complaints import complaint, quote
+from jaxrnn.foundation.errors import DataError
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -20,6 +24,24 @@ _ARROW_TAIL_BYTES = 10  # the index's length, and ARROW1
 _BLOCK = struct.Struct("<qi4xq")  # where a message starts, bytes of its metadata, of its body
 _SPAN = struct.Struct("<qq")  # where a buffer starts in the body, its bytes
 _DICTIONARY_BATCH, _RECORD_BATCH = 2, 3  # kinds of messages
+
+
+@contextlib.contextmanager
+def whole_file(name: str) -> Iterator[None]:
+    """Turns what pyarrow and the functions here raise on a damaged file into a complaint about it."""
+    import pyarrow as pa
+
+    try:
+        yield
+    except DataError:
+        raise
+    except (pa.ArrowException, EOFError, OSError, ValueError, KeyError, OverflowError) as error:
+        raise complaint(
+            name,
+            found=f"a columnar file that cannot be read ({quote(str(error))})",
+            expected="a whole Parquet or Arrow IPC file",
+            remedy="it is damaged or cut short: fetch or write it again",
+        ) from error
 
 
 def parquet_sizes(content: memoryview, column: str) -> Iterator[tuple[int, int]]:

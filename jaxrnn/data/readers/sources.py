@@ -84,6 +84,21 @@ def decompressed(stream: io.BufferedReader, *, name: str, max_bytes: int) -> io.
     return limited(inflated, name=name, max_bytes=max_bytes)
 
 
+def decode(content: bytes, *, name: str) -> str:
+    """Returns UTF-8 as text, without a byte order mark.
+
+    Raises:
+      DataError: It is no UTF-8; names the line.
+    """
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        found = f"the byte 0x{content[error.start]:02x}, which is not UTF-8 there"
+        remedy = "save the file as UTF-8"
+        raise complaint(name, line, found=found, expected="text in UTF-8", remedy=remedy) from error
+
+
 def too_many_bytes(name: str, max_bytes: int) -> DataError:
     """The error for data past the limit of bytes."""
     return complaint(

@@ -1,7 +1,6 @@
 """The cells of a table's column, as numbers, texts or times; the first that is none is refused by its line."""
 
 import contextlib
-import re
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,24 +17,23 @@ if TYPE_CHECKING:
 _FEWEST_COUNTED = 10
 # How people write that there is no value; all of them in any case.
 _MISSING = ["", "nan", "na", "n/a", "null", "none", "-"]
-# What `float` and `cast` take is more than people write: underscores, hexadecimals, infinities.
-_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+# What `cast` takes is more than people write: hexadecimals, infinities.
+_NUMBER = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"
 
 
 def is_number(table: "Table", column: str) -> bool:
     """Whether every cell of a column is a number or missing, and one at least a number."""
-    import pyarrow as pa
 
-    kind = _column(table, column).type
-    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
-        values, bad = _parsed(_column(table, column))
+    array = _column(table, column)
+    if _is_text(array.type):
+        values, bad = _parsed(array)
         return not bad.any() and not np.isnan(values).all()
-    return pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)
+    return _is_numeric(array.type)
 
 
 def counts_rows(table: "Table", column: str) -> bool:
-    """Whether a column only counts the rows, from any number; a few values may rise by 1 by chance."""
-    values = numbers(table, column) if is_number(table, column) else np.zeros(0)
+    """Whether a column of numbers only counts the rows, from any number; a few values may rise by 1 by chance."""
+    values = numbers(table, column)
     return values.size >= _FEWEST_COUNTED and bool((np.diff(values) == 1).all())
 
 
@@ -48,12 +46,12 @@ def numbers(table: "Table", column: str) -> NDArray[np.float64]:
     import pyarrow as pa
 
     array = _column(table, column)
-    if pa.types.is_string(array.type) or pa.types.is_large_string(array.type):
+    if _is_text(array.type):
         values, bad = _parsed(array)
         if bad.any():
             row = int(np.argmax(bad))
             table.refuse(row, column, found=quote(array[row].as_py()), expected="a number", remedy=_NO_NUMBER)
-    elif pa.types.is_boolean(array.type) or is_number(table, column) or pa.types.is_null(array.type):
+    elif _is_numeric(array.type) or pa.types.is_boolean(array.type) or pa.types.is_null(array.type):
         values = np.asarray(array.cast(pa.float64()).fill_null(float("nan")), np.float64)
     else:
         found = f"the column {quote(column)} of type {quote(str(array.type))}"
@@ -84,8 +82,8 @@ def texts(table: "Table", column: str) -> list[str]:
                   for value in listed]  # fmt: skip
     elif pa.types.is_boolean(array.type):
         listed = [str(value).lower() for value in listed]
-    found = [value.strip() if isinstance(value, str) else str(value) for value in listed]
-    lost = lost | np.array([not text for text in found], bool)
+    found = [value if isinstance(value, str) else str(value) for value in listed]
+    lost = lost | np.array([not text.strip() for text in found], bool)
     if lost.any():
         row = int(np.argmax(lost))
         table.refuse(
@@ -117,7 +115,7 @@ def times(table: "Table", column: str) -> NDArray[Any]:
     if pa.types.is_integer(kind):
         with _refused(table, column):
             return np.asarray(array.cast(pa.int64()))
-    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+    if _is_text(kind):
         return _times_of_text(table, column, array)
     values = numbers(table, column)
     if np.isnan(values).any():
@@ -173,6 +171,18 @@ def _refused(table: "Table", column: str) -> Any:
         table.refuse_whole(found=found, expected=_TIME, remedy="mend them")
 
 
+def _is_text(kind: "pa.DataType") -> bool:
+    import pyarrow as pa
+
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind)
+
+
+def _is_numeric(kind: "pa.DataType") -> bool:
+    import pyarrow as pa
+
+    return pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)
+
+
 def _column(table: "Table", column: str) -> "pa.Array":
     import pyarrow as pa
 
@@ -200,7 +210,7 @@ def _parsed(array: "pa.Array") -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     trimmed = _trimmed(array)
     is_missing = pc.is_in(pc.utf8_lower(trimmed), pa.array(_MISSING, trimmed.type)).fill_null(True)
     is_lost = np.asarray(is_missing) | np.asarray(trimmed.is_null())
-    is_written = pc.match_substring_regex(trimmed, rf"^{_NUMBER.pattern.replace(chr(92) + 'd', '[0-9]')}$")
+    is_written = pc.match_substring_regex(trimmed, _NUMBER)
     bad = ~np.asarray(is_written.fill_null(False)) & ~is_lost
     kept = pc.if_else(pa.array(~bad & ~is_lost), trimmed, pa.scalar(None, trimmed.type))
     # A sign that `cast` does not take.

@@ -2,11 +2,9 @@
 
 from typing import TYPE_CHECKING
 
-from jaxrnn.data.readers.columnar_sizes import arrow_sizes, parquet_sizes
-from jaxrnn.data.readers.complaints import complaint, quote
+from jaxrnn.data.readers.columnar_sizes import arrow_sizes, parquet_sizes, whole_file
 from jaxrnn.data.readers.sources import too_many_bytes
 from jaxrnn.data.tables.step_tables import Table
-from jaxrnn.foundation.errors import DataError
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -25,21 +23,10 @@ def read_columnar(content: bytes, *, name: str, max_bytes: int) -> Table:
     Raises:
       DataError: It is damaged, or too large.
     """
-    import pyarrow as pa
-
-    try:
+    with whole_file(name):
         table = _parquet(content, name, max_bytes) if content[:4] == b"PAR1" else _arrow(content, name, max_bytes)
         table.validate(full=True)
-        return Table(name, table)
-    except DataError:
-        raise
-    except (pa.ArrowException, EOFError, OSError, ValueError, KeyError, OverflowError) as error:
-        raise complaint(
-            name,
-            found=f"a columnar file that cannot be read ({quote(str(error))})",
-            expected="a whole Parquet or Arrow IPC file",
-            remedy="it is damaged or cut short: fetch or write it again",
-        ) from error
+    return Table(name, table)
 
 
 def _parquet(content: bytes, name: str, max_bytes: int) -> "pa.Table":

@@ -48,23 +48,18 @@ class Columns:
         require(self.missing in ("error", "forward", "mask"), "missing", self.missing, "error, forward or mask")
         roles = self.roles()
         for name in {name for name, _ in roles}:
-            held = [flag for other, flag in roles if other == name]
+            held = [field for other, field in roles if other == name]
             # What is predicted may be read too, a step earlier.
             require(
-                len(held) == 1 or set(held) == {"--input-columns", "--target-columns"},
-                flag_to_field(held[-1]),
+                len(held) == 1 or set(held) == {"input_columns", "target_columns"},
+                held[-1],
                 name,
                 f"a column without another role; it has that of {held[0]} too",
             )
 
     def roles(self) -> list[tuple[str, str]]:
-        """Lists every column that has a role, with the flag that gives it."""
+        """Lists every column that has a role, with the argument that gives it."""
         single = [(getattr(self, field), field) for field in ("id_column", "time_column", "label_column")]
         several = ("input_columns", "category_columns", "target_columns", "static_columns")
         listed = [(name, field) for field in several for name in getattr(self, field)]
-        return [(name, f"--{field.replace('_', '-')}") for name, field in [*single, *listed] if name is not None]
-
-
-def flag_to_field(flag: str) -> str:
-    """Gives the argument that a flag sets: ``--id-column`` is `id_column`."""
-    return flag.removeprefix("--").replace("-", "_")
+        return [(name, field) for name, field in [*single, *listed] if name is not None]

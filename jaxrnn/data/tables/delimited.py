@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from jaxrnn.data.readers.complaints import complaint, quote
+from jaxrnn.data.readers.sources import decode
 from jaxrnn.data.tables.step_tables import Table
 from jaxrnn.foundation.errors import DataError
 
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _DELIMITERS = {",": "','", "\t": r"'\t'", ";": "';'"}
-_BLOCK_BYTES = 1 << 20
+_MOST_BLOCK_BYTES = (1 << 31) - 1  # what pyarrow takes
+_MOST_HEADER_LINES = 1000
 _MOST_COLUMNS = 10_000
 
 
@@ -40,7 +42,7 @@ def read_delimited(
       DataError: It is no UTF-8, the header does not name every column, or a line has another number of cells.
     """
     text, line_numbers = _lines_of(content, name, comment, skip_lines)
-    header, first_line = _header_of(text, name, delimiter, line_numbers)
+    header, first_line = _header_of(text), line_numbers[0] if line_numbers else 1
     if delimiter is None:
         delimiter = _choose_delimiter(header, name, first_line)
     names = next(_records(header, delimiter, name, line_numbers), (0, []))[1]
@@ -60,39 +62,29 @@ def read_delimited(
 
 def _lines_of(content: bytes, name: str, comment: str | None, skip_lines: int) -> tuple[str, list[int] | None]:
     """Returns the text without what is left out, and the number of each of its lines; None: they count from 1."""
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        raise complaint(
-            name,
-            line,
-            found=f"the byte 0x{content[error.start]:02x}, which is not UTF-8 there",
-            expected="text in UTF-8",
-            remedy="write the file as UTF-8",
-        ) from error
+    text = decode(content, name=name)
     if "\0" in text:
         line = text.count("\n", 0, text.index("\0")) + 1
         raise complaint(name, line, found="a NUL byte", expected="text", remedy="check that it is the right file")
     if comment is None and not skip_lines:
         return text, None
-    kept = [
-        (number, line)
-        for number, line in enumerate(io.StringIO(text, newline=""), 1)
-        if number > skip_lines and not (comment and line.startswith(comment))
-    ]
+    kept: list[tuple[int, str]] = []
+    is_quoted = False  # a line that goes on with a cell is no comment
+    for number, one in enumerate(io.StringIO(text, newline=""), 1):
+        if number > skip_lines and (is_quoted or not (comment and one.startswith(comment))):
+            kept.append((number, one))
+            is_quoted ^= one.count('"') % 2 == 1
     return "".join(line for _, line in kept), [number for number, _ in kept]
 
 
-def _header_of(text: str, name: str, delimiter: str | None, line_numbers: list[int] | None) -> tuple[str, int]:
-    """Returns the header's text, which may have quoted line ends, and its line."""
-    lines = io.StringIO(text, newline="")
+def _header_of(text: str) -> str:
+    """Returns the header's text, which may have quoted line ends."""
     header = ""
-    for line in itertools.islice(lines, 1000):
+    for line in itertools.islice(io.StringIO(text, newline=""), _MOST_HEADER_LINES):
         header += line
         if header.count('"') % 2 == 0:
             break
-    return header, line_numbers[0] if line_numbers else 1
+    return header
 
 
 def _choose_delimiter(header: str, name: str, line: int) -> str:
@@ -160,11 +152,11 @@ def _split(text: str, names: list[str], delimiter: str, name: str, line_numbers:
     try:
         if len(names) > _MOST_COLUMNS:
             raise pa.ArrowInvalid(f"{len(names)} columns")
-        content = text.encode()
+        content = text.encode()  # one block: a quoted cell may be as long as the file
         table = arrow_csv.read_csv(
             pa.BufferReader(content),
             read_options=arrow_csv.ReadOptions(
-                column_names=numbered, block_size=max(_BLOCK_BYTES, 1 + max(map(len, content.split(b"\n")))),
+                column_names=numbered, block_size=min(len(content) + 1, _MOST_BLOCK_BYTES),
                 use_threads=False,
             ),
             parse_options=arrow_csv.ParseOptions(

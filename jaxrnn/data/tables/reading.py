@@ -6,12 +6,13 @@ sequences = jaxrnn.read("panel.csv", id_column="unit", time_column="hour", input
 
 import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, cast
 
 import numpy as np
 
 from jaxrnn.data.readers.columnar_reader import is_columnar
+from jaxrnn.data.readers.complaints import complaint, quote
 from jaxrnn.data.readers.options import ReadOptions
 from jaxrnn.data.readers.sources import decompressed, limited, open_file, require_size
 from jaxrnn.data.sequences import IDS, INPUTS, LABELS, Field, Sequences, encode
@@ -22,6 +23,7 @@ from jaxrnn.data.tables.json_lines import is_json_lines, read_json_lines
 from jaxrnn.data.tables.step_tables import Table, read_table
 from jaxrnn.data.tables.ts_files import is_ts, read_ts
 from jaxrnn.data.tables.wide_tables import is_wide, read_wide_table
+from jaxrnn.foundation.errors import UserError
 from jaxrnn.settings.checking import require
 
 _HEAD_BYTES = 1 << 16
@@ -109,23 +111,24 @@ def read(
     is_list = isinstance(source, list | tuple)
     require(is_list or labels is None, "labels", "some", "none: a table has them in its label_column")
     require(is_list or ids is None, "ids", "some", "none: a table has them in its id_column")
+    text_options = {"delimiter": delimiter, "comment": comment, "skip_lines": skip_lines, "decimal": decimal}
+    _require_text_options(**cast("Any", text_options))
+    if isinstance(source, str | os.PathLike):
+        return _read_any(_read_file(source, max_bytes, text_options), columns)
+    _refuse_text_options(text_options, "the source")
     if is_list:
         given = ", ".join(name for name, _ in columns.roles())
         require(not given, "columns", given, "none: arrays have no names")
         return read_arrays(source, labels=labels, ids=ids)
-    if isinstance(source, str | os.PathLike):
-        text: dict[str, Any] = {
-            "delimiter": delimiter,
-            "comment": comment,
-            "skip_lines": skip_lines,
-            "decimal": decimal,
-        }
-        _require_text_options(**text)
-        return _read_any(_read_file(source, max_bytes, text), columns)
     if hasattr(source, "__arrow_c_stream__") or type(source).__module__.partition(".")[0] == "pandas":
         import pyarrow as pa
 
-        return _read_any(Table("the table", pa.table(source)), columns)
+        try:
+            content = pa.table(source)
+        except pa.ArrowException as error:
+            remedy = "give each column one type"
+            raise complaint("the table", found=quote(str(error)), expected="plain columns", remedy=remedy) from error
+        return _read_any(Table("the table", content), columns)
     raise TypeError(
         f"source: got {type(source).__name__}; expected a path, a DataFrame or another table with __arrow_c_stream__, "
         "or a list of arrays"
@@ -147,13 +150,16 @@ def read_arrays(
     """
     found = []
     for number, array in enumerate(arrays):
-        values = np.asarray(array)
         name, expected = f"array {number}", "(length, features) or (length,) real numbers"
+        try:
+            values = np.asarray(array)
+        except ValueError as error:  # lists of different lengths in it
+            raise UserError(f"{name}: got lists of different lengths; expected {expected}") from error
         require(values.dtype.kind in "fiu" or not values.size, name, values.dtype, expected)
         values = values[:, None] if values.ndim == 1 else values
         require(values.ndim == 2, name, f"shape {values.shape}", expected)
-        require(bool(np.isfinite(values.astype(np.float64)).all()), name, "NaN or infinite values", "finite ones")
         found.append(values.astype(np.float64))
+        require(bool(np.isfinite(found[-1]).all()), name, "NaN or infinite values", "finite ones")
         features = found[0].shape[1]
         require(values.shape[1] == features, name, f"{values.shape[1]} features", f"{features}, as the first has")
     require(bool(found), "source", "no arrays", "at least one")
@@ -167,7 +173,7 @@ def read_arrays(
             codes, vocabulary = encode(texts)
             rows[field] = Field(("label",), codes[:, None], (vocabulary,))
         else:
-            rows[field] = Field(("id",), np.array(texts, str)[:, None])
+            rows[field] = Field(("id",), np.array(texts, object)[:, None])
     names = tuple(str(number) for number in range(found[0].shape[1]))
     return Sequences.from_lengths(
         [len(values) for values in found], {INPUTS: Field(names, np.concatenate(found))}, rows
@@ -186,7 +192,12 @@ def _require_text_options(delimiter: str | None, comment: str | None, skip_lines
     require(skip_lines >= 0, "skip_lines", skip_lines, "at least 0")
 
 
-def _read_file(path: str | os.PathLike[str], max_bytes: int, text_options: dict[str, Any]) -> Table:
+def _refuse_text_options(options: Mapping[str, Any], name: str) -> None:
+    for option, value in options.items():
+        require(value in (None, 0, "."), option, value, f"none: {name} is no CSV or TSV")
+
+
+def _read_file(path: str | os.PathLike[str], max_bytes: int, text_options: Mapping[str, Any]) -> Table:
     name = os.fspath(path)
     with open_file(path) as file:
         require_size(name, os.fstat(file.fileno()), max_bytes)
@@ -197,9 +208,7 @@ def _read_file(path: str | os.PathLike[str], max_bytes: int, text_options: dict[
     head = content[:_HEAD_BYTES]
     if not (is_table or is_json_lines(head) or is_ts(head)):
         return read_delimited(content, name=name, **text_options)
-    for option, value in text_options.items():
-        is_left_out = value in (None, 0, ".")
-        require(is_left_out, option, value, f"none: {name} is no CSV or TSV")
+    _refuse_text_options(text_options, name)
     if is_table:
         return read_columnar(content, name=name, max_bytes=max_bytes)
     return read_json_lines(content, name=name) if is_json_lines(head) else read_ts(content, name=name)

@@ -33,6 +33,7 @@ _NO_VALUES = {
     "year",
 }
 _ROLES = "--input-columns, --category-columns, --target-columns, --static-columns, --label-column, --id-column"
+_ROLES += ", --time-column"
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ def read_table(table: Table, columns: Columns) -> Sequences:
       DataError: A column is missing or of no use in its role, a value is missing or no number, a time of a sequence
         is there twice, or what belongs to a whole sequence changes within it; names line and column.
     """
-    _require_columns(table, columns)
+    require_columns(table, columns)
     inputs = columns.input_columns or _find_inputs(table, columns)
     if not (inputs or columns.category_columns or columns.target_columns):
         table.refuse_whole(found="no column to read", expected="one at least", remedy="give --input-columns")
@@ -92,7 +93,9 @@ def read_table(table: Table, columns: Columns) -> Sequences:
     if columns.time_column is not None:
         times = cells.times(table, columns.time_column)[order]
         steps[TIMES] = Field((columns.time_column,), times[:, None])
-    rows: dict[str, Field] = {} if ids is None else {IDS: Field((str(columns.id_column),), np.array(ids, str)[:, None])}
+    rows: dict[str, Field] = (
+        {} if ids is None else {IDS: Field((str(columns.id_column),), np.array(ids, object)[:, None])}
+    )
     if columns.label_column is not None:
         labels = sequences.categories((columns.label_column,))
         if columns.each_step_has_a_label:
@@ -104,16 +107,21 @@ def read_table(table: Table, columns: Columns) -> Sequences:
     return Sequences.from_lengths(lengths, steps, rows)
 
 
-def _require_columns(table: Table, columns: Columns) -> None:
+def require_columns(table: Table, columns: Columns) -> None:
+    """Refuses a table that lacks a column, has two of one name, or no rows.
+
+    Raises:
+      DataError: It does.
+    """
     names = table.content.column_names
     listed = ", ".join(quote(name) for name in names[:8]) + (", .." if len(names) > 8 else "")
     for name in names:
         if names.count(name) > 1:
             found = f"{names.count(name)} columns named {quote(name)}"
             table.refuse_whole(found=found, expected="names that differ", remedy="rename them")
-    for name, flag in columns.roles():
+    for name, field in columns.roles():
         if name not in names:
-            remedy = f"mend {flag}"
+            remedy = f"mend --{field.replace('_', '-')}"
             table.refuse_whole(found=f"no column {quote(name)}", expected=f"one of {listed}", remedy=remedy)
     if not table.content.num_rows:
         table.refuse_whole(found="no rows", expected="one a step", remedy="check that it is the right file")
@@ -123,10 +131,9 @@ def _find_inputs(table: Table, columns: Columns) -> list[str]:
     """Takes the columns of numbers that have no role, if none of them looks like anything but values."""
     taken = {name for name, _ in columns.roles()}
     left = [name for name in table.content.column_names if name not in taken]
-    chosen = ",".join(name for name in left if name.lower() not in _NO_VALUES and cells.is_number(table, name))
-    remedy = f"say what each column is ({_ROLES}, --time-column), for one --input-columns={chosen or 'NAME'}"
+    are_numbers = {name: cells.is_number(table, name) for name in left}
     for name in left:
-        if not cells.is_number(table, name):
+        if not are_numbers[name]:
             found, expected = f"the column {quote(name)}, which is not of numbers, without a role", "only numbers"
         elif name.lower() in _NO_VALUES or cells.counts_rows(table, name):
             found, expected = (
@@ -135,6 +142,8 @@ def _find_inputs(table: Table, columns: Columns) -> list[str]:
             )
         else:
             continue
+        chosen = ",".join(name for name in left if name.lower() not in _NO_VALUES and are_numbers[name])
+        remedy = f"say what each column is ({_ROLES}), for one --input-columns={chosen or 'NAME'}"
         table.refuse_whole(found=found, expected=expected, remedy=remedy)
     return left
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from jaxrnn.data.readers.complaints import complaint, quote
 from jaxrnn.data.readers.options import FLOAT32_OVERFLOW
+from jaxrnn.data.readers.sources import decode
 from jaxrnn.data.tables.step_tables import Table
 
 _TAG = re.compile(rb"\s*@\w+")
@@ -34,13 +35,9 @@ def read_ts(content: bytes, *, name: str) -> Table:
     Raises:
       DataError: It has time stamps, or the first line that is not as the tags say; names line and column.
     """
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        at = content.count(b"\n", 0, error.start) + 1
-        found, remedy = f"the byte 0x{content[error.start]:02x}, which is not UTF-8 there", "write the file as UTF-8"
-        raise complaint(name, at, found=found, expected="text in UTF-8", remedy=remedy) from error
     import pyarrow as pa
+
+    text = decode(content, name=name)
 
     tags: dict[str, list[str]] = {}
     sequences: list[NDArray[np.float64]] = []
@@ -78,7 +75,7 @@ def read_ts(content: bytes, *, name: str) -> Table:
 
 
 def _is_true(tags: dict[str, list[str]], tag: str) -> bool:
-    return tags.get(tag, ["false"])[:1] == ["true"]
+    return [value.lower() for value in tags.get(tag, [])[:1]] == ["true"]
 
 
 def _has_label(tags: dict[str, list[str]]) -> bool:

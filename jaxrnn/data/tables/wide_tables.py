@@ -8,8 +8,9 @@ from numpy.typing import NDArray
 
 from jaxrnn.data.readers.complaints import quote
 from jaxrnn.data.sequences import IDS, Sequences
+from jaxrnn.data.tables import cells
 from jaxrnn.data.tables.columns import Columns
-from jaxrnn.data.tables.step_tables import Table, read_table
+from jaxrnn.data.tables.step_tables import Table, read_table, require_columns
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -35,6 +36,7 @@ def read_wide_table(table: Table, columns: Columns) -> Sequences:
     Raises:
       DataError: As `read_table` does; or lists of a row differ in length, or are empty.
     """
+    require_columns(table, columns)
     taken = {name for name, _ in columns.roles()}
     lists = [name for name in table.content.column_names if _is_list(_type_of(table, name))]
     used = [name for name in lists if name in taken or not columns.input_columns]
@@ -64,14 +66,13 @@ def read_wide_table(table: Table, columns: Columns) -> Sequences:
             sequences.offsets, sequences.steps, {name: field for name, field in sequences.rows.items() if name != IDS}
         )
     if len(sequences) < table.content.num_rows:
-        names = np.asarray(content.column(columns.id_column).to_pylist(), object)[np.cumsum(lengths) - lengths]
-        seen: dict[object, int] = {}
-        for row, value in enumerate(names):
+        seen: dict[str, int] = {}
+        for row, value in enumerate(cells.texts(table, columns.id_column)):
             if value in seen:
                 table.refuse(
                     row,
                     columns.id_column,
-                    found=f"the id {quote(str(value))} again, as in line {table.line_of(seen[value])}",
+                    found=f"the id {quote(value)} again, as in line {table.line_of(seen[value])}",
                     expected="each id once",
                     remedy="remove one of the two",
                 )

@@ -4,13 +4,14 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from jaxrnn.commands.fitting import fit
     from jaxrnn.data.batching import pad_sequences, unpad_sequences
     from jaxrnn.data.packing import Packed, pack_sequences
     from jaxrnn.data.ragged import Ragged
     from jaxrnn.data.readers.reader import read_sequences
     from jaxrnn.data.sequences import Sequences
     from jaxrnn.data.tables.reading import read
-    from jaxrnn.evaluation.trained_model import TrainedModel
+    from jaxrnn.evaluation.trained_model import TrainedModel, load
     from jaxrnn.interop.flax import load_flax
     from jaxrnn.interop.flax_cell import as_flax_cell
     from jaxrnn.interop.torch import load_torch_state_dict, to_torch_state_dict
@@ -37,6 +38,8 @@ _HOMES = {
     "Sequences": "data.sequences",
     "TrainedModel": "evaluation.trained_model",
     "as_flax_cell": "interop.flax_cell",
+    "fit": "commands.fitting",
+    "load": "evaluation.trained_model",
     "load_flax": "interop.flax",
     "load_torch_state_dict": "interop.torch",
     "pack_sequences": "data.packing",
@@ -63,6 +66,8 @@ __all__ = [
     "Sequences",
     "TrainedModel",
     "as_flax_cell",
+    "fit",
+    "load",
     "load_flax",
     "load_torch_state_dict",
     "pack_sequences",

@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from typing import Optional
 
 from jaxrnn.console import command_line
-from jaxrnn.settings.config import ReaderConfig
+from jaxrnn.settings.columns_config import ColumnsConfig
+from jaxrnn.settings.data_config import ReaderConfig
 
 PROGRAM = "python -m jaxrnn.eval"
 
@@ -32,6 +33,7 @@ class EvalCommand:
     plots_dir: str = "plots"
     """Where --plots draws."""
     reader: ReaderConfig = dataclasses.field(default_factory=ReaderConfig)
+    columns: ColumnsConfig = dataclasses.field(default_factory=ColumnsConfig)
 
 
 def main(argv: Sequence[str] | None = None, *, own_process: bool = False) -> int:
@@ -56,6 +58,7 @@ def _evaluate(argv: Sequence[str] | None) -> None:
         command.checkpoint,
         command.data,
         command.reader if command.data is not None else None,
+        given=command_line.given_settings(given, command.reader, command.columns),
         as_json=command.json,
         plots_dir=command.plots_dir if command.plots else None,
     )

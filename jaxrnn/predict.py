@@ -1,14 +1,15 @@
-"""Predicts the values that follow each row.
+"""Predicts the values that follow each row, or the class or number of each sequence.
 
     python -m jaxrnn.predict --checkpoint=runs/lstm rows.csv
     echo 1,3,5,7 | python -m jaxrnn.predict --checkpoint=runs/lstm --horizon=3 -
     python -m jaxrnn.predict --checkpoint=runs/lstm
+    python -m jaxrnn.predict --checkpoint=runs/classify --probabilities sequences.ts
 
-Prints one line per row, in the order of the rows. On a terminal and without a file it asks for rows.
+Prints one line per row, in the order of the rows. On a terminal and without a file it asks for rows. For tasks that
+read sequences it prints CSV with a header: id and class, id and number, or id, time and class of every step.
 """
 
 import dataclasses
-import sys
 from collections.abc import Sequence
 from typing import Annotated, Optional
 
@@ -16,7 +17,8 @@ import tyro
 
 from jaxrnn.console import command_line
 from jaxrnn.settings.checking import require
-from jaxrnn.settings.config import ReaderConfig
+from jaxrnn.settings.columns_config import ColumnsConfig
+from jaxrnn.settings.data_config import ReaderConfig
 
 PROGRAM = "python -m jaxrnn.predict"
 
@@ -33,7 +35,12 @@ class PredictCommand:
     """How many values to predict; each from those before it, predictions included."""
     std: bool = False
     """With an ensemble: behind the values of a row, the standard deviation of each over the members."""
+    probabilities: bool = False
+    """Print the probability of each class too."""
+    json: bool = False
+    """Print JSON Lines."""
     reader: ReaderConfig = dataclasses.field(default_factory=ReaderConfig)
+    columns: ColumnsConfig = dataclasses.field(default_factory=ColumnsConfig)
 
     def __post_init__(self) -> None:
         require(self.horizon >= 1, "horizon", self.horizon, "at least 1")
@@ -49,16 +56,13 @@ def _predict(argv: Sequence[str] | None) -> None:
 
     from jaxrnn.commands import prediction
 
-    if command.file is None and sys.stdin is not None and sys.stdin.isatty():
-        prediction.converse(command.checkpoint, command.reader, horizon=command.horizon)
-    else:
-        prediction.predict_file(
-            command.checkpoint,
-            "-" if command.file is None else command.file,
-            command.reader,
-            horizon=command.horizon,
-            std=command.std,
-        )
+    prediction.predict(
+        command.checkpoint,
+        command.file,
+        prediction.Wishes(command.horizon, command.std, command.probabilities, command.json),
+        reader=command.reader,
+        given=command_line.given_settings(command_line.arguments(argv), command.reader, command.columns),
+    )
 
 
 if __name__ == "__main__":

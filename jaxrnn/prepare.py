@@ -21,7 +21,9 @@ import tyro
 
 from jaxrnn.console import command_line
 from jaxrnn.settings.checking import require
-from jaxrnn.settings.config import MAX_COUNT, Config, Fractions, ReaderConfig, require_fractions
+from jaxrnn.settings.config import Config
+from jaxrnn.settings.data_config import Fractions, ReaderConfig, require_fractions
+from jaxrnn.settings.limits import MAX_COUNT
 
 PROGRAM = "python -m jaxrnn.prepare"
 # A bound against compressed files that inflate without end; what is read is not held.

@@ -1,6 +1,7 @@
-"""Trains a recurrent network on ragged rows.
+"""Trains a recurrent network on sequences of any lengths.
 
     python -m jaxrnn.train --cell=lstm
+    python -m jaxrnn.train --task=classify --data=TRAIN.ts --test-data=TEST.ts --bidirectional
     python -m jaxrnn.train --config=configs/tutorial.toml
     python -m jaxrnn.train --cell=gru --data=rows.parquet --hidden-size=64 --learning-rate=0.003
     python -m jaxrnn.train --data=prepared --cell=gru
@@ -30,6 +31,7 @@ import tyro
 from jaxrnn.console import command_line, flags
 from jaxrnn.settings.checking import require
 from jaxrnn.settings.config import Config
+from jaxrnn.settings.task_config import TASKS
 from jaxrnn.settings.toml_files import to_toml
 
 if TYPE_CHECKING:
@@ -40,9 +42,9 @@ PROGRAM = "python -m jaxrnn.train"
 
 @dataclasses.dataclass(frozen=True)
 class TrainCommand:
-    """Trains a recurrent network on ragged rows and writes a run directory.
+    """Trains a recurrent network on sequences and writes a run directory.
 
-    Precedence: defaults < recipe of the cell < --config < flags.
+    Precedence: defaults < recipe of the cell < recipe of the task < --config < flags.
     """
 
     config: Optional[str] = None
@@ -100,15 +102,17 @@ def _train(argv: Sequence[str] | None, begin: float, chosen: "list[RunDirectory]
     given = command_line.arguments(argv)
     if not flags.asks_for_help(given):
         flags.check_flags(TrainCommand, given)
-    cell, file, directory = (flags.value_of_flag(name, given) for name in ("cell", "config", "run-dir"))
+    named = ("cell", "task", "config", "run-dir")
+    cell, task, file, directory = (flags.value_of_flag(name, given) for name in named)
     resume = flags.has_switch("resume", given)
     # A file may be called "...toml": its run is not to be written to "..".
-    name = (Path(file).stem.strip(".") if file else "") or cell or Config().model.cell
+    of_task = task if task in TASKS and task != Config().task.task else None
+    name = (Path(file).stem.strip(".") if file else "") or of_task or cell or Config().model.cell
     if resume:
         run_dir = _choose_directory(directory, name, resume=True)
-        loaded = command_line.load_config(cell, file, base=run_dir.config)
+        loaded = command_line.load_config(cell, file, task=task, base=run_dir.config)
     else:
-        loaded = command_line.load_config(cell, file)
+        loaded = command_line.load_config(cell, file, task=task)
     command = command_line.parse(
         TrainCommand, given, program=PROGRAM, default=TrainCommand(settings=loaded.config), sources=loaded.sources
     )

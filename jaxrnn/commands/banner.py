@@ -15,7 +15,9 @@ from jaxrnn.nn.engine import cpu_kernels
 from jaxrnn.parallel import hosts
 from jaxrnn.parallel.devices import DATA_AXIS, MEMBER_AXIS, model_size
 from jaxrnn.runs.checkpoint import named_leaves
+from jaxrnn.settings.config import Config
 from jaxrnn.tasks.judgement import leakage_warning
+from jaxrnn.training.plan import Plan
 
 
 def print_devices(mesh: Mesh | None) -> None:
@@ -47,10 +49,8 @@ def print_banner(data: TrainingData, params: Any) -> None:
     print_devices(plan.mesh)
     holds, parts = data.in_words()
     say(f"data: {holds}")
-    offset, scale = plan.normalizer.offset, plan.normalizer.scale
-    subtracted = f"+ {-offset:.6g}" if offset < 0 else f"- {offset:.6g}"
     say(
-        f"split: {data.config.data.split}: {parts}; normalised by (x {subtracted}) / {scale:.6g};"
+        f"split: {data.config.data.split}: {parts}; {_describe_normalizer(plan, data.config)};"
         f" {'packed' if plan.batching == 'pack' else 'padded'} to {', '.join(map(str, plan.lengths))} steps,"
         f" {plan.batch_rows:,} rows a batch"
     )
@@ -58,6 +58,15 @@ def print_banner(data: TrainingData, params: Any) -> None:
     if warning:
         say(warning)
     say(parameter_table(named_leaves(params)))
+
+
+def _describe_normalizer(plan: Plan, config: Config) -> str:
+    if plan.encoding is not None:
+        how = {"standard": "by its mean and deviation", "divide": f"by {config.data.divisor:g}", "none": "not at all"}
+        return f"each column normalised {how[config.data.normalizer]}"
+    offset, scale = plan.normalizer.offset, plan.normalizer.scale
+    subtracted = f"+ {-offset:.6g}" if offset < 0 else f"- {offset:.6g}"
+    return f"normalised by (x {subtracted}) / {scale:.6g}"
 
 
 def gpu_without_support(backend: str) -> str | None:

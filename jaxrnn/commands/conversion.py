@@ -1,6 +1,5 @@
 """The conversion command once its arguments are parsed: PyTorch's weights to a checkpoint, and back."""
 
-import dataclasses
 import re
 import shlex
 from pathlib import Path
@@ -9,18 +8,16 @@ import numpy as np
 from flax import nnx
 
 from jaxrnn.data.normalizer import Normalizer
+from jaxrnn.evaluation.saving import save_model
 from jaxrnn.evaluation.trained_model import TrainedModel
 from jaxrnn.foundation.array_types import StateDict
 from jaxrnn.foundation.errors import UserError
 from jaxrnn.foundation.escaping import escape
 from jaxrnn.foundation.messages import say
-from jaxrnn.foundation.versions import versions
 from jaxrnn.interop.torch import load_torch_state_dict, to_torch_state_dict
 from jaxrnn.interop.weight_files import SUFFIXES, read_state_dict, write_state_dict
 from jaxrnn.models.model_state import split_model
 from jaxrnn.models.next_value import build_model
-from jaxrnn.runs.checkpoint import Checkpointer
-from jaxrnn.runs.run_directory import RunDirectory
 from jaxrnn.settings.config import Config, ModelConfig
 
 _RECURRENT_NAME = re.compile(
@@ -66,18 +63,7 @@ def from_torch(path: str, out: str, *, nonlinearity: str | None, normalizer: Nor
     except (KeyError, ValueError, TypeError) as error:
         raise UserError(f"{path}: {error.args[0]}") from error
     _, params, other = split_model(model)
-    run_dir = RunDirectory.choose(out, name="", resume=False)
-    run_dir.create(config)
-    metadata = {
-        "config": config.to_flat(),
-        "normalizer": dataclasses.asdict(normalizer),
-        "data": None,
-        "versions": versions(),
-        "epoch": 0,
-        "best_epoch": 0,
-    }
-    with Checkpointer(run_dir.checkpoints) as checkpointer:
-        checkpointer.save(0, {"params": params, "best_params": params, "other": other}, metadata)
+    run_dir = save_model(out, config, normalizer, params, other)
     described = ", ".join(f"{key} {value}" for key, value in settings.items())
     written = escape(str(run_dir.path))
     print(f"wrote {written}: {described}; try  python -m jaxrnn.predict --checkpoint={shlex.quote(written)}")

@@ -1,8 +1,10 @@
 """The evaluation command once its arguments are parsed: restore, read, evaluate, report."""
 
 from pathlib import Path
+from typing import Any
 
 from jaxrnn.commands.figures import print_figures, spread_rows
+from jaxrnn.commands.part_results import PartResult, Rows, measure_part
 from jaxrnn.data.ragged import Ragged
 from jaxrnn.data.readers.complaints import naming
 from jaxrnn.data.readers.loading import load_hashed_rows, load_rows
@@ -10,13 +12,15 @@ from jaxrnn.data.store.dataset import Dataset, is_dataset
 from jaxrnn.data.store.shards import ShardedRows
 from jaxrnn.evaluation import plots
 from jaxrnn.evaluation.own_rows import open_own_rows
-from jaxrnn.evaluation.part_evaluation import evaluate_part
-from jaxrnn.evaluation.trained_model import Evaluation, TrainedModel
+from jaxrnn.evaluation.own_sequences import open_sequences
+from jaxrnn.evaluation.sequence_evaluation import SequenceEvaluation
+from jaxrnn.evaluation.task_plots import draw_task
+from jaxrnn.evaluation.trained_model import TrainedModel
 from jaxrnn.foundation.errors import UserError
 from jaxrnn.foundation.escaping import escape
 from jaxrnn.foundation.files import to_json
 from jaxrnn.foundation.messages import say
-from jaxrnn.settings.config import ReaderConfig
+from jaxrnn.settings.data_config import ReaderConfig
 from jaxrnn.tasks.judgement import leakage_warning
 
 
@@ -25,6 +29,7 @@ def evaluate(
     data: str | None,
     reader: ReaderConfig | None,
     *,
+    given: dict[str, Any],
     as_json: bool,
     plots_dir: str | None,
 ) -> None:
@@ -33,7 +38,8 @@ def evaluate(
     Args:
       checkpoint: As `TrainedModel.load` takes it.
       data: A file, all of whose rows are evaluated; None for the run's own test rows.
-      reader: How to read it; None for as in training.
+      reader: How to read it, with task = next; None for as in training.
+      given: Settings of columns and files that take the place of the run's, by name.
       as_json: Print one JSON object.
       plots_dir: Where to draw predicted against actual and error by length; None for nowhere.
 
@@ -43,8 +49,13 @@ def evaluate(
     model = TrainedModel.load(checkpoint)
     reader = reader or model.config.reader
     shared_rows = None
-    rows: Ragged | ShardedRows
-    if data is None:
+    rows: Rows
+    if model.encoding is not None:
+        opened = open_sequences(model, data, given)
+        rows, source = opened.sequences, opened.path
+        if opened.shared is not None:
+            shared_rows = dict(zip(("validation", "test"), opened.shared, strict=True))
+    elif data is None:
         rows, _, shared, source = open_own_rows(model, reader)
         shared_rows = dict(zip(("validation", "test"), shared, strict=True))
         warning = leakage_warning(*shared)
@@ -53,10 +64,10 @@ def evaluate(
     else:
         rows, source = _open(data, reader, model), data
     with naming(source):
-        found = evaluate_part(model, rows)
-    evaluation, baselines, judgement = found.evaluation, found.baselines, found.judgement
+        found = measure_part(model, rows)
+    evaluation, baselines = found.evaluation, found.baselines
     if plots_dir is not None:
-        _draw(evaluation, found.sample, Path(plots_dir))
+        _draw(found, model, Path(plots_dir))
     if as_json:
         result = {
             "checkpoint": checkpoint,
@@ -64,10 +75,10 @@ def evaluate(
             "rows": found.num_rows,
             "metrics": evaluation.figures,
             "baselines": baselines,
-            "mae_interval": judgement.interval,
-            "against_baselines": judgement.against_baselines,
-            "accuracy_near_zero": judgement.near_zero,
+            **found.entries,
         }
+        if model.encoding is None:
+            result["mae_interval"] = result.pop("interval")
         if shared_rows is not None:
             result["shared_rows"] = shared_rows
         if model.num_members > 1:
@@ -82,12 +93,7 @@ def evaluate(
     figures = {cell: evaluation.figures}
     if model.num_members > 1:
         figures |= spread_rows(cell, evaluation.spread(), model.num_members)
-    print_figures(
-        figures,
-        baselines,
-        accuracy_epsilon=model.config.training.accuracy_epsilon,
-        notes=found.notes(),
-    )
+    print_figures(figures, baselines, found.notes)
 
 
 def _open(data: str, reader: ReaderConfig, model: TrainedModel) -> Ragged | ShardedRows:
@@ -112,11 +118,22 @@ def _warn_of_training_data(model: TrainedModel, path: str, sha256: str) -> None:
         )
 
 
-def _draw(evaluation: Evaluation, rows: Ragged, directory: Path) -> None:
+def _draw(found: PartResult, model: TrainedModel, directory: Path) -> None:
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        plots.plot_predictions(evaluation.actual, evaluation.predicted, directory / "predictions.png")
-        plots.plot_error_by_length(rows, evaluation.actual, evaluation.predicted, directory / "error_by_length.png")
+        if isinstance(found.evaluation, SequenceEvaluation):
+            drawn = draw_task(found.evaluation, model, directory)
+        else:
+            drawn = _draw_values(found, directory)
     except OSError as error:
         raise UserError(f"--plots: cannot write to {directory}: {error.strerror}") from error
-    say(f"wrote {directory / 'predictions.png'} and {directory / 'error_by_length.png'}")
+    say(f"wrote {' and '.join(map(str, drawn))}")
+
+
+def _draw_values(found: PartResult, directory: Path) -> list[Path]:
+    assert found.sampled is not None
+    evaluation, rows = found.sampled.evaluation, found.sampled.sample
+    drawn = [directory / "predictions.png", directory / "error_by_length.png"]
+    plots.plot_predictions(evaluation.actual, evaluation.predicted, drawn[0])
+    plots.plot_error_by_length(rows, evaluation.actual, evaluation.predicted, drawn[1])
+    return drawn

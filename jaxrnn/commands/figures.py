@@ -1,27 +1,29 @@
 """Results as a command prints them: the figures of a model, with the baselines' beside them."""
 
 from jaxrnn.console.tables import table
-from jaxrnn.settings.config import FIGURE_NAMES
-from jaxrnn.tasks.figures import ACCURACY_NOTE, format_figure
+from jaxrnn.settings.task_config import FIGURES_OF_TASK, FURTHER_FIGURES, task_of_figures
+from jaxrnn.tasks.figures import format_figure
 
 
 def figures_table(rows: dict[str, dict[str, float]]) -> str:
     """Lays out figures, a line for every model or baseline."""
-    body = [[name, *[format_figure(key, figures[key]) for key in FIGURE_NAMES]] for name, figures in rows.items()]
-    return table(["", *FIGURE_NAMES], body)
+    given = {key for figures in rows.values() for key in figures}
+    task = task_of_figures(given)
+    names = [name for name in (*FIGURES_OF_TASK[task], *FURTHER_FIGURES[task]) if name in given]
+    nan = float("nan")
+    body = [[name, *[format_figure(key, figures.get(key, nan)) for key in names]] for name, figures in rows.items()]
+    return table(["", *names], body)
 
 
 def print_figures(
     figures: dict[str, dict[str, float]],
     baselines: dict[str, dict[str, float]],
-    *,
-    accuracy_epsilon: float,
     notes: list[str],
 ) -> None:
-    """Prints a model's figures with the baselines' beside them, what the accuracy is, and further notes."""
+    """Prints a model's figures with the baselines' beside them, and notes."""
     named = {f"baseline {name}": values for name, values in baselines.items()}
     print(figures_table({**figures, **named}))
-    for note in [ACCURACY_NOTE.format(epsilon=accuracy_epsilon), *notes]:
+    for note in notes:
         print(note)
 
 

@@ -1,18 +1,23 @@
 """Predictions for people: of a file, of standard input, or of rows typed at a prompt."""
 
+import dataclasses
 import sys
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from jaxrnn.commands.sequence_prediction import predict_sequences
 from jaxrnn.data.ragged import Ragged
 from jaxrnn.data.readers.complaints import naming
 from jaxrnn.data.readers.exact_parser import parse_line
 from jaxrnn.data.readers.loading import load_rows
 from jaxrnn.evaluation.trained_model import TrainedModel
 from jaxrnn.foundation.errors import UserError
+from jaxrnn.foundation.files import to_json
 from jaxrnn.foundation.messages import say
-from jaxrnn.settings.config import ReaderConfig
+from jaxrnn.settings.columns_config import ColumnsConfig
+from jaxrnn.settings.data_config import ReaderConfig
 
 PROMPT = "positions so far: "
 ANSWER = "next: "
@@ -20,46 +25,84 @@ ANSWER = "next: "
 MAX_PREDICTED_VALUES = 2**26
 
 
-def predict_file(checkpoint: str, path: str, reader: ReaderConfig, *, horizon: int, std: bool = False) -> None:
-    """Prints one line per row of a file, in the file's order: `horizon` numbers joined by commas.
+class Wishes(NamedTuple):
+    """What to print.
 
-    An ensemble's are the means over its members.
+    Attributes:
+      horizon: How many values follow a row, with task = next.
+      std: Print their standard deviations over an ensemble's members too.
+      probabilities: Print the probability of each class too.
+      as_json: Print JSON Lines.
+    """
+
+    horizon: int = 1
+    std: bool = False
+    probabilities: bool = False
+    as_json: bool = False
+
+
+def predict(
+    checkpoint: str, path: str | None, wishes: Wishes, *, reader: ReaderConfig, given: Mapping[str, Any]
+) -> None:
+    """Prints what a model predicts for a file, for standard input, or for what is typed at a terminal.
 
     Args:
       checkpoint: As `TrainedModel.load` takes it.
-      path: A file, or - for standard input.
-      reader: How to read it.
-      horizon: How many values to predict.
-      std: Print as many standard deviations over the members behind them.
+      path: A file, or - for standard input; None for what is typed, or for standard input where it is no terminal.
+      wishes: What to print.
+      reader: How rows are read, with task = next.
+      given: Settings of columns and files that take the place of the run's, with the other tasks, by name.
 
     Raises:
-      UserError: Bad data, a bad checkpoint, or `std` of a single model; nothing is printed then.
+      UserError: Bad data, a bad checkpoint, or something that the model cannot tell; nothing is printed then.
+    """
+    model = TrainedModel.load(checkpoint)
+    if model.encoding is not None:
+        _refuse(model, "--horizon", wishes.horizon != 1)
+        _refuse(model, "--std", wishes.std)
+        model = dataclasses.replace(model, config=model.config.replace_flat(dict(given)))
+        predict_sequences(model, path, probabilities=wishes.probabilities, as_json=wishes.as_json)
+        return
+    _refuse(model, "--probabilities", wishes.probabilities)
+    columns = [name for name in given if name in ColumnsConfig.__dataclass_fields__]
+    _refuse(model, f"--{''.join(columns[:1]).replace('_', '-')}", bool(columns))
+    _tell_members(model, checkpoint, std=wishes.std)
+    if path is None and sys.stdin is not None and sys.stdin.isatty():
+        _converse(model, reader, horizon=wishes.horizon)
+    else:
+        _predict_file(model, "-" if path is None else path, reader, wishes)
+
+
+def _refuse(model: TrainedModel, flag: str, is_given: bool) -> None:
+    if is_given:
+        raise UserError(f"{flag}: got the flag; expected none with task = {model.config.task.task}")
+
+
+def _predict_file(model: TrainedModel, path: str, reader: ReaderConfig, wishes: Wishes) -> None:
+    """Prints one line per row of a file, in the file's order: numbers joined by commas, or an object of JSON.
+
+    An ensemble's are the means over its members; standard deviations come behind them.
     """
     rows = load_rows(path, reader, min_length=1)
-    model = _load(checkpoint, std)
-    _require_fitting(len(rows), horizon, model.num_members)
+    _require_fitting(len(rows), wishes.horizon, model.num_members)
     with naming("<stdin>" if path == "-" else path):
-        predicted, deviations = _predict(model, rows, horizon)
-    if std:
+        predicted, deviations = _predict(model, rows, wishes.horizon)
+    if wishes.as_json:
+        for number, (values, spread) in enumerate(zip(predicted, deviations, strict=True)):
+            more = {"std": _as_floats(spread)} if wishes.std else {}
+            print(to_json({"id": number, "values": _as_floats(values), **more}))
+        return
+    if wishes.std:
         predicted = np.concatenate([predicted, deviations], axis=1)
     sys.stdout.writelines(_joined(values) + "\n" for values in predicted)
 
 
-def converse(checkpoint: str, reader: ReaderConfig, *, horizon: int) -> None:
+def _converse(model: TrainedModel, reader: ReaderConfig, *, horizon: int) -> None:
     """Asks for a row, answers with what follows, and asks again, until the input ends.
 
     A line that is no row is answered with what is wrong with it. An ensemble answers with the mean and the standard
     deviation over its members.
-
-    Args:
-      checkpoint: As `TrainedModel.load` takes it.
-      reader: How a line is read.
-      horizon: How many values to predict.
-
-    Raises:
-      CheckpointError: A bad checkpoint.
     """
-    model = _load(checkpoint)
     _require_fitting(1, horizon, model.num_members)
     say("Type positions separated by commas, such as 1,3,5,7; end with Ctrl-D.")
     line_number = 0
@@ -83,13 +126,11 @@ def converse(checkpoint: str, reader: ReaderConfig, *, horizon: int) -> None:
         print(ANSWER + _joined(predicted[0]) + (f"  std {_joined(deviations[0])}" if model.num_members > 1 else ""))
 
 
-def _load(checkpoint: str, std: bool = False) -> TrainedModel:
-    model = TrainedModel.load(checkpoint)
+def _tell_members(model: TrainedModel, checkpoint: str, *, std: bool) -> None:
     if model.num_members > 1:
         say(f"means over {model.num_members} members" + ("" if std else "; --std prints standard deviations too"))
     elif std:
         raise UserError(f"--std: {checkpoint} holds one model; expected an ensemble: train one with --ensemble=8")
-    return model
 
 
 def _predict(model: TrainedModel, rows: Ragged, horizon: int) -> tuple[np.ndarray, np.ndarray]:
@@ -106,6 +147,10 @@ def _require_fitting(num_rows: int, horizon: int, members: int = 1) -> None:
             f"--horizon: got {horizon} values for each of {num_rows} rows{of_members}; expected at most"
             f" {MAX_PREDICTED_VALUES} in all; give a smaller horizon or fewer rows"
         )
+
+
+def _as_floats(values: Any) -> list[float]:
+    return [float(str(np.float32(value))) for value in values]
 
 
 def _joined(values: Any) -> str:

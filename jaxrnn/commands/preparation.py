@@ -32,7 +32,7 @@ from jaxrnn.foundation.escaping import escape
 from jaxrnn.foundation.files import write_atomically
 from jaxrnn.foundation.messages import say
 from jaxrnn.foundation.versions import versions
-from jaxrnn.settings.config import ReaderConfig
+from jaxrnn.settings.data_config import ReaderConfig
 
 
 def prepare(

@@ -5,16 +5,15 @@ import shlex
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 from jaxrnn.commands.banner import print_banner
 from jaxrnn.commands.figures import print_figures, spread_rows
+from jaxrnn.commands.part_results import PartResult, Rows, measure_figures, measure_part
 from jaxrnn.commands.training_data import TrainingData, open_training_data
 from jaxrnn.console.progress import Progress
 from jaxrnn.console.signals import NoteSignal
-from jaxrnn.data.ragged import Ragged
-from jaxrnn.data.store.shards import ShardedRows
 from jaxrnn.evaluation import plots
-from jaxrnn.evaluation.part_evaluation import evaluate_figures, evaluate_part
 from jaxrnn.evaluation.trained_model import MAX_CHUNK_ROWS, TrainedModel
 from jaxrnn.foundation.escaping import escape
 from jaxrnn.foundation.messages import say
@@ -98,13 +97,13 @@ def _background() -> Iterator[ThreadPoolExecutor]:
     executor.shutdown()
 
 
-def _prepare_report(model: TrainedModel, parts: Mapping[str, Ragged | ShardedRows]) -> None:
+def _prepare_report(model: TrainedModel, parts: Mapping[str, Rows]) -> None:
     """Imports and compiles what comes after training, in a thread, while the device computes."""
     import_orbax()
     plots.preload()
     for part in parts.values():
         if len(part) <= MAX_CHUNK_ROWS:  # the time to evaluate more of them outweighs that to compile
-            evaluate_figures(model, part)
+            measure_figures(model, part)
 
 
 def _report(
@@ -117,9 +116,12 @@ def _report(
     begin: float,
 ) -> None:
     """Evaluates the best parameters, draws the curves, writes summary.json and prints the figures."""
-    settings = fit.config.training
-    test = evaluate_part(model, data.parts["test"])
-    evaluations = {"validation": evaluate_figures(model, data.parts["validation"]), "test": test.evaluation}
+    settings, task = fit.config.training, fit.config.task.task
+    test = measure_part(model, data.parts["test"]) if "test" in data.parts else None
+    evaluations = {
+        name: test.evaluation if name == "test" and test else measure_figures(model, part)
+        for name, part in data.parts.items()
+    }
     plots.plot_curves(run_dir.read_metrics(), fit.best_epoch, run_dir.curves)
     seconds = {
         "compile": round(compilations.seconds, 3),
@@ -132,22 +134,33 @@ def _report(
         "epochs_run": fit.epoch,
         "compilations": compilations.count,
         "seconds": seconds,
+        **{name: {} for name in ("validation", "test")},
         **figures,
-        "baselines": test.baselines,
-        "test_mae_interval": test.judgement.interval,
-        "against_baselines": test.judgement.against_baselines,
-        "accuracy_near_zero": test.judgement.near_zero,
+        "baselines": test.baselines if test else {},
+        **_entries(test, model),
         "shared_rows": dict(zip(("validation", "test"), data.shared_rows, strict=True)),
     }
     if settings.ensemble > 1:
         summary["ensemble"] = fit.describe_members() | {
             name: {**evaluation.spread(), "members": evaluation.members} for name, evaluation in evaluations.items()
         }
-        figures |= spread_rows("test", evaluations["test"].spread(), settings.ensemble)
+        if test:
+            figures |= spread_rows("test", test.evaluation.spread(), settings.ensemble)
     run_dir.write_json(run_dir.summary, summary)
     per_epoch = seconds["train"] / max(fit.epoch, 1)
     print(f"best epoch {fit.best_epoch} of {fit.epoch}; {per_epoch * 1e3:.2f} ms an epoch; seconds: "
           + ", ".join(f"{name} {value:.1f}" for name, value in seconds.items()))  # fmt: skip
-    print_figures(figures, test.baselines, accuracy_epsilon=settings.accuracy_epsilon, notes=test.notes())
+    if figures:
+        print_figures(figures, test.baselines if test else {}, test.notes if test else [])
     written = escape(str(run_dir.path))
-    print(f"wrote {written}: try  python -m jaxrnn.predict --checkpoint={shlex.quote(written)}")
+    file = "" if task == "next" else " FILE"
+    print(f"wrote {written}: try  python -m jaxrnn.predict --checkpoint={shlex.quote(written)}{file}")
+
+
+def _entries(test: PartResult | None, model: TrainedModel) -> dict[str, Any]:
+    """Returns what summary.json holds of the test rows besides figures."""
+    if test is None:
+        return {}
+    entries = dict(test.entries)
+    name = "test_mae_interval" if model.encoding is None else "test_interval"
+    return {name: entries.pop("interval"), **entries}

@@ -6,9 +6,11 @@ from typing import Any, Protocol
 
 import jax
 
+from jaxrnn.commands.sequence_data import SequencesInMemory
 from jaxrnn.data.ragged import Ragged
 from jaxrnn.data.readers.complaints import naming
 from jaxrnn.data.readers.loading import load_hashed_rows
+from jaxrnn.data.sequences import Sequences
 from jaxrnn.data.split import count_shared_rows
 from jaxrnn.data.store.dataset import Dataset, is_dataset
 from jaxrnn.data.store.shards import ShardedRows
@@ -42,8 +44,8 @@ class TrainingData(Protocol):
         ...
 
     @property
-    def parts(self) -> Mapping[str, Ragged | ShardedRows]:
-        """The "validation" and "test" rows; there once `arrange` was called."""
+    def parts(self) -> Mapping[str, Ragged | ShardedRows | Sequences]:
+        """The "validation" and "test" rows, as far as there are any; there once `arrange` was called."""
         ...
 
     @property
@@ -75,7 +77,11 @@ def open_training_data(config: Config, check: Check | None = None) -> TrainingDa
       DataError: It is not what it should be.
       UserError: A setting does not go with it.
     """
-    kind = PreparedRows if is_dataset(config.data.data) else RowsInMemory
+    kind: Callable[[Config, Check], TrainingData]
+    if is_dataset(config.data.data):
+        kind = PreparedRows
+    else:
+        kind = RowsInMemory if config.task.task == "next" else SequencesInMemory
     return kind(config, check or (lambda described: None))
 
 
@@ -97,7 +103,8 @@ class RowsInMemory:
         with naming(self.config.data.data):
             self.source = MemorySource(self.config, self._rows)
         split = self.source.split
-        self.parts = {"validation": self._rows.take(split.validation), "test": self._rows.take(split.test)}
+        numbers = {"validation": split.validation, "test": split.test}
+        self.parts = {name: self._rows.take(chosen) for name, chosen in numbers.items() if len(chosen)}
         self.shared_rows = count_shared_rows(self._rows, split)
 
     def in_words(self) -> tuple[str, str]:
@@ -123,6 +130,9 @@ class PreparedRows:
                 f"--ensemble: got {config.training.ensemble}; expected 1 with prepared data: train the members one by"
                 " one, with --seed, or on the file itself"
             )
+        if config.task.task != "next":
+            got = config.task.task
+            raise UserError(f"--task: got {got!r}; expected next with prepared data: train on the file itself")
         several = hosts.is_distributed()
         share = {"checker": jax.process_index(), "num_checkers": jax.process_count()} if several else {}
         self._dataset = dataset = Dataset(config.data.data, **share)

@@ -20,7 +20,9 @@ from jaxrnn.foundation.escaping import printable
 from jaxrnn.foundation.messages import say
 from jaxrnn.foundation.quiet import root_logger_kept
 from jaxrnn.settings.checking import SettingError, checked, ranges_wait, shown
-from jaxrnn.settings.config import CELLS, Config, Fractions, ReaderConfig
+from jaxrnn.settings.config import CELLS, Config
+from jaxrnn.settings.data_config import Fractions, ReaderConfig
+from jaxrnn.settings.task_config import TASKS
 from jaxrnn.settings.toml_files import line_of, read_toml, recipe_directory, recipe_names
 
 Command = TypeVar("Command")
@@ -124,6 +126,12 @@ def refuse_reader_settings(given: Sequence[str], where: str, reader: ReaderConfi
             raise UserError(f"{name}: got {got}; expected none {where}; leave it out")
 
 
+def given_settings(given: Sequence[str], *parts: Any) -> dict[str, Any]:
+    """Returns the fields of dataclasses of settings that flags have set, by name."""
+    fields = [(field.name, part) for part in parts for field in dataclasses.fields(part)]
+    return {name: getattr(part, name) for name, part in fields if flags.is_given(name, given)}
+
+
 def _checked(settings: Any, sources: dict[str, Path], given: Sequence[str] = ()) -> Any:
     """Checks a dataclass of settings; blames the flag, the file and line, or just the key of what is refused."""
     try:
@@ -137,35 +145,47 @@ def _checked(settings: Any, sources: dict[str, Path], given: Sequence[str] = ())
         raise UserError(f"{path}:{line_of(error.key, path.read_text(encoding='utf-8'))}: {error}") from error
 
 
-def load_config(cell: str | None = None, config: str | None = None, *, base: Path | None = None) -> Loaded:
-    """Puts a configuration together from the defaults, the recipe of the cell and a file, each over the one before.
+def load_config(
+    cell: str | None = None, config: str | None = None, *, task: str | None = None, base: Path | None = None
+) -> Loaded:
+    """Puts a configuration together from the defaults, the recipes of cell and task and a file, each over those before.
 
     Args:
       cell: The cell as a flag gave it; else the file's; else the default.
+      task: The task, in the same way.
       config: A TOML file's path or a recipe's name.
-      base: A run's config.toml, which then takes the place of the defaults and the recipe.
+      base: A run's config.toml, which then takes the place of the defaults and the recipes.
 
     Raises:
       UserError: ``FILE:LINE: key: got ..; expected ..``: a key that is unknown, or a value of a wrong type.
     """
     values: dict[str, Any] = {}
     sources: dict[str, Path] = {}
-    file, chosen = None, cell
+    file, held = None, {}
     if config is not None:
         is_recipe = config in recipe_names() and not Path(config).is_file()
         file = recipe_directory() / f"{config}.toml" if is_recipe else Path(config)
-        chosen = cell or read_toml(file).get("cell")
-    recipe = recipe_directory() / f"{chosen or Config().model.cell}.toml"
-    for path in (base or (recipe if recipe.stem in CELLS else None), file):
+        held = read_toml(file)
+    for path in ([base] if base else _recipes_of(cell or held.get("cell"), task or held.get("task"))) + [file]:
         if path is not None:
             read = read_toml(path)
             values |= read
             sources |= dict.fromkeys(read, path)
-    if cell is not None:
-        values["cell"] = cell
-        sources.pop("cell", None)
+    for key, given in (("cell", cell), ("task", task)):
+        if given is not None:
+            values[key] = given
+            sources.pop(key, None)
     with ranges_wait():
         return Loaded(Config().replace_flat(values), sources)
+
+
+def _recipes_of(cell: str | None, task: str | None) -> list[Path | None]:
+    """Returns the recipes of a cell and of a task, as far as there are any."""
+    of_task = recipe_directory() / f"{task}.toml" if task in TASKS and task != Config().task.task else None
+    if cell is None and of_task is not None:
+        cell = read_toml(of_task).get("cell")
+    of_cell = recipe_directory() / f"{cell or Config().model.cell}.toml"
+    return [of_cell if of_cell.stem in CELLS else None, of_task]
 
 
 def run(body: Callable[[], None], *, own_process: bool = False, how_to_go_on: Callable[[], str] = lambda: "") -> int:

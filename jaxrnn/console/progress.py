@@ -1,5 +1,6 @@
 """How training and reading go: a bar on a terminal, plain lines now and then elsewhere."""
 
+import math
 import sys
 import time
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 from jaxrnn.foundation.messages import is_muted, say
 
 PLAIN_LINE_SECONDS = 2.0
+SHOWN = ("accuracy", "mae", "macro_f1", "r2")  # beside the loss, as far as a task has them
 
 
 class Progress:
@@ -22,7 +24,7 @@ class Progress:
         self._last_line = float("-inf")
         self._begin: tuple[int, float, int] | None = None  # of an epoch: its number, when, and after how many rows
         self._bar: Any = None
-        if sys.stderr.isatty() and not is_muted():
+        if (sys.stderr.isatty() or _is_notebook()) and not is_muted():
             from rich.console import Console
             from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
             from rich.progress import Progress as RichProgress
@@ -33,7 +35,7 @@ class Progress:
                 BarColumn(),
                 TimeRemainingColumn(),
                 TextColumn("{task.fields[note]}"),
-                console=Console(stderr=True),
+                console=Console() if _is_notebook() else Console(stderr=True),
             )
             self._task = self._bar.add_task("", total=total, completed=start, note="compiling")
             self._bar.start()
@@ -72,11 +74,12 @@ class Progress:
           epoch: As a line of metrics.jsonl.
           final: Whether it is the last one, which is always shown.
         """
-        validation = epoch["validation"]
-        note = (
-            f"training loss {epoch['training']['loss']:.3g}  validation"
-            f" loss {validation['loss']:.3g}  accuracy {validation['accuracy']:.4f}  mae {validation['mae']:.4f}"
-        )
+        training, validation = epoch["training"], epoch["validation"]
+        note = f"training loss {training['loss']:.3g}"
+        if all(map(math.isnan, validation.values())):  # there are no validation rows
+            note += _shown(training)
+        else:
+            note += f"  validation loss {validation['loss']:.3g}{_shown(validation)}"
         if self._bar is not None:
             self._bar.update(self._task, completed=epoch["epoch"], note=note)
             return
@@ -85,6 +88,17 @@ class Progress:
             self._last_line = now
             width = len(str(self._total))
             say(f"epoch {epoch['epoch']:{width}}/{self._total}  {note}")
+
+
+def _is_notebook() -> bool:
+    """Whether this is a notebook's process, in which rich shows a bar of its own."""
+    kernel = sys.modules.get("IPython")
+    shell = kernel.get_ipython() if kernel is not None else None
+    return type(shell).__name__ == "ZMQInteractiveShell"
+
+
+def _shown(figures: dict[str, float]) -> str:
+    return "".join(f"  {name} {figures[name]:.4f}" for name in SHOWN if name in figures)
 
 
 class ReadingProgress:

@@ -83,4 +83,4 @@ def arrange(rows: Ragged, batching: Batching, *, batch_size: int, num_buckets: i
 
 def in_chunks(part: Any, chunk: int) -> Any:
     """Cuts an array of whole chunks into (chunks, rows, length)."""
-    return type(part)(*(leaf.reshape(-1, chunk, *leaf.shape[1:]) for leaf in part))
+    return type(part)(*(leaf.reshape(leaf.shape[0] // chunk, chunk, *leaf.shape[1:]) for leaf in part))

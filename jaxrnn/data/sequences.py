@@ -1,6 +1,7 @@
 """Sequences of any lengths, with everything that is known of their steps and of each of them as a whole."""
 
 import dataclasses
+import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any
@@ -166,6 +167,34 @@ class Sequences:
             {name: field.take(chosen) for name, field in self.steps.items()},
             {name: field.take(np.asarray(indices, np.int64)) for name, field in self.rows.items()},
         )
+
+    def group_ids(self) -> NDArray[np.int64]:
+        """Returns a number for every sequence, the same for those that hold the same, (sequences,), in order of first
+        appearance."""
+        seen: dict[bytes, int] = {}
+        return np.array([seen.setdefault(content, len(seen)) for content in self.contents()], np.int64)
+
+    def row_hashes(self, seed: int) -> NDArray[np.uint64]:
+        """Returns a hash of what each sequence holds and of the seed, (sequences,)."""
+        key = int(seed).to_bytes(8, "little")
+        digests = [hashlib.blake2b(content, digest_size=8, key=key).digest() for content in self.contents()]
+        return np.frombuffer(b"".join(digests), np.uint64)
+
+    def contents(self) -> Iterator[bytes]:
+        """Yields what the steps of each sequence hold, numbers and texts, as bytes to compare."""
+        parts = []
+        for name in (INPUTS, CATEGORIES):
+            field = self.steps.get(name)
+            if field is not None and field.vocabulary:  # codes mean something in their own file only
+                hashes = [
+                    np.array([hashlib.blake2b(text.encode(), digest_size=16).digest() for text in texts])
+                    for texts in field.vocabulary
+                ]
+                parts.append(np.stack([table[codes] for table, codes in zip(hashes, field.values.T, strict=True)], 1))
+            elif field is not None:
+                parts.append(np.ascontiguousarray(field.values + 0.0))  # -0 is 0
+        for start, end in zip(self.offsets[:-1], self.offsets[1:], strict=True):
+            yield b"".join(values[start:end].tobytes() for values in parts)
 
     def arrays(self, field: str = INPUTS) -> list[NDArray[Any]]:
         """Returns the steps of every sequence: a list of (length, columns) arrays, as `pad_sequences` takes them.

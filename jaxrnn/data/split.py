@@ -1,11 +1,10 @@
 """Which rows train, validate and test."""
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
 
-from jaxrnn.data.ragged import Ragged
 from jaxrnn.foundation.errors import DataError
 from jaxrnn.settings.config import Config
 
@@ -21,9 +20,21 @@ class Split(NamedTuple):
     test: np.ndarray
 
 
-def split_rows(
-    rows: Ragged, kind: Kind, *, fractions: tuple[float, float, float], seed: int, block: int = 2000
-) -> Split:
+class Rows(Protocol):
+    """What can be split: `Ragged` rows and `Sequences`."""
+
+    def __len__(self) -> int: ...
+
+    def group_ids(self) -> np.ndarray:
+        """Returns the same number for rows that hold the same."""
+        ...
+
+    def row_hashes(self, seed: int) -> np.ndarray:
+        """Returns a hash of each row and the seed, uint64."""
+        ...
+
+
+def split_rows(rows: Rows, kind: Kind, *, fractions: tuple[float, float, float], seed: int, block: int = 2000) -> Split:
     """Draws three parts.
 
     Args:
@@ -36,7 +47,7 @@ def split_rows(
       block: Rows of a block.
 
     Raises:
-      DataError: A part would be empty.
+      DataError: A part whose share is not 0 would be empty.
     """
     generator = np.random.default_rng(seed)
     if kind == "grouped":
@@ -69,17 +80,17 @@ def require_parts(
       more: What else the message tells of the rows.
 
     Raises:
-      DataError: A part is empty.
+      DataError: A part is empty whose share is not 0.
     """
     for name, number in zip(PART_NAMES, num_rows, strict=True):
-        if not number:
+        if not number and fractions[PART_NAMES.index(name)] > 0:
             raise DataError(
                 f"found {sum(num_rows)} rows{more}, of which split {kind!r} into {fractions} leaves none for the {name}"
                 " part; expected at least one for each part; give more rows, or other --split-fractions"
             )
 
 
-def part_of_rows(rows: Ragged, *, fractions: tuple[float, float, float], seed: int) -> np.ndarray:
+def part_of_rows(rows: Rows, *, fractions: tuple[float, float, float], seed: int) -> np.ndarray:
     """Decides each row's part by its values and the seed alone; identical rows share one.
 
     Args:
@@ -116,7 +127,7 @@ def _split_groups(
     return [generator.permutation(np.flatnonzero(part == number)) for number in range(3)]
 
 
-def count_shared_rows(rows: Ragged, split: Split) -> tuple[int, int]:
+def count_shared_rows(rows: Rows, split: Split) -> tuple[int, int]:
     """Counts the validation and the test rows that also stand, value for value, in the training part."""
     ids = rows.group_ids()
     seen = np.zeros(ids.max() + 1, bool)
@@ -124,16 +135,17 @@ def count_shared_rows(rows: Ragged, split: Split) -> tuple[int, int]:
     return int(seen[ids[split.validation]].sum()), int(seen[ids[split.test]].sum())
 
 
-def draw_split(config: Config, rows: Ragged) -> Split:
+def draw_split(config: Config, rows: Rows) -> Split:
     """Returns the parts that a configuration's seed gives.
 
     Raises:
       DataError: Too few rows.
     """
     data = config.data
+    kind: Kind = "random" if data.split == "given" else data.split
     return split_rows(
         rows,
-        data.split,
+        kind,
         fractions=data.split_fractions,
         seed=config.split_seed,
         block=data.split_block,

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from jaxrnn.data.encoding import ONE_NUMBER, Encoding
 from jaxrnn.data.normalizer import Normalizer
 from jaxrnn.evaluation.step_metadata import read_settings
 from jaxrnn.foundation.messages import say
@@ -28,9 +29,10 @@ class Loaded(NamedTuple):
     metadata: dict[str, Any]
     step: int
     directory: Path
+    encoding: Encoding | None
 
 
-def load(path: str | Path) -> Loaded:
+def load_checkpoint(path: str | Path) -> Loaded:
     """Restores what a path names; arguments and errors as those of `TrainedModel.load`."""
     directory, named, which = locate(path)
     for attempt in range(LOAD_ATTEMPTS):
@@ -53,17 +55,19 @@ def load(path: str | Path) -> Loaded:
 def _restore(checkpointer: Checkpointer, step: int, which: str) -> Loaded:
     metadata = checkpointer.read_metadata(step)
     step_dir = checkpointer.directory / str(step)
-    config, normalizer = read_settings(metadata, str(step_dir))
+    config, normalizer, encoding = read_settings(metadata, str(step_dir))
+    sizes = ONE_NUMBER if encoding is None else encoding.sizes
     stored = checkpointer.stored_arrays(step)
-    claimed = {f"{which}/{name}": struct for name, struct in parameter_structs(config).items()}
+    claimed = {f"{which}/{name}": struct for name, struct in parameter_structs(config, sizes).items()}
     check_group(stored, claimed, step_dir)  # before anything is built
-    _, params, other = split_model(abstract_model(config))
+    _, params, other = split_model(abstract_model(config, sizes))
     params, other = stack_shapes((params, other), config.training.ensemble)
     within = metadata.get("batch") and any(name.startswith("progress/trained/params/") for name in stored)
     if which == "params" and within:  # those after the latest batch
         inside = {"progress": {"trained": {"params": params, "other": other}}}
         latest = checkpointer.restore(step, inside)["progress"]["trained"]
-        return Loaded(config, normalizer, latest["params"], latest["other"], metadata, step, checkpointer.directory)
+        loaded = (config, normalizer, latest["params"], latest["other"], metadata, step)
+        return Loaded(*loaded, checkpointer.directory, encoding)
     has_best = np.atleast_1d(metadata.get("best_epoch", 1)) > 0
     wanted = {which: params, "other": other}
     is_trained = metadata["data"] is not None  # not converted
@@ -80,7 +84,7 @@ def _restore(checkpointer: Checkpointer, step: int, which: str) -> Loaded:
     found = restored[which]
     if which != "params" and "params" in restored:
         found = choose_best(has_best, found, restored["params"])
-    return Loaded(config, normalizer, found, restored["other"], metadata, step, checkpointer.directory)
+    return Loaded(config, normalizer, found, restored["other"], metadata, step, checkpointer.directory, encoding)
 
 
 def choose_best(has_best: Any, best: Any, last: Any) -> Any:

@@ -15,7 +15,7 @@ from jaxrnn.data.store.shards import ShardedRows
 from jaxrnn.evaluation.trained_model import TrainedModel
 from jaxrnn.foundation.errors import DataError, UserError
 from jaxrnn.foundation.escaping import escape, shorten
-from jaxrnn.settings.config import ReaderConfig
+from jaxrnn.settings.data_config import ReaderConfig
 
 
 class OwnRows(NamedTuple):
@@ -68,7 +68,7 @@ def _load_own_rows(model: TrainedModel, reader: ReaderConfig) -> tuple[Ragged, S
     Raises:
       UserError: There is no such file any more, it has changed, or it is not for this run to name.
     """
-    described = _described(model)
+    described = described_data(model)
     if described is None:
         raise UserError("the checkpoint was converted, not trained here: it has no test rows; give a file with --data")
     path = described["path"]
@@ -98,7 +98,7 @@ def _open_own_dataset(model: TrainedModel) -> Dataset | None:
     Raises:
       UserError: It has changed, is damaged, or is not for this run to name.
     """
-    described = _described(model)
+    described = described_data(model)
     if described is None or not is_dataset(described["path"]):
         return None
     name = escape(shorten(described["path"]))
@@ -114,7 +114,7 @@ def _open_own_dataset(model: TrainedModel) -> Dataset | None:
     return dataset
 
 
-def _described(model: TrainedModel) -> dict[str, Any] | None:
+def described_data(model: TrainedModel) -> dict[str, Any] | None:
     """Returns what a checkpoint says of its run's data, if this user has written it.
 
     Raises:

@@ -8,6 +8,7 @@ import numpy as np
 
 from jaxrnn.data.ragged import Ragged
 from jaxrnn.foundation.files import write_atomically
+from jaxrnn.settings.task_config import FIGURES_OF_TASK, task_of_figures
 
 DPI = 110
 TRAINING_COLOR, VALIDATION_COLOR, ACCENT_COLOR = "#1f77b4", "#d95f02", "#444444"
@@ -16,7 +17,7 @@ LOWEST_ACCURACY_SHOWN = 0.0
 
 def preload() -> None:
     """Imports matplotlib and finds its fonts, which takes a second, for a thread that has the time."""
-    figure, axes = _figure(2)
+    figure, axes = new_figure(2)
     axes[0].set_title("x")
     axes[0].plot([1, 2], label="x")
     axes[0].legend()
@@ -24,17 +25,18 @@ def preload() -> None:
     figure.savefig(io.BytesIO(), format="png")
 
 
-def _figure(num_columns: int) -> tuple[Any, Any]:
+def new_figure(num_columns: int, *, num_rows: int = 1) -> tuple[Any, Any]:
+    """Returns a figure and its axes, one or a row or a grid of them."""
     from matplotlib.figure import Figure
 
-    width = 5.5 * num_columns
-    figure = Figure(figsize=(width, 4.2), dpi=DPI)
+    width, height = 5.5 * num_columns, 4.2 * (1 if num_rows == 1 else 0.7 * num_rows)
+    figure = Figure(figsize=(width, height), dpi=DPI)
     # By hand: matplotlib's layout engine takes as long as the drawing.
-    figure.subplots_adjust(left=0.7 / width, right=1 - 0.15 / width, bottom=0.13, top=0.88, wspace=0.19)
-    return figure, figure.subplots(1, num_columns)
+    figure.subplots_adjust(left=0.7 / width, right=1 - 0.15 / width, bottom=0.13, top=0.88, wspace=0.19, hspace=0.3)
+    return figure, figure.subplots(num_rows, num_columns)
 
 
-def _save(figure: Any, path: str | Path) -> None:
+def save_figure(figure: Any, path: str | Path) -> None:
     """Writes a PNG file, whole or not at all."""
     picture = io.BytesIO()
     figure.savefig(picture, format="png")
@@ -42,16 +44,18 @@ def _save(figure: Any, path: str | Path) -> None:
 
 
 def plot_curves(epochs: list[dict[str, Any]], best_epoch: int, path: str | Path) -> None:
-    """Draws training and validation accuracy and loss over the epochs; of an ensemble with a band of one std.
+    """Draws the task's first figure and the loss over the epochs; of an ensemble with a band of one std.
 
     Args:
       epochs: Lines of metrics.jsonl.
       best_epoch: Marked with a line.
       path: The PNG file's path.
     """
-    figure, (accuracy_axes, loss_axes) = _figure(2)
+    figure, (figure_axes, loss_axes) = new_figure(2)
     numbers = [epoch["epoch"] for epoch in epochs]
-    for axes, name in ((accuracy_axes, "accuracy"), (loss_axes, "loss")):
+    task = task_of_figures(epochs[0]["training"]) if epochs else "next"
+    first = FIGURES_OF_TASK[task][1]
+    for axes, name in ((figure_axes, first), (loss_axes, "loss")):
         for part, color in (("training", TRAINING_COLOR), ("validation", VALIDATION_COLOR)):
             mean = np.array([epoch[part][name] for epoch in epochs])
             axes.plot(numbers, mean, color=color, label=part, linewidth=1.2)
@@ -68,15 +72,17 @@ def plot_curves(epochs: list[dict[str, Any]], best_epoch: int, path: str | Path)
         )
         axes.set_xlabel("epoch")
         axes.grid(alpha=0.25)
-    # Accuracy starts far below 0, since a small error at a target of 0 counts as a large relative one.
-    accuracy_axes.set_ylim(LOWEST_ACCURACY_SHOWN, 1.01)
-    accuracy_axes.set_title("accuracy: 1 - mean(|y - p| / (|y| + epsilon))", fontsize=10)
-    accuracy_axes.legend(loc="lower right", fontsize=9)
+    if first == "accuracy":
+        # The next value's starts far below 0, since a small error at a target of 0 counts as a large relative one.
+        figure_axes.set_ylim(LOWEST_ACCURACY_SHOWN, 1.01)
+    title = "accuracy: 1 - mean(|y - p| / (|y| + epsilon))" if task == "next" else first
+    figure_axes.set_title(title, fontsize=10)
+    figure_axes.legend(loc="lower right" if first == "accuracy" else "upper right", fontsize=9)
     if epochs and all(epoch[part]["loss"] > 0 for epoch in epochs for part in ("training", "validation")):
         loss_axes.set_yscale("log")
     loss_axes.set_title("loss, in normalised units", fontsize=10)
     loss_axes.legend(loc="upper right", fontsize=9)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def plot_predictions(actual: np.ndarray, predicted: np.ndarray, path: str | Path) -> None:
@@ -87,7 +93,7 @@ def plot_predictions(actual: np.ndarray, predicted: np.ndarray, path: str | Path
       predicted: (rows,).
       path: The PNG file's path.
     """
-    figure, (value_axes, error_axes) = _figure(2)
+    figure, (value_axes, error_axes) = new_figure(2)
     value_axes.scatter(actual, predicted, s=6, alpha=0.4, color=TRAINING_COLOR, linewidths=0)
     ends = [min(actual.min(), predicted.min()), max(actual.max(), predicted.max())]
     value_axes.plot(ends, ends, color=ACCENT_COLOR, linewidth=0.8, label="predicted = actual")
@@ -101,7 +107,7 @@ def plot_predictions(actual: np.ndarray, predicted: np.ndarray, path: str | Path
     for axes in (value_axes, error_axes):
         axes.grid(alpha=0.25)
     figure.suptitle(f"predictions of {len(actual):,} rows", fontsize=11)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def plot_error_by_length(rows: Ragged, actual: np.ndarray, predicted: np.ndarray, path: str | Path) -> None:
@@ -113,7 +119,7 @@ def plot_error_by_length(rows: Ragged, actual: np.ndarray, predicted: np.ndarray
       predicted: (rows,).
       path: The PNG file's path.
     """
-    figure, axes = _figure(1)
+    figure, axes = new_figure(1)
     error = np.abs(predicted - actual)
     lengths = rows.lengths
     distinct: Any = np.unique(lengths)
@@ -135,4 +141,4 @@ def plot_error_by_length(rows: Ragged, actual: np.ndarray, predicted: np.ndarray
     axes.set_ylim(bottom=0)
     axes.grid(alpha=0.25)
     axes.legend(fontsize=9)
-    _save(figure, path)
+    save_figure(figure, path)

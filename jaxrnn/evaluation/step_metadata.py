@@ -3,16 +3,18 @@
 import math
 from typing import Any
 
+from jaxrnn.data.encoding import Encoding
 from jaxrnn.data.normalizer import Normalizer
 from jaxrnn.foundation.errors import UserError
 from jaxrnn.runs.checkpoint import CheckpointError
 from jaxrnn.settings.config import Config
 
+PARTS_WITH_FILES = ("validation", "test")
 MAX_PATH = 4096  # characters, as many bytes as Linux takes
 
 
-def read_settings(metadata: dict[str, Any], place: str) -> tuple[Config, Normalizer]:
-    """Returns a run's configuration and its normaliser.
+def read_settings(metadata: dict[str, Any], place: str) -> tuple[Config, Normalizer, Encoding | None]:
+    """Returns a run's configuration, its normaliser, and with another task than next its encoding.
 
     Args:
       metadata: A step's metadata.
@@ -29,6 +31,9 @@ def read_settings(metadata: dict[str, Any], place: str) -> tuple[Config, Normali
         is_described = data is None or (
             all(isinstance(data[key], str) and len(data[key]) <= MAX_PATH for key in ("path", "sha256"))
             and all(type(data[key]) is int for key in ("rows", "values"))
+            and all(
+                name in PARTS_WITH_FILES and isinstance(sha256, str) for name, sha256 in data.get("given", {}).items()
+            )
         )
         best = metadata.get("best_epoch", 0)
         counts = [metadata.get("epoch", 0), metadata.get("batch", 0), *(best if isinstance(best, list) else [best])]
@@ -42,6 +47,25 @@ def read_settings(metadata: dict[str, Any], place: str) -> tuple[Config, Normali
             " written"
         ) from error
     try:
-        return Config().replace_flat(flat), normalizer
+        config = Config().replace_flat(flat)
     except UserError as error:
         raise CheckpointError(f"{place}: its metadata: {error}; use a checkpoint that jaxrnn has written") from error
+    return config, normalizer, _read_encoding(metadata.get("encoding"), config, place)
+
+
+def _read_encoding(content: Any, config: Config, place: str) -> Encoding | None:
+    task = config.task.task
+    try:
+        if (content is None) != (task == "next"):
+            raise ValueError("none" if content is None else "one")
+        if content is None:
+            return None
+        encoding = Encoding.from_json(content)
+        if bool(encoding.classes) == (task == "regress") or encoding.sizes.outputs < 1 + (task != "regress"):
+            raise ValueError("outputs")
+    except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
+        raise CheckpointError(
+            f"{place}: its metadata has no columns and classes of a run with task = {task}; use a checkpoint that"
+            " jaxrnn has written"
+        ) from error
+    return encoding

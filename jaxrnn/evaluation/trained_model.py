@@ -2,21 +2,26 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
 from jaxrnn.data.batching import Bucket, pad_sequences
+from jaxrnn.data.encoding import Encoding
 from jaxrnn.data.normalizer import Normalizer
 from jaxrnn.data.ragged import Ragged
-from jaxrnn.evaluation.loading import load
+from jaxrnn.data.sequences import Sequences
+from jaxrnn.data.tables.loading import load_sequences
+from jaxrnn.evaluation.loading import load_checkpoint
+from jaxrnn.evaluation.saving import save_model
+from jaxrnn.evaluation.sequence_evaluation import evaluate_sequences, next_power_of_two, predict_members
+from jaxrnn.evaluation.value_evaluation import Evaluation
+from jaxrnn.evaluation.value_programs import forecast, score
 from jaxrnn.models.model_state import abstract_model, split_model
-from jaxrnn.models.objective import predict_targets, score_targets
 from jaxrnn.settings.config import Config
 from jaxrnn.tasks import metrics
 from jaxrnn.tasks.judgement import Judgement, judge
@@ -27,40 +32,21 @@ MAX_CHUNK_ROWS = 4096
 MAX_CHUNK_VALUES = 2**21
 
 
-class Evaluation(NamedTuple):
-    """Figures, and what they are made from.
-
-    Attributes:
-      figures: loss, accuracy, mae, rmse, within_half; of an ensemble those of its mean prediction.
-      predicted: (rows,) predictions of the last values, in the data's units.
-      actual: (rows,) the last values.
-      members: Figures of each member by itself; of a single model its own.
-    """
-
-    figures: dict[str, float]
-    predicted: np.ndarray
-    actual: np.ndarray
-    members: list[dict[str, float]]
-
-    def spread(self) -> dict[str, dict[str, float]]:
-        """Returns the "mean" and the sample standard deviation, "std", of the members' figures."""
-        return metrics.spread_over_members({name: [member[name] for member in self.members] for name in self.figures})
-
-
 @dataclasses.dataclass(frozen=True, eq=False)
 class TrainedModel:
-    """Parameters with all that is needed to use them: configuration and normaliser.
+    """Parameters with all that is needed to use them: configuration, normaliser, columns and classes.
 
     An ensemble's parameters have a leading axis of members; the mean of their predictions is the prediction.
 
     Attributes:
       config: That of the run.
-      normalizer: Fitted on the run's training rows.
+      normalizer: Fitted on the run's training rows, with task = next.
       params: The parameters.
       other: The rest of the model's state.
       metadata: The checkpoint's: data file and its hash, versions, epoch.
       step: The checkpoint's number.
       directory: Where the run's checkpoints are; None of a model that comes from none.
+      encoding: What the training rows say of columns and classes, with the other tasks.
 
     Example:
       >>> import jaxrnn
@@ -76,6 +62,7 @@ class TrainedModel:
     metadata: dict[str, Any] = dataclasses.field(default_factory=dict)
     step: int = 0
     directory: Path | None = None
+    encoding: Encoding | None = None
 
     @classmethod
     def load(cls, path: str | Path) -> "TrainedModel":
@@ -88,7 +75,7 @@ class TrainedModel:
           CheckpointError: There is no checkpoint, it is damaged, or no epoch is finished that could be the best. Of a
             run the newest step that is whole is taken, with a warning where newer ones are damaged.
         """
-        return cls(*load(path))
+        return cls(*load_checkpoint(path))
 
     @property
     def num_members(self) -> int:
@@ -125,22 +112,82 @@ class TrainedModel:
 
     @functools.cached_property
     def _graphdef(self) -> Any:
-        return split_model(abstract_model(self.config))[0]
+        sizes = () if self.encoding is None else (self.encoding.sizes,)
+        return split_model(abstract_model(self.config, *sizes))[0]
 
-    def predict(self, rows: Ragged, horizon: int = 1) -> np.ndarray:
-        """Predicts the values that follow each row.
+    def save(self, directory: str | Path) -> None:
+        """Writes the model so that `load` restores it.
 
         Args:
-          rows: In the data's units; one value a row is enough.
-          horizon: How many values; each is predicted from those before it, predictions included.
+          directory: A new one, or an empty one.
+
+        Raises:
+          UserError: It holds something, or cannot be written.
+        """
+        given = (self.config, self.normalizer, self.params, self.other)
+        save_model(directory, *given, encoding=self.encoding)
+
+    def predict(self, rows: Any, horizon: int = 1) -> Any:
+        """Predicts what follows each row, or what is asked of each sequence.
+
+        Args:
+          rows: With task = next `Ragged` rows in the data's units, of one value or more. With the others `Sequences`,
+            or what `jaxrnn.read` takes: a path, a DataFrame, a list of arrays. Labels are not needed.
+          horizon: How many values follow, with task = next; each is predicted from those before it, predictions
+            included.
 
         Returns:
-          (rows, horizon) float64, in the order of the rows and in the data's units; of an ensemble the mean.
+          With task = next (rows, horizon) float64, in the order of the rows and in the data's units; of an ensemble the
+          mean. With classify (sequences,) texts of classes; with regress (sequences,) numbers, or (sequences, targets);
+          with tag a list of (length,) texts.
 
         Raises:
           ValueError: `horizon` is below 1, or a row is empty.
+          DataError: The sequences lack a column that the model was trained on.
         """
-        return self.predict_members(rows, horizon).mean(axis=0)
+        if self.encoding is None:
+            return self.predict_members(rows, horizon).mean(axis=0)
+        if horizon != 1:
+            raise ValueError(f"horizon: got {horizon}; expected none with task = {self.config.task.task}")
+        sequences = self._as_sequences(rows)
+        predicted = self._predict(self.encoding, sequences)
+        if self.config.task.task == "regress":
+            return predicted[:, 0] if predicted.shape[1] == 1 else predicted
+        return self._per_sequence(np.array(self.encoding.classes, object)[predicted.argmax(axis=1)], sequences)
+
+    def predict_proba(self, rows: Any) -> Any:
+        """Predicts the probability of each class.
+
+        Args:
+          rows: As `predict` takes them.
+
+        Returns:
+          (sequences, classes), in the order of `classes`; with tag a list of (length, classes).
+
+        Raises:
+          ValueError: The model tells no classes.
+          DataError: As `predict`.
+        """
+        if self.encoding is None or not self.encoding.classes:
+            raise ValueError(f"predict_proba: the model's task is {self.config.task.task}, which has no classes")
+        sequences = self._as_sequences(rows)
+        return self._per_sequence(self._predict(self.encoding, sequences), sequences)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The classes that the model tells apart; none where it predicts numbers."""
+        return () if self.encoding is None else self.encoding.classes
+
+    def _predict(self, encoding: Encoding, sequences: Sequences) -> np.ndarray:
+        rows = encoding.encode(sequences, self.config.task.task, with_targets=False)
+        return predict_members(self.config, encoding, self.params, self.other, rows).mean(axis=0)
+
+    def _per_sequence(self, values: np.ndarray, sequences: Sequences) -> Any:
+        """Returns what belongs to each sequence; values of steps are cut."""
+        return np.split(values, sequences.offsets[1:-1]) if self.config.task.task == "tag" else values
+
+    def _as_sequences(self, rows: Any, *, with_answers: bool = False) -> Sequences:
+        return rows if isinstance(rows, Sequences) else load_sequences(rows, self.config, with_answers=with_answers)
 
     def predict_members(self, rows: Ragged, horizon: int = 1) -> np.ndarray:
         """Predicts with every member of an ensemble, each going on from its own predictions.
@@ -161,25 +208,37 @@ class TrainedModel:
             raise ValueError("rows: got an empty row; expected at least one value to predict from")
         predicted = np.zeros((self.num_members, len(rows), horizon))
         for indices, chunk in self._chunks(rows, horizon):
-            values = _forecast(self.config, self.params, self.other, chunk, horizon)
+            values = forecast(self.config, self.params, self.other, chunk, horizon)
             predicted[:, indices] = np.asarray(values, np.float64)[:, : len(indices)]
         return self.normalizer.denormalize(predicted)
 
-    def evaluate(self, rows: Ragged) -> Evaluation:
-        """Predicts the last value of every row from those before it and measures the errors, in float64.
+    def evaluate(self, rows: Any) -> Any:
+        """Predicts what is known already and measures the errors, in float64.
 
         Args:
-          rows: In the data's units, of at least two values each.
+          rows: With task = next `Ragged` rows in the data's units, of at least two values each, the last of which is
+            predicted. With the others as `predict` takes them, with labels or targets.
+
+        Returns:
+          An `Evaluation`, or with the other tasks a `SequenceEvaluation`; both give a figure by its name:
+          ``evaluation["mae"]``.
 
         Raises:
           ValueError: There are no rows, or one is shorter.
+          DataError: As `predict`, or there are no labels.
         """
+        if self.encoding is None:
+            return self._evaluate_values(rows)
+        sequences = self._as_sequences(rows, with_answers=True)
+        return evaluate_sequences(self.config, self.encoding, self.params, self.other, sequences)
+
+    def _evaluate_values(self, rows: Ragged) -> Evaluation:
         _require_targets(rows)
         # Of each member, and at the end of the mean prediction.
         predicted = np.zeros((self.num_members + 1, len(rows)))
         losses = np.zeros((2, self.num_members + 1))
         for indices, chunk in self._chunks(rows):
-            last, sums = _evaluate(self.config, self.params, self.other, chunk)
+            last, sums = score(self.config, self.params, self.other, chunk)
             predicted[:, indices] = np.asarray(last, np.float64)[:, : len(indices)]
             losses += np.asarray(sums, np.float64)
         predicted = self.normalizer.denormalize(predicted)
@@ -239,7 +298,7 @@ class TrainedModel:
 
     def _chunks(self, rows: Ragged, horizon: int = 1) -> Iterator[tuple[np.ndarray, Bucket]]:
         """Yields row numbers and normalised rows padded to powers of two, short rows together."""
-        padded_lengths = _next_power_of_two(rows.lengths)
+        padded_lengths = next_power_of_two(rows.lengths)
         for length in np.unique(padded_lengths):
             alike = np.flatnonzero(padded_lengths == length)
             values_per_row = max(int(length), horizon) * self.num_members
@@ -247,36 +306,28 @@ class TrainedModel:
             for start in range(0, len(alike), size):
                 indices = alike[start : start + size]
                 values, lengths = pad_sequences(self.normalizer.normalize_rows(rows.take(indices)), int(length))
-                fill = int(_next_power_of_two(np.array([len(indices)]))[0]) - len(indices)
+                fill = int(next_power_of_two(np.array([len(indices)]))[0]) - len(indices)
                 yield (
                     indices,
                     Bucket(np.pad(values, ((0, fill), (0, 0))), np.pad(lengths, (0, fill))),
                 )
 
 
-# What is compiled depends on the configuration alone, so that models of the same one share it.
-def _map_members(config: Config, use: Callable[[Any], jax.Array], params: Any, other: Any) -> jax.Array:
-    """Calls `use` with the model of every member; returns (members, ...)."""
-    graphdef = split_model(abstract_model(config))[0]
+def load(directory: str | Path) -> TrainedModel:
+    """Restores a model that a run or `TrainedModel.save` has written.
 
-    def use_one(params: Any, other: Any) -> jax.Array:
-        model = nnx.merge(graphdef, params, other)
-        model.eval()
-        return use(model)
+    Args:
+      directory: As `TrainedModel.load` takes it.
 
-    return jax.vmap(use_one)(params, other) if config.training.ensemble > 1 else use_one(params, other)[None]
+    Raises:
+      CheckpointError: As `TrainedModel.load` does.
 
-
-@functools.partial(jax.jit, static_argnums=(0, 4))
-def _forecast(config: Config, params: Any, other: Any, batch: Bucket, horizon: int) -> jax.Array:
-    return _map_members(config, lambda model: model.forecast(batch.values, batch.lengths, horizon), params, other)
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _evaluate(config: Config, params: Any, other: Any, batch: Bucket) -> Any:
-    predicted = _map_members(config, lambda model: predict_targets(model, batch, config), params, other)
-    predicted = jnp.concatenate([predicted, predicted.mean(axis=0, keepdims=True)])
-    return jax.vmap(lambda one: score_targets(one, batch, config))(predicted)
+    Example:
+      >>> import jaxrnn
+      >>> jaxrnn.load("runs/lstm").predict(jaxrnn.Ragged.from_rows([[3, 5, 7]])).shape
+      (1, 1)
+    """
+    return TrainedModel.load(directory)
 
 
 def _require_targets(rows: Ragged) -> None:
@@ -284,7 +335,3 @@ def _require_targets(rows: Ragged) -> None:
     if shortest is None or shortest < 2:
         got = "no rows" if shortest is None else f"a row of {shortest} values"
         raise ValueError(f"rows: got {got}; expected rows of at least two values, the last to be predicted")
-
-
-def _next_power_of_two(numbers: np.ndarray) -> np.ndarray:
-    return 2 ** np.ceil(np.log2(np.maximum(numbers, 8))).astype(np.int64)

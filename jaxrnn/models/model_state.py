@@ -7,40 +7,54 @@ import jax
 import numpy as np
 from flax import nnx
 
+from jaxrnn.data.encoding import ONE_NUMBER, Sizes
 from jaxrnn.foundation.errors import UserError
-from jaxrnn.models.next_value import NextValueModel, build_model
+from jaxrnn.models.next_value import NextValueModel, build_layer
+from jaxrnn.models.sequence_model import SequenceModel, embedding_size_of
 from jaxrnn.nn import equations
 from jaxrnn.nn.engine import cpu_kernels
 from jaxrnn.settings.config import Config
+from jaxrnn.tasks.task import sequence_task_of
+
+Model = NextValueModel | SequenceModel
 
 _EQUATIONS = {"rnn": equations.rnn_equation("tanh"), "lstm": equations.LSTM, "gru": equations.GRU}
 
 
-def split_model(model: NextValueModel) -> tuple[Any, Any, Any]:
+def split_model(model: Model) -> tuple[Any, Any, Any]:
     """Splits a model into its structure, its parameters and the rest of its state."""
     graphdef, params, other = nnx.split(model, nnx.Param, ...)  # type: ignore[misc]
     return graphdef, params, other
 
 
-def abstract_model(config: Config) -> NextValueModel:
+def abstract_model(config: Config, sizes: Sizes = ONE_NUMBER) -> Any:
     """Returns a model whose arrays are shapes: nothing is computed."""
-    return nnx.eval_shape(lambda: new_model(config, nnx.Rngs(0)))
+    return nnx.eval_shape(lambda: new_model(config, nnx.Rngs(0), sizes))
 
 
-def parameter_structs(config: Config) -> dict[str, jax.ShapeDtypeStruct]:
+def parameter_structs(config: Config, sizes: Sizes = ONE_NUMBER) -> dict[str, jax.ShapeDtypeStruct]:
     """Returns the shape of every parameter by its path, from the sizes alone: no layer is built.
 
     A configuration that claims ten thousand layers costs as many names, and not the minutes that building them takes.
     """
     model, members = config.model, config.training.ensemble
     equation = _EQUATIONS[model.cell]
-    output_size = model.proj_size or model.hidden_size
-    shapes: dict[str, tuple[int, ...]] = {"linear/bias": (1,), "linear/kernel": (output_size, 1)}
+    directions = ["", "_reverse"] if config.task.bidirectional else [""]
+    output_size = (model.proj_size or model.hidden_size) * len(directions)
+    embedded = _embedding_sizes(config, sizes)
+    step_size = sizes.inputs + sum(embedded) + sizes.statics
+    shapes: dict[str, tuple[int, ...]] = {
+        "linear/bias": (sizes.outputs,), "linear/kernel": (output_size, sizes.outputs)
+    }  # fmt: skip
+    for number, shape in enumerate(zip(sizes.categories, embedded, strict=True)):
+        shapes[f"embeddings/{number}/weight"] = shape
     for layer in range(model.num_layers):
+        input_size = output_size if layer else step_size
         of_layer = equations.parameter_shapes(
-            equation, output_size if layer else 1, model.hidden_size, proj_size=model.proj_size, bias=model.bias
+            equation, input_size, model.hidden_size, proj_size=model.proj_size, bias=model.bias
         )
-        shapes |= {f"rnn/{name}_l{layer}": shape for name, shape in of_layer.items()}
+        for direction in directions:
+            shapes |= {f"rnn/{name}_l{layer}{direction}": shape for name, shape in of_layer.items()}
     leading = (members,) if members > 1 else ()
     return {name: jax.ShapeDtypeStruct((*leading, *shape), np.float32) for name, shape in shapes.items()}
 
@@ -52,20 +66,45 @@ def stack_shapes(tree: Any, members: int) -> Any:
     return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((members, *leaf.shape), leaf.dtype), tree)
 
 
-def new_model(config: Config, rngs: nnx.Rngs) -> NextValueModel:
+def _embedding_sizes(config: Config, sizes: Sizes) -> list[int]:
+    return [embedding_size_of(number, config.task.embedding_size) for number in sizes.categories]
+
+
+def new_model(config: Config, rngs: nnx.Rngs, sizes: Sizes = ONE_NUMBER) -> Any:
     """Builds the model of a run.
+
+    Args:
+      config: The run's configuration.
+      rngs: Where initial values come from.
+      sizes: What the data says of its shapes.
+
+    Returns:
+      A `NextValueModel`, or for the other tasks a `SequenceModel`.
 
     Raises:
       UserError: The layers refuse its sizes, which no array can have.
     """
     model, training = config.model, config.training
+    embedded = _embedding_sizes(config, sizes)
     try:
-        return build_model(
+        layer = build_layer(
             model,
+            sizes.inputs + sum(embedded) + sizes.statics,
             rngs,
+            bidirectional=config.task.bidirectional,
             remat_steps=training.remat_steps,
             compute_dtype=training.compute_dtype,
             backend=training.backend,
+        )
+        if config.task.task == "next":
+            return NextValueModel(layer, rngs=rngs)
+        return SequenceModel(
+            layer,
+            category_sizes=sizes.categories,
+            embedding_sizes=embedded,
+            output_size=sizes.outputs,
+            readout=sequence_task_of(config, sizes).reads,
+            rngs=rngs,
         )
     except ValueError as error:
         raise UserError(f"hidden_size = {model.hidden_size}, num_layers = {model.num_layers}: {error}") from error
@@ -86,4 +125,7 @@ def program_config(config: Config) -> Config:
     blank = Config()
     free = ("batching", "batch_size", "num_buckets", "devices", "mesh", "seed", "checkpoint_seconds", "tensorboard")
     training = dataclasses.replace(config.training, **{name: getattr(blank.training, name) for name in free})
-    return dataclasses.replace(config, data=blank.data, reader=blank.reader, training=training)
+    task = dataclasses.replace(config.task, class_weights=blank.task.class_weights)  # told when a program runs
+    return dataclasses.replace(
+        config, data=blank.data, reader=blank.reader, columns=blank.columns, task=task, training=training
+    )

@@ -3,12 +3,12 @@
 import math
 from typing import Any, Literal
 
-import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax import lax
 
 from jaxrnn.foundation.array_types import Array, Float, Int
+from jaxrnn.models.sequence_model import uniform_within
 from jaxrnn.nn.engine import loops
 from jaxrnn.nn.layers import GRU, LSTM, RNN
 from jaxrnn.nn.recurrent_layer import AbstractRecurrentLayer
@@ -28,12 +28,7 @@ class NextValueModel(nnx.Module):
 
     def __init__(self, rnn: AbstractRecurrentLayer, *, rngs: nnx.Rngs):
         self.rnn = rnn
-        bound = 1 / math.sqrt(rnn.output_size)
-
-        def uniform(key: Array, shape: tuple[int, ...], dtype: Any, *args: object) -> Array:
-            del args
-            return jax.random.uniform(key, shape, dtype, -bound, bound)
-
+        uniform = uniform_within(1 / math.sqrt(rnn.output_size))
         self.linear = nnx.Linear(rnn.output_size, 1, kernel_init=uniform, bias_init=uniform, rngs=rngs)
 
     def predict_last(
@@ -103,24 +98,34 @@ class NextValueModel(nnx.Module):
         return self.linear(hidden)[..., 0]
 
 
-def build_model(
+def build_model(config: ModelConfig, rngs: nnx.Rngs, **options: Any) -> NextValueModel:
+    """Builds the model that a configuration describes; arguments as those of `build_layer`."""
+    return NextValueModel(build_layer(config, 1, rngs, **options), rngs=rngs)
+
+
+def build_layer(
     config: ModelConfig,
+    input_size: int,
     rngs: nnx.Rngs,
     *,
+    bidirectional: bool = False,
     remat_steps: int = 0,
     compute_dtype: str = "float32",
     backend: Literal["auto", "scan"] = "auto",
-) -> NextValueModel:
-    """Builds the model that a configuration describes.
+) -> AbstractRecurrentLayer:
+    """Builds the recurrent layer that a configuration describes.
 
     Args:
       config: The model's configuration.
+      input_size: Numbers at every step.
       rngs: Where initial values come from.
+      bidirectional: As the layers' option.
       remat_steps: As the layers' option; 0 for none.
       compute_dtype: As the layers' option.
       backend: As the layers' option.
     """
     shared: dict[str, Any] = {
+        "bidirectional": bidirectional,
         "num_layers": config.num_layers,
         "bias": config.bias,
         "dropout": config.dropout if config.num_layers > 1 else 0.0,
@@ -129,11 +134,8 @@ def build_model(
         "backend": backend,
         "rngs": rngs,
     }
-    layer: AbstractRecurrentLayer
     if config.cell == "rnn":
-        layer = RNN(1, config.hidden_size, nonlinearity=config.nonlinearity, **shared)
-    elif config.cell == "lstm":
-        layer = LSTM(1, config.hidden_size, proj_size=config.proj_size, **shared)
-    else:
-        layer = GRU(1, config.hidden_size, **shared)
-    return NextValueModel(layer, rngs=rngs)
+        return RNN(input_size, config.hidden_size, nonlinearity=config.nonlinearity, **shared)
+    if config.cell == "lstm":
+        return LSTM(input_size, config.hidden_size, proj_size=config.proj_size, **shared)
+    return GRU(input_size, config.hidden_size, **shared)

@@ -10,14 +10,17 @@ from jax.sharding import Mesh
 from jaxrnn.data.batching import Bucket
 from jaxrnn.data.normalizer import Normalizer
 from jaxrnn.data.packing import PackedRows
+from jaxrnn.data.step_batches import StepBatch
 from jaxrnn.foundation.array_types import Array, Bool, Float
 from jaxrnn.models.next_value import NextValueModel
+from jaxrnn.models.sequence_model import SequenceModel
 from jaxrnn.models.windows import Windows
 from jaxrnn.parallel.shared_rows import call_on_shares
 from jaxrnn.settings.config import Config
 from jaxrnn.tasks import metrics
+from jaxrnn.tasks.task import SequenceTask
 
-Batch = Bucket | PackedRows
+Batch = Bucket | PackedRows | StepBatch
 
 
 def by_itself(tree: Any) -> Any:
@@ -80,8 +83,26 @@ def score_targets(
     return last_predicted, (jnp.sum(weight * losses), jnp.sum(weight))
 
 
+def sequence_loss_and_sums(
+    model: SequenceModel, batch: StepBatch, task: SequenceTask, told: Any, config: Config, mesh: Mesh | None = None
+) -> tuple[tuple[Array, Array], metrics.MetricSums]:
+    """As `loss_and_sums`, of a batch of sequences.
+
+    Args:
+      model: The model.
+      batch: Normalised sequences; those of length 0 count for nothing.
+      task: What the outputs mean.
+      told: What the task is told of the data.
+      config: The run's configuration.
+      mesh: As in `predict_targets`.
+    """
+    read = (batch.inputs, batch.categories, batch.statics, batch.lengths)
+    outputs = call_on_shares(lambda model, *read: model(*read), model, read, config, mesh)
+    return task.measure(outputs, batch.targets, batch.lengths, told)
+
+
 def loss_and_sums(
-    model: NextValueModel, batch: Batch, config: Config, normalizer: Normalizer, mesh: Mesh | None = None
+    model: NextValueModel, batch: Bucket | PackedRows, config: Config, normalizer: Normalizer, mesh: Mesh | None = None
 ) -> tuple[tuple[Array, Array], metrics.MetricSums]:
     """Sums the loss of a batch, and measures the predictions of its rows' last values.
 

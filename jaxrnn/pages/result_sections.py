@@ -11,7 +11,7 @@ from jaxrnn.pages.charts import Series, chart_box, legend, line_chart
 from jaxrnn.pages.markup import Markup, element, join, paragraph
 from jaxrnn.pages.predictions import TestedRows
 from jaxrnn.pages.records import RunRecord
-from jaxrnn.settings.config import FIGURE_NAMES
+from jaxrnn.settings.task_config import FIGURES_OF_TASK
 from jaxrnn.tasks.figures import ACCURACY_NOTE, format_figure
 from jaxrnn.tasks.judgement import compare_with_baselines, describe_interval, describe_near_zero, leakage_warning
 
@@ -46,16 +46,16 @@ def head_section(runs: list[ReportedRun]) -> Markup:
 def figures_section(runs: list[ReportedRun]) -> Markup:
     """Returns the figures of all runs, the baselines, and what they are worth in words."""
     parts = [element("h2", "Figures")]
-    rows, notes = [], []
+    rows, notes, names = [], [], FIGURES_OF_TASK["next"]
     for run in runs:
         figures, lines = _figures_of(run), _notes_of(run)
-        rows += [[name, *[_write(key, values[key]) for key in FIGURE_NAMES]] for name, values in figures.items()]
+        rows += [[name, *[_write(key, values[key]) for key in names]] for name, values in figures.items()]
         notes.append((run.record, lines))
     if not rows:
         return element("section", *parts, paragraph("There are none yet."))
     parts.append(
         markup.table(
-            ["", *FIGURE_NAMES],
+            ["", *names],
             rows,
             caption="Figures of the last values of rows; mae and rmse in the data's units, the loss in normalised ones",
         )

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from jaxrnn.foundation.escaping import escape, shorten
 from jaxrnn.runs.run_files import MAX_REASON, as_figures, parse_json, place_of, read_bytes, reason_of, shown_value
-from jaxrnn.settings.config import MAX_COUNT
+from jaxrnn.settings.limits import MAX_COUNT
 
 PARTS = ("training", "validation")
 MAX_COMPLAINTS = 3  # about single lines; more are counted

@@ -14,7 +14,8 @@ from typing import Any
 from jaxrnn.foundation.errors import UserError
 from jaxrnn.foundation.escaping import escape, shorten
 from jaxrnn.foundation.files import write_atomically
-from jaxrnn.settings.config import FIGURE_NAMES, Config
+from jaxrnn.settings.config import Config
+from jaxrnn.settings.task_config import FIGURES_OF_TASK, FURTHER_FIGURES, task_of_figures
 from jaxrnn.settings.toml_files import read_toml
 
 MAX_REASON = 100  # characters of what a parser says
@@ -176,7 +177,9 @@ def as_figures(figures: Any) -> dict[str, float]:
     if not isinstance(figures, dict):
         raise ValueError(f"{shown_value(figures)} in place of figures")
     read = {}
-    for name in FIGURE_NAMES:
+    task = task_of_figures(figures)
+    further = [name for name in FURTHER_FIGURES[task] if name in figures]
+    for name in (*FIGURES_OF_TASK[task], *further):
         value = figures.get(name)
         if value is not None and type(value) not in (int, float):
             raise ValueError(f"{name}: {shown_value(value)} in place of a number")

@@ -2,32 +2,25 @@
 
 Every field is a key of the TOML files and a flag of the command line by the same name, with dashes:
 ``hidden_size = 32`` and ``--hidden-size=32``. Names are unique across the classes, so files are flat.
-Precedence: the defaults here < the recipe of the cell < ``--config`` < flags.
+Precedence: the defaults here < the recipes of the cell and the task < ``--config`` < flags.
 """
 
 import dataclasses
 import difflib
 import re
 import typing
-from typing import Any, Literal, NamedTuple, Optional
+from typing import Any, Literal, NamedTuple
 
 from jaxrnn.foundation.errors import UserError
 from jaxrnn.foundation.escaping import escape
 from jaxrnn.settings.checking import check_value, require
+from jaxrnn.settings.columns_config import ColumnsConfig
+from jaxrnn.settings.data_config import DataConfig, ReaderConfig
+from jaxrnn.settings.limits import MAX_COUNT, MAX_FLOAT, MAX_LAYERS, MIN_FLOAT, POSITIVE
+from jaxrnn.settings.task_config import Metric, TaskConfig
 
 Cell = Literal["rnn", "lstm", "gru"]
-Metric = Literal["loss", "accuracy", "mae", "rmse", "within_half"]
-
 CELLS: tuple[str, ...] = typing.get_args(Cell)
-FIGURE_NAMES: tuple[str, ...] = typing.get_args(Metric)
-MAX_COUNT = 2**31 - 1  # what int32 holds, in which the device counts
-MAX_LAYERS = 10_000  # each is compiled by itself
-MAX_SIZE = 2**63 - 1  # what int64 holds
-# What float32, in which the device computes, holds with full precision; smaller numbers end as 0 there.
-MIN_FLOAT, MAX_FLOAT = 1.1754944e-38, 3.4028234e38
-
-
-_POSITIVE = f"a positive number, {MIN_FLOAT:.2g} to {MAX_FLOAT:.2g}, as float32 holds them"
 
 
 class MeshSizes(NamedTuple):
@@ -49,31 +42,6 @@ class MeshSizes(NamedTuple):
 
     def __str__(self) -> str:
         return f"data:{self.data},model:{self.model}"
-
-
-class Fractions(NamedTuple):
-    """Shares of the rows of each part."""
-
-    training: float
-    validation: float
-    test: float
-
-
-def require_fractions(shares: tuple[float, ...]) -> None:
-    """Refuses shares that leave a part empty, or that are not everything together.
-
-    Raises:
-      SettingError: They do.
-    """
-    is_whole = len(shares) == 3 and all(0 < share < 1 for share in shares) and abs(sum(shares) - 1) < 1e-6
-    require(is_whole, "split_fractions", list(shares), "three shares between 0 and 1 that sum to 1")
-
-
-_DEFAULT_FRACTIONS = Fractions(0.6, 0.2, 0.2)
-
-
-def _is_utf8(text: str) -> bool:
-    return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,74 +75,6 @@ class ModelConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class ReaderConfig:
-    """How the data file is read."""
-
-    delimiter: str = ","
-    """Between the values of a row: one ASCII character, or \\t for a tab."""
-    header: bool = False
-    """Skip the first line of a text file."""
-    blank_lines: Literal["error", "skip"] = "error"
-    """What to do with blank lines: error, or skip and count them."""
-    column: Optional[str] = None
-    """The list column of a Parquet or Arrow file that has several."""
-    max_row_length: int = 1_000_000
-    """Longest row accepted, in values."""
-    max_bytes: int = 4 * 2**30
-    """Largest file accepted, in bytes after decompression."""
-
-    def __post_init__(self) -> None:
-        if self.delimiter == r"\t":
-            object.__setattr__(self, "delimiter", "\t")
-        delimiter = self.delimiter
-        is_plain = len(delimiter) == 1 and (delimiter == "\t" or " " <= delimiter <= "~")
-        require(
-            is_plain and not delimiter.isalnum() and delimiter not in "+-.",
-            "delimiter",
-            delimiter,
-            "one ASCII character that no number holds, such as --delimiter=';' or --delimiter='\\t'",
-        )
-        require(self.blank_lines in ("error", "skip"), "blank_lines", self.blank_lines, "error or skip")
-        require(_is_utf8(self.column or ""), "column", self.column, "a name in UTF-8")
-        require(1 <= self.max_row_length <= MAX_SIZE, "max_row_length", self.max_row_length, f"1 to {MAX_SIZE}")
-        require(1 <= self.max_bytes <= MAX_SIZE, "max_bytes", self.max_bytes, f"1 to {MAX_SIZE}")
-
-    def as_options(self) -> dict[str, Any]:
-        """Returns the fields as keyword arguments of `jaxrnn.read_sequences`."""
-        return dataclasses.asdict(self)
-
-
-@dataclasses.dataclass(frozen=True)
-class DataConfig:
-    """Which rows train, validate and test, and in which units the network sees them."""
-
-    data: str = "ball.csv"
-    """File of ragged rows: CSV (also gzip or zstd), Parquet or Arrow."""
-    split: Literal["grouped", "hashed", "random", "tutorial"] = "grouped"
-    """grouped and hashed, a row by itself, keep identical rows on one side; random and tutorial, in blocks, do not."""
-    split_fractions: Fractions = _DEFAULT_FRACTIONS
-    """Shares of training, validation and test rows."""
-    split_seed: Optional[int] = None
-    """Seed of the split; the run's seed if left out. Runs with the same one can be compared."""
-    split_block: int = 2000
-    """Rows of a block of split = tutorial."""
-    normalizer: Literal["standard", "divide", "none"] = "standard"
-    """standard subtracts the training mean and divides by the standard deviation; divide uses divisor."""
-    divisor: float = 50.0
-    """Divisor of normalizer = divide, in the data's units."""
-
-    def __post_init__(self) -> None:
-        require(_is_utf8(self.data), "data", self.data, "a path in UTF-8; rename the file")
-        # The file is read again, to evaluate and to go on.
-        require(self.data not in ("", "-"), "data", self.data, "the path of a file, not standard input")
-        require_fractions(self.split_fractions)
-        seed = self.split_seed
-        require(seed is None or 0 <= seed < 2**32, "split_seed", seed, "0 to 4294967295")
-        require(3 <= self.split_block <= MAX_SIZE, "split_block", self.split_block, f"3 to {MAX_SIZE}")
-        require(MIN_FLOAT <= self.divisor <= MAX_FLOAT, "divisor", self.divisor, _POSITIVE)
-
-
-@dataclasses.dataclass(frozen=True)
 class OptimizerConfig:
     """How parameters are updated."""
 
@@ -194,12 +94,12 @@ class OptimizerConfig:
     """Largest global norm of the gradient; 0 for no clipping."""
 
     def __post_init__(self) -> None:
-        require(MIN_FLOAT <= self.learning_rate <= MAX_FLOAT, "learning_rate", self.learning_rate, _POSITIVE)
+        require(MIN_FLOAT <= self.learning_rate <= MAX_FLOAT, "learning_rate", self.learning_rate, POSITIVE)
         require(self.warmup_epochs >= 0, "warmup_epochs", self.warmup_epochs, "0 or more")
         require(0 <= self.momentum < 1, "momentum", self.momentum, "0 or more, less than 1")
         for key in ("weight_decay", "clip_norm"):
             value = getattr(self, key)
-            require(value == 0 or MIN_FLOAT <= value <= MAX_FLOAT, key, value, f"0 or more: 0, or {_POSITIVE}")
+            require(value == 0 or MIN_FLOAT <= value <= MAX_FLOAT, key, value, f"0 or more: 0, or {POSITIVE}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -262,7 +162,7 @@ class TrainingConfig:
         seconds = self.checkpoint_seconds
         require(0 <= seconds < float("inf"), "checkpoint_seconds", seconds, "0 or more")
         epsilon = self.accuracy_epsilon
-        require(MIN_FLOAT <= epsilon <= MAX_FLOAT, "accuracy_epsilon", epsilon, _POSITIVE)
+        require(MIN_FLOAT <= epsilon <= MAX_FLOAT, "accuracy_epsilon", epsilon, POSITIVE)
         require(0 <= self.seed < 2**32, "seed", self.seed, "0 to 4294967295")
         last = self.seed + self.ensemble - 1
         require(last < 2**32, "ensemble", self.ensemble, f"a last seed of at most 4294967295, not {last}")
@@ -286,6 +186,8 @@ class Config:
     model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
     data: DataConfig = dataclasses.field(default_factory=DataConfig)
     reader: ReaderConfig = dataclasses.field(default_factory=ReaderConfig)
+    columns: ColumnsConfig = dataclasses.field(default_factory=ColumnsConfig)
+    task: TaskConfig = dataclasses.field(default_factory=TaskConfig)
     optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
     training: TrainingConfig = dataclasses.field(default_factory=TrainingConfig)
 
@@ -296,7 +198,19 @@ class Config:
             self.optimizer.warmup_epochs,
             f"less than epochs = {self.training.epochs}",
         )
-
+        task, figures = self.task.task, self.task.figures
+        monitor = self.training.monitor
+        require(monitor in figures, "monitor", monitor, f"one of {', '.join(figures)} with task = {task}")
+        data = self.data
+        for key in ("validation_data", "test_data"):
+            value = getattr(data, key)
+            require(task != "next" or value is None, key, value, "none with task = next")
+        require(task != "next" or data.split != "given", "split", data.split, "another one with task = next")
+        if task != "next":
+            require(self.training.tbptt == 0, "tbptt", self.training.tbptt, f"0 with task = {task}")
+            require(self.training.target == "last", "target", self.training.target, f"last with task = {task}")
+        if task in ("classify", "tag"):
+            require(self.training.loss == "mse", "loss", self.training.loss, f"none with task = {task}: cross-entropy")
         sizes = self.training.mesh_sizes
         for key in ("hidden_size", "proj_size"):
             size, expected = getattr(self.model, key), f"a model axis that divides {key} = {getattr(self.model, key)}"

@@ -10,4 +10,4 @@ def format_figure(name: str, value: float) -> str:
     """Formats a figure of merit for people."""
     if name == "loss":
         return f"{value:.3g}"
-    return f"{value:.2%}" if name == "within_half" else f"{value:.4f}"
+    return f"{value:.2%}" if name in ("within_half", "rows_right") else f"{value:.4f}"

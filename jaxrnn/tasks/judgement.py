@@ -57,47 +57,51 @@ def judge(
     )
 
 
-def compare_with_baselines(mae: float, baselines: dict[str, float]) -> dict[str, Any]:
-    """Says which baselines a model's mean absolute error is better than, and which it is worse than.
+def compare_with_baselines(
+    value: float, baselines: dict[str, float], *, figure: str = "mae", higher_is_better: bool = False
+) -> dict[str, Any]:
+    """Says which baselines a model is better than by a figure, and which it is worse than.
 
     Args:
-      mae: The model's.
+      value: The model's figure.
       baselines: Those of the baselines, by name.
+      figure: The figure's name.
+      higher_is_better: Whether a greater figure is a better one.
 
     Returns:
       "better_than", "worse_than" and "equal_to", lists of names, and a "sentence".
     """
-    better = [name for name, other in baselines.items() if mae < other]
-    equal = [name for name, other in baselines.items() if mae == other]
+    better = [name for name, other in baselines.items() if (value > other if higher_is_better else value < other)]
+    equal = [name for name, other in baselines.items() if value == other]
     worse = [name for name in baselines if name not in better and name not in equal]  # NaN is worse than anything
     clauses = [
         f"{relation} {'the baseline ' if len(names) == 1 else 'the baselines '}"
-        + " and ".join(f"{name} ({_describe_mae(baselines[name])})" for name in names)
+        + " and ".join(f"{name} ({_describe(baselines[name], figure)})" for name in names)
         for relation, names in (("worse than", worse), ("equal to", equal), ("better than", better))
         if names
     ]
-    sentence = f"by mae the model ({_describe_mae(mae)}) is {' and '.join(clauses)}"
+    sentence = f"by {figure} the model ({_describe(value, figure)}) is {' and '.join(clauses)}"
     if worse and not better:
         sentence += ": a rule that needs no training predicts these rows as well or better"
     return {"better_than": better, "worse_than": worse, "equal_to": equal, "sentence": sentence}
 
 
-def _describe_mae(mae: float) -> str:
-    if not math.isfinite(mae):
+def _describe(value: float, figure: str) -> str:
+    if not math.isfinite(value):
         return "not finite"
-    return "0, exact on these rows" if mae == 0 else f"{mae:.4g}"
+    return "0, exact on these rows" if value == 0 and figure == "mae" else f"{value:.4g}"
 
 
-def describe_interval(interval: dict[str, Any]) -> str:
-    """Returns a line about a confidence interval of the mean absolute error."""
+def describe_interval(interval: dict[str, Any], *, figure: str = "mae") -> str:
+    """Returns a line about the confidence interval of a figure that is a mean over rows."""
     low, high, distinct = interval["low"], interval["high"], interval["distinct_rows"]
     if distinct < 2:
-        return f"mae has no confidence interval: {distinct} distinct row"
+        return f"{figure} has no confidence interval: {distinct} distinct row"
     if low is None or not (math.isfinite(low) and math.isfinite(high)):
-        return "mae has no confidence interval: an error is not finite"
+        return f"{figure} has no confidence interval: an error is not finite"
     return (
-        f"mae: {interval['confidence']:.0%} interval {low:.4g} to {high:.4g}, from {interval['resamples']:,} bootstrap"
-        f" resamples of the {distinct:,} distinct rows; the spread over seeds is not in it"
+        f"{figure}: {interval['confidence']:.0%} interval {low:.4g} to {high:.4g}, from {interval['resamples']:,}"
+        f" bootstrap resamples of the {distinct:,} distinct rows; the spread over seeds is not in it"
     )
 
 

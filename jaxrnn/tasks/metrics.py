@@ -4,13 +4,14 @@ All of them are about the last value of a row, predicted from the values before 
 loss is what was minimised, in normalised units. Everything here works on NumPy and on JAX arrays alike.
 """
 
+import operator
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
 HALF = 0.5
-HIGHER_IS_BETTER = ("accuracy", "within_half")
 
 
 class MetricSums(NamedTuple):
@@ -19,8 +20,9 @@ class MetricSums(NamedTuple):
     Attributes:
       loss: Sum of the loss.
       loss_weight: What to divide it by.
-      rows: (5,): sums of the relative, absolute and squared errors, of those within half a unit, and of the rows; or
-        (5, rows of a batch), summed up over batches place by place, which leaves the last sum to the very end.
+      rows: What the task's figures are made of, a tree of arrays. Of the next value (5,): sums of the relative,
+        absolute and squared errors, of those within half a unit, and of the rows; or (5, rows of a batch), summed up
+        over batches place by place, which leaves the last sum to the very end.
       lost: (2,): what rounding has taken from `loss` and `loss_weight`: hundreds of millions of targets, added batch by
         batch in float32, would be wrong by a tenth of a percent and more.
     """
@@ -41,15 +43,20 @@ class MetricSums(NamedTuple):
         loss, loss_lost = _add(self.loss, other.loss, before[0])
         weight, weight_lost = _add(self.loss_weight, other.loss_weight, before[1])
         stack = np.stack if isinstance(loss_lost, np.generic | float) else jnp.stack
-        return MetricSums(loss, weight, self.rows + other.rows, stack([loss_lost, weight_lost]))
+        rows = jax.tree.map(operator.add, self.rows, other.rows)
+        return MetricSums(loss, weight, rows, stack([loss_lost, weight_lost]))
+
+    def mean_loss(self) -> Any:
+        """Returns the loss, averaged over its weight."""
+        loss_lost, weight_lost = _pair(self.lost)
+        return (self.loss + loss_lost) / (self.loss_weight + weight_lost)
 
     def compute(self) -> dict[str, Any]:
         """Returns loss, accuracy (the tutorial's: 1 - mean relative error), mae, rmse, within_half."""
         sums = self.rows if self.rows.ndim == 1 else self.rows.sum(axis=1)
         relative, absolute, squared, within_half, count = sums
-        loss_lost, weight_lost = _pair(self.lost)
         return {
-            "loss": (self.loss + loss_lost) / (self.loss_weight + weight_lost),
+            "loss": self.mean_loss(),
             "accuracy": 1 - relative / count,
             "mae": absolute / count,
             "rmse": (squared / count) ** 0.5,

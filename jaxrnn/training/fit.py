@@ -87,7 +87,7 @@ def build_trainer(config: Config, source: Source) -> Trainer:
       UserError: A device cannot hold the model and what its training keeps.
     """
     plan = source.plan
-    trainer = Trainer(config, plan.batch_rows, plan.mesh, plan.steps_per_epoch)
+    trainer = Trainer(config, plan.batch_rows, plan.mesh, plan.steps_per_epoch, plan.sizes)
     shapes = jax.eval_shape(lambda: trainer.init(trainer.seeds()))
     copy = tree_bytes(Trained(shapes.params, shapes.other, shapes.opt_state)) if source.keeps_copy else 0
     require_memory(
@@ -112,6 +112,7 @@ class Fit:
       saved: The number of the latest checkpoint, and the key of its position; None where none was saved.
       compiling: The compilation of the source's program, on its way in a thread; None to compile when the run begins.
       scalars: Where the figures go for TensorBoard; None for nowhere.
+      on_epochs: Called with the lines of the epochs that were finished.
       seconds: How long it has trained.
     """
 
@@ -123,6 +124,7 @@ class Fit:
     saved: tuple[int, tuple[int, int]] | None = None
     compiling: Future[Any] | None = None
     scalars: ScalarLog | None = None
+    on_epochs: Callable[[list[dict[str, Any]]], object] = lambda lines: None
     seconds: float = 0.0
 
     @property
@@ -219,6 +221,7 @@ class Fit:
             self.run_dir.append_metrics(lines)
         if self.scalars is not None:
             self.scalars.add(lines)
+        self.on_epochs(lines)
         if watcher is None:
             return
         if lines:
@@ -269,6 +272,7 @@ class Fit:
         metadata = {
             "config": self.config.to_flat(),
             "normalizer": dataclasses.asdict(self.plan.normalizer),
+            "encoding": None if self.plan.encoding is None else self.plan.encoding.to_json(),
             "data": self.data_description,
             "versions": versions(),
             "epoch": position.epoch,
@@ -288,7 +292,8 @@ class Fit:
         """Returns the model with the best parameters; with the last ones where no validation was finite."""
         state = self.state
         params = choose_best(np.asarray(state.best_epoch) > 0, to_host(state.best_params), to_host(state.params))
-        return TrainedModel(self.config, self.plan.normalizer, params, to_host(state.other))
+        given = (self.config, self.plan.normalizer, params, to_host(state.other))
+        return TrainedModel(*given, encoding=self.plan.encoding)
 
     def _rewind(self, checkpointer: Checkpointer | None) -> None:
         """Computes once more, from the latest checkpoint on, an ensemble before the epoch in which a member diverged.

@@ -6,15 +6,19 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxrnn.data.arranging import arrange, choose_batching, in_chunks
+from jaxrnn.data.arranging import Arranged, arrange, choose_batching, in_chunks
+from jaxrnn.data.encoding import Encoding
 from jaxrnn.data.normalizer import Normalizer
 from jaxrnn.data.ragged import Ragged
-from jaxrnn.data.split import draw_split
+from jaxrnn.data.sequence_parts import SequenceParts
+from jaxrnn.data.split import Split, draw_split
+from jaxrnn.data.step_batches import arrange_steps
+from jaxrnn.foundation.errors import UserError
 from jaxrnn.parallel.device_memory import planned_bytes, require_memory
 from jaxrnn.parallel.devices import replicate
 from jaxrnn.parallel.state_sharding import with_shardings
 from jaxrnn.settings.config import Config
-from jaxrnn.training.plan import VALIDATION_CHUNK_ROWS, given_by, make_plan
+from jaxrnn.training.plan import VALIDATION_CHUNK_ROWS, Plan, given_by, make_plan
 from jaxrnn.training.train_state import History, Position, TrainState, history_lines
 from jaxrnn.training.trainer import Trainer
 from jaxrnn.training.whole_epochs import run_epochs
@@ -25,10 +29,11 @@ class MemorySource:
 
     Args:
       config: The run's configuration.
-      rows: Rows in the data's units, of at least two values each.
+      rows: Rows in the data's units, of at least two values each; or for the other tasks sequences, split.
+      split: The row numbers of the parts; None to draw them as the configuration says.
 
     Attributes:
-      split: Row numbers of the parts.
+      split: Row numbers of the parts of rows of numbers.
       plan: How an epoch goes.
       training: Normalised parts of whole batches, on the device.
       validation: Normalised parts of (chunks, rows, length), on the device.
@@ -38,39 +43,17 @@ class MemorySource:
     """
 
     keeps_copy = False
+    split: Split
 
-    def __init__(self, config: Config, rows: Ragged):
-        self.split = draw_split(config, rows)
-        training_rows, validation_rows = rows.take(self.split.training), rows.take(self.split.validation)
-        normalizer = Normalizer.fit(config.data.normalizer, training_rows, divisor=config.data.divisor)
-        normalizer.require_parts(rows)
-        settings = config.training
-        batching = choose_batching(
-            training_rows.lengths, settings.batching, settings.num_buckets, may_pack=not settings.tbptt
-        )
-        training, validation = (
-            arrange(
-                normalizer.normalize_rows(part),
-                batching,
-                batch_size=min(batch_size, len(part)),
-                num_buckets=settings.num_buckets,
-            )
-            for part, batch_size in ((training_rows, settings.batch_size), (validation_rows, VALIDATION_CHUNK_ROWS))
-        )
-        self.plan = make_plan(
-            config,
-            normalizer,
-            batching,
-            lengths=training.lengths,
-            num_rows=training.num_rows,
-            real_steps=tuple(map(_real_steps, training.parts)),
-            num_sequences=len(training_rows),
-            batch_rows=training.batch_rows,
-        )
-        self.given = given_by(config, normalizer)
-        self.training = replicate(training.parts, self.plan.mesh)
-        chunks = tuple(in_chunks(part, validation.batch_rows) for part in validation.parts)
-        self.validation = replicate(chunks, self.plan.mesh)
+    def __init__(self, config: Config, rows: Ragged | SequenceParts, split: Split | None = None):
+        if isinstance(rows, Ragged):
+            self.split = draw_split(config, rows) if split is None else split
+            self.plan, training, validation = _arrange_rows(config, rows, self.split)
+        else:
+            self.plan, training, validation = _arrange_sequences(config, rows)
+        self.given = given_by(config, self.plan.normalizer, self.plan.encoding)
+        self.training = replicate(training, self.plan.mesh)
+        self.validation = replicate(validation, self.plan.mesh)
         self._compiled: Callable[..., Any] | None = None
 
     def compile(self, trainer: Trainer) -> Any:
@@ -116,6 +99,74 @@ class MemorySource:
 
     def close(self) -> None:
         """Does nothing: the rows stay where they are."""
+
+
+Parts = tuple[Any, ...]
+
+
+def _arrange_rows(config: Config, rows: Ragged, split: Split) -> tuple[Plan, Parts, Parts]:
+    """Normalises and pads or packs rows of numbers; returns the plan, the training and the validation parts."""
+    training_rows, validation_rows = rows.take(split.training), rows.take(split.validation)
+    normalizer = Normalizer.fit(config.data.normalizer, training_rows, divisor=config.data.divisor)
+    normalizer.require_parts(rows)
+    settings = config.training
+    batching = choose_batching(
+        training_rows.lengths, settings.batching, settings.num_buckets, may_pack=not settings.tbptt
+    )
+
+    def arranged(part: Ragged, batch_size: int) -> Arranged:
+        normalized = normalizer.normalize_rows(part)
+        batch_size = min(batch_size, len(part))
+        return arrange(normalized, batching, batch_size=batch_size, num_buckets=settings.num_buckets)
+
+    training = arranged(training_rows, settings.batch_size)
+    plan = make_plan(
+        config,
+        normalizer,
+        batching,
+        lengths=training.lengths,
+        num_rows=training.num_rows,
+        real_steps=tuple(map(_real_steps, training.parts)),
+        num_sequences=len(training_rows),
+        batch_rows=training.batch_rows,
+    )
+    if not len(validation_rows):
+        return plan, training.parts, ()
+    validation = arranged(validation_rows, VALIDATION_CHUNK_ROWS)
+    return plan, training.parts, tuple(in_chunks(part, validation.batch_rows) for part in validation.parts)
+
+
+def _arrange_sequences(config: Config, parts: SequenceParts) -> tuple[Plan, Parts, Parts]:
+    """Encodes and pads sequences; returns the plan, the training and the validation parts."""
+    settings, task = config.training, config.task.task
+    if settings.batching == "pack":
+        raise UserError(f"--batching: got 'pack'; expected auto, pad or bucket with task = {task}")
+    encoding = Encoding.fit(parts.training.sequences, config)
+    for part in parts[1:]:  # refused before anything is trained
+        if part is not None:
+            encoding.encode(part.sequences, task)
+    rows = encoding.encode(parts.training.sequences, task)
+    batch_rows = min(settings.batch_size, len(rows))
+    max_buckets = 1 if settings.batching == "pad" else settings.num_buckets
+    training = arrange_steps(rows, max_buckets=max_buckets, batch_size=batch_rows)
+    plan = make_plan(
+        config,
+        Normalizer(),
+        "pad" if len(training) == 1 else "bucket",
+        lengths=[part.inputs.shape[1] for _, part in training],
+        num_rows=tuple(len(indices) for indices, _ in training),
+        real_steps=tuple(int(part.lengths.sum()) for _, part in training),
+        num_sequences=len(rows),
+        batch_rows=batch_rows,
+        encoding=encoding,
+    )
+    prepared = tuple(part for _, part in training)
+    if parts.validation is None:
+        return plan, prepared, ()
+    checked = encoding.encode(parts.validation.sequences, task)
+    chunk = min(VALIDATION_CHUNK_ROWS, len(checked))
+    validation = arrange_steps(checked, max_buckets=max_buckets, batch_size=chunk)
+    return plan, prepared, tuple(in_chunks(part, chunk) for _, part in validation)
 
 
 def _real_steps(part: Any) -> int:

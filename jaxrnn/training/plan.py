@@ -7,11 +7,13 @@ import numpy as np
 from jax.sharding import Mesh
 
 from jaxrnn.data.arranging import Batching
+from jaxrnn.data.encoding import ONE_NUMBER, Encoding, Sizes
 from jaxrnn.data.normalizer import Normalizer
 from jaxrnn.models.model_state import runs_compiled
 from jaxrnn.models.windows import count_windows
 from jaxrnn.parallel.devices import choose_mesh
 from jaxrnn.settings.config import Config
+from jaxrnn.tasks.task import told_of
 from jaxrnn.training.train_state import Given
 
 GATES_OF_CELL = {"rnn": 1, "lstm": 4, "gru": 3}
@@ -33,6 +35,7 @@ class Plan(NamedTuple):
       batch_rows: Rows of a batch.
       mesh: The devices that share a batch, or an ensemble; None for the default one.
       steps_per_epoch: Updates of the parameters in an epoch.
+      encoding: What the training rows say of columns and classes; None with task = next.
     """
 
     normalizer: Normalizer
@@ -44,6 +47,12 @@ class Plan(NamedTuple):
     batch_rows: int
     mesh: Mesh | None
     steps_per_epoch: int
+    encoding: Encoding | None = None
+
+    @property
+    def sizes(self) -> Sizes:
+        """What the network's shapes depend on besides the configuration."""
+        return ONE_NUMBER if self.encoding is None else self.encoding.sizes
 
     @property
     def batches_of_part(self) -> tuple[int, ...]:
@@ -66,6 +75,7 @@ def make_plan(
     real_steps: tuple[int, ...],
     num_sequences: int,
     batch_rows: int,
+    encoding: Encoding | None = None,
 ) -> Plan:
     """Chooses the devices of a run from the size of its batches, and counts its updates.
 
@@ -82,7 +92,7 @@ def make_plan(
         sizes=settings.mesh_sizes,
     )
     updates = count_updates(config, num_rows, lengths, batch_rows)
-    return Plan(normalizer, batching, lengths, num_rows, real_steps, num_sequences, batch_rows, mesh, updates)
+    return Plan(normalizer, batching, lengths, num_rows, real_steps, num_sequences, batch_rows, mesh, updates, encoding)
 
 
 def count_updates(config: Config, num_rows: Sequence[int], lengths: Sequence[int], batch_rows: int) -> int:
@@ -101,6 +111,7 @@ def count_updates(config: Config, num_rows: Sequence[int], lengths: Sequence[int
     )
 
 
-def given_by(config: Config, normalizer: Normalizer) -> Given:
+def given_by(config: Config, normalizer: Normalizer, encoding: Encoding | None = None) -> Given:
     """Returns what programs are told of a run when they are called."""
-    return Given(np.float32(normalizer.offset), np.float32(normalizer.scale), np.uint32(config.split_seed))
+    told = () if encoding is None else told_of(config, encoding)
+    return Given(np.float32(normalizer.offset), np.float32(normalizer.scale), np.uint32(config.split_seed), told)

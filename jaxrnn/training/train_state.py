@@ -114,11 +114,13 @@ class Given(NamedTuple):
       offset: The normaliser's, in the data's units.
       scale: The normaliser's, in the data's units.
       split_seed: The seed of the split.
+      told: What the task is told of the data, as `jaxrnn.tasks.task.told_of` returns it.
     """
 
     offset: Any
     scale: Any
     split_seed: Any
+    told: Any = ()
 
 
 class History(NamedTuple):

@@ -8,7 +8,7 @@ ensemble, are trained by the same functions, mapped over the leading axis of the
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -18,17 +18,20 @@ from flax import nnx
 from jax import lax
 from jax.sharding import Mesh
 
+from jaxrnn.data.encoding import ONE_NUMBER, Sizes
 from jaxrnn.data.normalizer import Normalizer
+from jaxrnn.data.step_batches import StepBatch
 from jaxrnn.foundation.array_types import Array
 from jaxrnn.models.model_state import abstract_model, new_model, program_config, split_model
-from jaxrnn.models.next_value import NextValueModel
-from jaxrnn.models.objective import Batch, by_itself, loss_and_sums, window_loss_and_sums
+from jaxrnn.models.objective import Batch, by_itself, loss_and_sums, sequence_loss_and_sums, window_loss_and_sums
 from jaxrnn.models.windows import Windows, cut_windows
 from jaxrnn.parallel.devices import DATA_AXIS, model_size
 from jaxrnn.parallel.shared_rows import can_call_on_shares
 from jaxrnn.parallel.state_sharding import constrain_state
 from jaxrnn.settings.config import Config
+from jaxrnn.settings.task_config import HIGHER_IS_BETTER
 from jaxrnn.tasks import metrics
+from jaxrnn.tasks.task import SequenceTask, Task, task_of
 from jaxrnn.training.optimizers import build_optimizer, learning_rate_schedule
 from jaxrnn.training.train_state import RUNNING, STOPPED_EARLY, Given, Trained, TrainState
 
@@ -45,6 +48,7 @@ class Trainer:
       batch_rows: Rows of a batch.
       mesh: The devices that share a batch, or an ensemble; None for the default one.
       steps_per_epoch: Updates of the parameters in an epoch.
+      sizes: What the network's shapes depend on besides the configuration.
       program: The part of the configuration that programs are compiled for.
     """
 
@@ -52,10 +56,16 @@ class Trainer:
     batch_rows: int
     mesh: Mesh | None = None
     steps_per_epoch: int = 1
+    sizes: Sizes = ONE_NUMBER
     program: Config = dataclasses.field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "program", program_config(self.config))
+
+    @functools.cached_property
+    def task(self) -> Task:
+        """What is predicted."""
+        return task_of(self.program, self.sizes)
 
     @functools.cached_property
     def schedule(self) -> optax.Schedule:
@@ -75,7 +85,7 @@ class Trainer:
         config = self.program
         if self.data_mesh is not None and not can_call_on_shares(config, self.data_mesh):
             config = config.replace_flat({"backend": "scan"})  # XLA cannot cut a compiled call into shares
-        model = abstract_model(config)
+        model = abstract_model(config, self.sizes)
         if model_size(self.data_mesh) > 1:
             model.rnn.mesh = self.data_mesh
         return split_model(model)[0]
@@ -110,7 +120,7 @@ class Trainer:
         return constrain_state(state, self.data_mesh)
 
     def _init_one(self, seed: Array) -> TrainState:
-        model = new_model(self.program, nnx.Rngs(jax.random.key(seed)))
+        model = new_model(self.program, nnx.Rngs(jax.random.key(seed)), self.sizes)
         _, params, other = split_model(model)
         zero = jnp.int32(0)
         return TrainState(
@@ -129,7 +139,13 @@ class Trainer:
     def _run_of(self, given: Given) -> tuple[Config, Normalizer, Mesh | None]:
         return self.program, Normalizer(given.offset, given.scale), self.data_mesh
 
-    def _model(self, params: Any, other: Any, *, training: bool) -> NextValueModel:
+    def _loss_and_sums(self, model: Any, batch: Batch, given: Given) -> tuple[tuple[Array, Array], metrics.MetricSums]:
+        if not isinstance(batch, StepBatch):
+            return loss_and_sums(model, batch, *self._run_of(given))
+        task = cast("SequenceTask", self.task)
+        return sequence_loss_and_sums(model, batch, task, given.told, self.program, self.data_mesh)
+
+    def _model(self, params: Any, other: Any, *, training: bool) -> Any:
         # copy: the variables belong to the trace that made them, and dropout counts its keys up in this one.
         model = nnx.merge(self.graphdef, params, other, copy=True)
         model.train() if training else model.eval()
@@ -139,7 +155,7 @@ class Trainer:
         """Updates the parameters once, or with truncated backpropagation once a window."""
         run = self._run_of(given)
         if not self._cuts_windows:
-            trained, _, sums, is_finite = self._update(trained, lambda model: loss_and_sums(model, batch, *run))
+            trained, _, sums, is_finite = self._update(trained, lambda model: self._loss_and_sums(model, batch, given))
             return trained, by_itself(sums), is_finite
 
         def train_on_window(carry: Any, window: Windows) -> Any:
@@ -158,7 +174,7 @@ class Trainer:
         return trained, sums, is_finite
 
     def _update(
-        self, trained: Trained, objective: Callable[[NextValueModel], tuple[tuple[Array, Array], Any]]
+        self, trained: Trained, objective: Callable[[Any], tuple[tuple[Array, Array], Any]]
     ) -> tuple[Trained, Array, Any, Array]:
         """Takes one step of the optimiser.
 
@@ -188,7 +204,7 @@ class Trainer:
         """Adds the sums of a chunk of validation rows."""
         run = self._run_of(given)
 
-        def new_model() -> NextValueModel:
+        def new_model() -> Any:
             return self._model(state.params, state.other, training=False)
 
         def add_window(carry: Any, window: Windows) -> Any:
@@ -197,16 +213,25 @@ class Trainer:
             return (totals + sums, after), None
 
         if not self._cuts_windows:
-            return totals + by_itself(loss_and_sums(new_model(), chunk, *run)[1])
+            return totals + by_itself(self._loss_and_sums(new_model(), chunk, given)[1])
         windows = cut_windows(chunk, self.program.training.tbptt)  # type: ignore[arg-type]  # never packed
         begin = new_model().rnn.initial_state(chunk[0].shape[0])
         return lax.scan(add_window, (totals, begin), windows)[0][0]
 
-    def finish_epoch(self, before: TrainState, trained: TrainState, checked: dict[str, Array]) -> TrainState:
-        """Remembers the parameters if they are the best so far, and decides whether to go on."""
+    def finish_epoch(self, before: TrainState, trained: TrainState, checked: dict[str, Array] | None) -> TrainState:
+        """Remembers the parameters if they are the best so far, and decides whether to go on.
+
+        Args:
+          before: The state before the epoch.
+          trained: The state after it.
+          checked: The figures of the validation rows; None where there are no such rows: then the last epoch is best.
+        """
         settings = self.program.training
-        figure = checked[settings.monitor].astype(jnp.float32)
-        score = figure if settings.monitor in metrics.HIGHER_IS_BETTER else -figure
+        if checked is not None:
+            figure = checked[settings.monitor].astype(jnp.float32)
+            score = figure if settings.monitor in HIGHER_IS_BETTER else -figure
+        else:  # nothing says which epoch is best
+            score = trained.epoch.astype(jnp.float32)
         improved = jnp.isfinite(score) & (score > before.best_score)
         keep = functools.partial(jnp.where, improved)
         best_epoch = keep(trained.epoch, before.best_epoch)

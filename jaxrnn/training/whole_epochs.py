@@ -16,7 +16,6 @@ from jaxrnn.foundation.array_types import Array
 from jaxrnn.models.objective import Batch, by_itself
 from jaxrnn.parallel.devices import MEMBER_AXIS, gather_rows
 from jaxrnn.parallel.state_sharding import constrain_state
-from jaxrnn.settings.config import FIGURE_NAMES
 from jaxrnn.tasks.metrics import MetricSums
 from jaxrnn.training.batch_order import draw_batches
 from jaxrnn.training.train_state import (
@@ -84,7 +83,8 @@ def _run_epochs(
     given: Given,
 ) -> tuple[TrainState, History]:
     empty = jnp.zeros((MAX_EPOCHS_PER_CALL, *state.status.shape), jnp.float32)
-    history = History(dict.fromkeys(FIGURE_NAMES, empty), dict.fromkeys(FIGURE_NAMES, empty), empty)
+    figures = dict.fromkeys(trainer.task.figures, empty)
+    history = History(figures, dict(figures), empty)
     # Members that run have all finished as many epochs; those that have stopped are behind.
     begin = jnp.max(jnp.where(state.status == RUNNING, state.epoch, 0))
 
@@ -123,10 +123,10 @@ def _run_epoch(
     rate = trainer.schedule(epoch * trainer.steps_per_epoch)
     trained, sums, bad_batch = _train_epoch(trainer, state, epoch, training, given, num_rows)
     checked = _validate(trainer, trained, validation, given)
-    finished = trainer.finish_epoch(state, trained, checked)
+    finished = trainer.finish_epoch(state, trained, checked if validation else None)
     diverged = state._replace(status=jnp.int32(DIVERGED), bad_batch=bad_batch)
     state = jax.tree.map(functools.partial(jnp.where, bad_batch > 0), diverged, finished)
-    return state, History(by_itself(sums).compute(), checked, rate)
+    return state, History(trainer.task.compute(by_itself(sums), given.told), checked, rate)
 
 
 def _train_epoch(
@@ -157,16 +157,19 @@ def _train_epoch(
         return (trained, totals + sums, first_bad), None
 
     begin = Trained(state.params, state.other, state.opt_state)
-    carry = (begin, MetricSums.zero(trainer.batch_rows), jnp.int32(0))
+    carry = (begin, trainer.task.zero(trainer.batch_rows), jnp.int32(0))
     (trained, totals, first_bad), _ = lax.scan(train_step, carry, schedule)
     return state._replace(**trained._asdict(), epoch=state.epoch + 1), totals, first_bad
 
 
 def _validate(trainer: Trainer, state: TrainState, validation: Parts, given: Given) -> dict[str, Array]:
+    if not validation:
+        return dict.fromkeys(trainer.task.figures, jnp.float32(jnp.nan))
+
     def add_chunk(totals: MetricSums, chunk: Any) -> tuple[MetricSums, None]:
         return trainer.add_chunk(state, totals, by_itself(chunk), given), None
 
-    totals = MetricSums.zero(jax.tree.leaves(validation)[0].shape[1])
+    totals = trainer.task.zero(jax.tree.leaves(validation)[0].shape[1])
     for bucket in validation:
         totals, _ = lax.scan(add_chunk, totals, bucket)
-    return by_itself(totals).compute()
+    return trainer.task.compute(by_itself(totals), given.told)

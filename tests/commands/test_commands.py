@@ -24,7 +24,7 @@ from jaxrnn import predict, train
 from jaxrnn.evaluation.trained_model import TrainedModel
 from jaxrnn.runs.checkpoint import Checkpointer
 from jaxrnn.runs.run_directory import RunDirectory
-from jaxrnn.settings.config import FIGURE_NAMES
+from jaxrnn.settings.task_config import FIGURES_OF_TASK
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 RUN_FILES = {"config.toml", "metrics.jsonl", "checkpoints", "curves.png", "environment.json", "summary.json"}
@@ -136,7 +136,7 @@ def assert_same_run(a: Path, b: Path) -> None:
 
 
 def assert_figures(figures: dict) -> None:
-    assert set(figures) == set(FIGURE_NAMES) == {"loss", "accuracy", "mae", "rmse", "within_half"}
+    assert set(figures) == set(FIGURES_OF_TASK["next"]) == {"loss", "accuracy", "mae", "rmse", "within_half"}
     assert all(type(value) is float for value in figures.values())
     assert 0 <= figures["within_half"] <= 1
     assert 0 <= figures["mae"] <= figures["rmse"]
@@ -338,7 +338,7 @@ class TestOddData:
         assert metrics_of(tmp_path / "run")[0]["validation"]["rmse"] is None
         assert read_json(tmp_path / "run" / "summary.json")["epochs_run"] == 1
         done = call("eval", f"--checkpoint={tmp_path / 'run'}", f"--data={tmp_path / 'rows.csv'}", "--json")
-        assert set(parse_json(done.out)["metrics"]) == set(FIGURE_NAMES)
+        assert set(parse_json(done.out)["metrics"]) == set(FIGURES_OF_TASK["next"])
 
     def test_too_few_rows(self, call, tmp_path):
         (tmp_path / "rows.csv").write_text("1,2\n3,4\n")

@@ -10,7 +10,7 @@ import pytest
 
 from jaxrnn.data.readers import loading, reader, sources
 from jaxrnn.foundation.errors import DataError, UserError
-from jaxrnn.settings.config import ReaderConfig
+from jaxrnn.settings.data_config import ReaderConfig
 
 
 def write(path: Path, kind: str) -> Path:

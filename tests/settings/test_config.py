@@ -14,17 +14,9 @@ from jaxrnn.console.command_line import load_config, parse
 from jaxrnn.foundation.errors import UserError
 from jaxrnn.settings import toml_files as config_module
 from jaxrnn.settings.checking import checked, ranges_wait
-from jaxrnn.settings.config import (
-    CELLS,
-    FIELD_TYPES,
-    FIGURE_NAMES,
-    Config,
-    DataConfig,
-    ModelConfig,
-    OptimizerConfig,
-    ReaderConfig,
-    TrainingConfig,
-)
+from jaxrnn.settings.config import CELLS, FIELD_TYPES, Config, ModelConfig, OptimizerConfig, TrainingConfig
+from jaxrnn.settings.data_config import DataConfig, ReaderConfig
+from jaxrnn.settings.task_config import FIGURES_OF_TASK
 from jaxrnn.settings.toml_files import read_toml, recipe_names, to_toml
 
 INFINITY = float("inf")
@@ -482,7 +474,7 @@ def configs(draw: st.DrawFn) -> Config:
             shuffle=draw(st.booleans()),
             num_buckets=draw(st.integers(1, 99)),
             patience=draw(st.integers(0, 2**31 - 1)),
-            monitor=draw(st.sampled_from(FIGURE_NAMES)),
+            monitor=draw(st.sampled_from(FIGURES_OF_TASK["next"])),
             accuracy_epsilon=draw(FINITE),
             seed=draw(st.integers(0, 2**32 - 1)),
             checkpoint_seconds=draw(st.just(0.0) | FINITE),

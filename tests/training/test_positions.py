@@ -12,7 +12,7 @@ from small_runs import SMALL, arrays_of, call, write_rows
 from jaxrnn.commands import train_run
 from jaxrnn.console.progress import Progress
 from jaxrnn.data.ragged import Ragged
-from jaxrnn.evaluation.loading import load
+from jaxrnn.evaluation.loading import load_checkpoint
 from jaxrnn.parallel import hosts
 from jaxrnn.runs.checkpoint import Checkpointer, CheckpointError
 from jaxrnn.settings.config import Config
@@ -71,7 +71,7 @@ def test_before_the_first_epoch_is_finished_there_is_no_best_model(cut_short, pr
         assert done.code == 2
         assert "no epoch of this run is finished, so there are no best parameters yet" in done.err
         assert "Traceback" not in done.err
-    latest = load(run_dir / "latest")
+    latest = load_checkpoint(run_dir / "latest")
     found = {name: value for name, value in arrays_of(run_dir).items() if "/params/" in f"/{name}"}
     initial = found["params/rnn/weight_hh_l0"][2]
     within = found["progress/trained/params/rnn/weight_hh_l0"][2]
@@ -108,7 +108,7 @@ def test_a_run_whose_validation_was_never_finite_serves_its_last_parameters(tmp_
         fit.run(checkpointer)
     assert fit.best_epoch == 0
     assert fit.epoch == config.training.epochs
-    served = load(tmp_path)
+    served = load_checkpoint(tmp_path)
     for ours, theirs in zip(jax.tree.leaves(served.params), jax.tree.leaves(fit.state.params), strict=True):
         np.testing.assert_array_equal(ours, theirs)
     assert not all(
@@ -211,4 +211,4 @@ def test_progress_within_an_epoch_counts_the_rows_of_the_data(cut_short, monkeyp
 def test_no_checkpoint_is_named_as_such(tmp_path):
     (tmp_path / "checkpoints").mkdir()
     with pytest.raises(CheckpointError, match="holds no whole checkpoint yet"):
-        load(tmp_path)
+        load_checkpoint(tmp_path)

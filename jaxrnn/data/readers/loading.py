@@ -8,7 +8,7 @@ from jaxrnn.data.readers.reader import read_hashed_sequences, read_sequences_wit
 from jaxrnn.foundation.errors import DataError
 from jaxrnn.foundation.escaping import escape
 from jaxrnn.foundation.messages import say
-from jaxrnn.settings.config import ReaderConfig
+from jaxrnn.settings.data_config import ReaderConfig
 
 
 def load_rows(path: str, reader: ReaderConfig, *, min_length: int) -> Ragged:

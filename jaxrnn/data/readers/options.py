@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from jaxrnn.settings.checking import require
-from jaxrnn.settings.config import ReaderConfig
+from jaxrnn.settings.data_config import ReaderConfig
 
 # A field is at most this long, its spaces included. The longest decimal that float64 needs to
 # tell two neighbours apart has 767 digits; without a limit one field could fill the memory.

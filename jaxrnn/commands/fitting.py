@@ -1,0 +1,155 @@
+"""Training from Python: from sequences and settings to a model, without files."""
+
+import contextlib
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxrnn.console.command_line import load_config
+from jaxrnn.console.progress import Progress
+from jaxrnn.data.ragged import Ragged
+from jaxrnn.data.readers.loading import load_rows
+from jaxrnn.data.sequence_parts import Part, SequenceParts, split_sequences
+from jaxrnn.data.sequences import Sequences
+from jaxrnn.data.split import Split, draw_split
+from jaxrnn.data.tables.loading import load_sequences
+from jaxrnn.evaluation.trained_model import TrainedModel
+from jaxrnn.runs.checkpoint import Checkpointer
+from jaxrnn.runs.run_directory import RunDirectory
+from jaxrnn.settings.checking import checked, require
+from jaxrnn.settings.config import Config
+from jaxrnn.training.fit import Fit, build_trainer
+from jaxrnn.training.memory_source import MemorySource
+from jaxrnn.training.restoring import restore_position
+
+
+def fit(
+    train: Any,
+    *,
+    validation: Any = None,
+    task: str = "next",
+    config: str | None = None,
+    run_dir: str | Path | None = None,
+    progress: bool = True,
+    **settings: Any,
+) -> TrainedModel:
+    """Trains a model.
+
+    Without validation rows all rows train and the model of the last epoch is returned; with some, that of the epoch
+    whose figure `monitor` is best.
+
+    Args:
+      train: With task = "next" rows of numbers: a path, `Ragged` rows or a list of them. With the others `Sequences`,
+        or what `jaxrnn.read` takes: a path, a DataFrame, a list of arrays; the settings `id_column`, `label_column`
+        and so on say what the columns are.
+      validation: The same, of rows that do not train; None for none, or for the share that `split_fractions` says.
+      task: "next", "classify", "regress" or "tag".
+      config: A TOML file or the name of a recipe, as ``--config`` takes it.
+      run_dir: Where to write checkpoints and metrics.jsonl, a new directory; None to write nothing.
+      progress: Whether to show how training goes, on stderr or in a notebook.
+      **settings: Any key of the configuration by its name: ``cell="gru"``, ``hidden_size=64``, ``epochs=20``. They
+        cover the recipes of the cell and the task, as flags do.
+
+    Returns:
+      The model; its ``metadata["history"]`` holds the figures of every epoch, as the lines of metrics.jsonl.
+
+    Raises:
+      UserError: A setting that is unknown or out of its range, or data that cannot be read.
+      DivergedError: A loss or gradient was not finite.
+
+    Example:
+      >>> import numpy as np
+      >>> import jaxrnn
+      >>> waves = [np.sin(np.arange(length) * speed) for length in (20, 30) for speed in np.linspace(0.2, 1.0, 20)]
+      >>> speeds = [speed for _ in (20, 30) for speed in np.linspace(0.2, 1.0, 20)]
+      >>> sequences = jaxrnn.read(waves, labels=["slow" if speed < 0.6 else "fast" for speed in speeds])
+      >>> model = jaxrnn.fit(sequences, task="classify", hidden_size=8, learning_rate=0.03, epochs=40, progress=False)
+      >>> model.evaluate(sequences)["accuracy"] > 0.9
+      True
+      >>> model.predict([np.sin(np.arange(25) * 0.3)]).tolist()
+      ['slow']
+    """
+    chosen = _configure(task, config, settings)
+    if task == "next":
+        rows, split = _rows_of(train, validation, chosen, share_wanted="split_fractions" in settings)
+        source = MemorySource(chosen, rows, split)
+    else:
+        source = MemorySource(chosen, _parts_of(train, validation, chosen, "split_fractions" in settings))
+    require(
+        bool(source.validation) or not chosen.training.patience,
+        "patience", chosen.training.patience, "0 without validation rows",
+    )  # fmt: skip
+    trainer = build_trainer(chosen, source)
+    history: list[dict[str, Any]] = []
+    with contextlib.ExitStack() as stack:
+        directory, checkpointer = _open(run_dir, chosen, stack)
+        position, saved = restore_position(trainer, None)
+        run = Fit(trainer, source, position, directory, saved=saved, on_epochs=history.extend)
+        watch: Callable[[], Progress] | None = (lambda: Progress(chosen.training.epochs)) if progress else None
+        run.run(checkpointer, watch=watch)
+        model = run.best_model()
+    return dataclasses.replace(model, metadata={"data": None, "epoch": run.best_epoch, "history": history})
+
+
+def _configure(task: str, file: str | None, settings: dict[str, Any]) -> Config:
+    flat = dict(settings)
+    for key in ("input_columns", "category_columns", "target_columns", "static_columns"):
+        if not isinstance(flat.get(key, ""), str):
+            flat[key] = ",".join(flat[key])
+    loaded = load_config(flat.get("cell"), file, task=task)
+    return checked(loaded.config.replace_flat(flat | {"task": task}))
+
+
+def _open(
+    directory: str | Path | None, config: Config, stack: contextlib.ExitStack
+) -> tuple[RunDirectory | None, Checkpointer | None]:
+    if directory is None:
+        return None, None
+    run_dir = RunDirectory.choose(str(directory), name="", resume=False)
+    run_dir.create(config)
+    return run_dir, stack.enter_context(Checkpointer(run_dir.checkpoints))
+
+
+def _rows_of(train: Any, validation: Any, config: Config, *, share_wanted: bool) -> tuple[Ragged, Split]:
+    rows = _as_rows(train, config)
+    nothing = np.zeros(0, np.int64)
+    if validation is not None:
+        others = _as_rows(validation, config)
+        both = Ragged.from_lengths(
+            np.concatenate([rows.values, others.values]), np.concatenate([rows.lengths, others.lengths])
+        )
+        return both, Split(np.arange(len(rows)), np.arange(len(rows), len(both)), nothing)
+    if share_wanted:
+        return rows, draw_split(config, rows)
+    return rows, Split(np.arange(len(rows)), nothing, nothing)
+
+
+def _as_rows(source: Any, config: Config) -> Ragged:
+    if isinstance(source, Ragged):
+        rows = source
+    elif isinstance(source, Sequences):
+        rows = source.ragged()
+    elif isinstance(source, str | Path):
+        return load_rows(str(source), config.reader, min_length=2)
+    else:
+        rows = Ragged.from_rows(source)
+    shortest = int(rows.lengths.min()) if len(rows) else 0
+    require(shortest >= 2, "train", f"a row of {shortest} values", "rows of at least two: the last is predicted")
+    return rows
+
+
+def _parts_of(train: Any, validation: Any, config: Config, share_wanted: bool) -> SequenceParts:
+    sequences = _as_sequences(train, config)
+    if validation is not None:
+        others = _as_sequences(validation, config)
+        return SequenceParts(Part(sequences, np.arange(len(sequences))), Part(others, np.arange(len(others))), None)
+    if share_wanted:
+        return split_sequences(config, sequences)
+    return SequenceParts(Part(sequences, np.arange(len(sequences))), None, None)
+
+
+def _as_sequences(source: Any, config: Config) -> Sequences:
+    return source if isinstance(source, Sequences) else load_sequences(source, config)

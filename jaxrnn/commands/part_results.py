@@ -1,0 +1,92 @@
+"""What a model makes of a part, whatever its task: figures for tables, summary.json and eval --json."""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from jaxrnn.data.encoding import Encoded
+from jaxrnn.data.ragged import Ragged
+from jaxrnn.data.sequences import Sequences
+from jaxrnn.data.store.shards import ShardedRows
+from jaxrnn.evaluation.part_evaluation import PartEvaluation, evaluate_figures, evaluate_part
+from jaxrnn.evaluation.sequence_evaluation import SequenceEvaluation
+from jaxrnn.evaluation.trained_model import TrainedModel
+from jaxrnn.evaluation.value_evaluation import Evaluation
+from jaxrnn.tasks.figures import ACCURACY_NOTE
+
+Rows = Ragged | ShardedRows | Sequences
+
+
+@dataclasses.dataclass(frozen=True)
+class PartResult:
+    """Figures of a part, and what stands beside them.
+
+    Attributes:
+      evaluation: The figures, and those of an ensemble's members.
+      baselines: The baselines' figures.
+      entries: What summary.json and eval --json hold besides; the interval under "interval".
+      notes: Lines in words.
+      num_rows: Rows of the part.
+      sampled: What the figures of next values are made of.
+    """
+
+    evaluation: Evaluation | SequenceEvaluation
+    baselines: dict[str, dict[str, float]]
+    entries: dict[str, Any]
+    notes: list[str]
+    num_rows: int
+    sampled: PartEvaluation | None = None
+
+
+def measure_figures(model: TrainedModel, rows: Rows) -> Evaluation | SequenceEvaluation:
+    """Evaluates a model on a part."""
+    return model.evaluate(rows) if isinstance(rows, Sequences) else evaluate_figures(model, rows)
+
+
+def measure_part(model: TrainedModel, rows: Rows) -> PartResult:
+    """Evaluates a model and the baselines on a part, and says what the figures are worth.
+
+    Raises:
+      DataError: A value is too large for float32 once normalised, or a column is missing.
+    """
+    if isinstance(rows, Sequences):
+        return _measure_sequences(model, rows)
+    found = evaluate_part(model, rows)
+    judgement = found.judgement
+    entries = {
+        "interval": judgement.interval,
+        "against_baselines": judgement.against_baselines,
+        "accuracy_near_zero": judgement.near_zero,
+    }
+    explained = ACCURACY_NOTE.format(epsilon=model.config.training.accuracy_epsilon)
+    notes = [explained, *found.notes()]
+    return PartResult(found.evaluation, found.baselines, entries, notes, found.num_rows, found)
+
+
+def _measure_sequences(model: TrainedModel, sequences: Sequences) -> PartResult:
+    found = model.evaluate(sequences)
+    entries: dict[str, Any] = {
+        "interval": found.verdict.interval,
+        "against_baselines": found.verdict.against_baselines,
+    }
+    if model.classes:
+        entries["confusion_matrix"] = {
+            "classes": list(model.classes),
+            "counts": count_confusions(found.predicted, found.rows, len(model.classes)).tolist(),
+        }
+    return PartResult(found, found.baselines, entries, found.verdict.notes, len(sequences))
+
+
+def count_confusions(probabilities: np.ndarray, rows: Encoded, num_classes: int) -> np.ndarray:
+    """Counts how many of each true class were taken for each other: (classes, classes), true ones first.
+
+    Args:
+      probabilities: (rows or steps, classes).
+      rows: What they were predicted from; classes that training has not seen are left out.
+      num_classes: How many there are.
+    """
+    targets = np.asarray(rows.targets)
+    is_known = targets >= 0
+    pairs = targets[is_known].astype(np.int64) * num_classes + probabilities[is_known].argmax(axis=1)
+    return np.bincount(pairs, minlength=num_classes**2).reshape(num_classes, num_classes)

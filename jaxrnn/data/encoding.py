@@ -1,0 +1,372 @@
+"""Between sequences as they were read and the arrays that a network takes: fitted on the training rows alone."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jaxrnn.data.normalizer import Normalizer
+from jaxrnn.data.sequences import CATEGORIES, INPUTS, LABELS, STATICS, TARGETS, Field, Sequences
+from jaxrnn.foundation.errors import DataError
+from jaxrnn.foundation.escaping import escape, shorten
+from jaxrnn.settings.config import Config
+
+MAX_NAMES_SHOWN = 6
+
+
+class Sizes(NamedTuple):
+    """What a network's shapes depend on besides its configuration.
+
+    Attributes:
+      inputs: Numbers at every step.
+      categories: The categories of each column of them, the unknown one included.
+      statics: Numbers of a whole sequence.
+      outputs: Numbers that the head gives.
+    """
+
+    inputs: int = 1
+    categories: tuple[int, ...] = ()
+    statics: int = 0
+    outputs: int = 1
+
+
+ONE_NUMBER = Sizes()  # a row of numbers, and the next one
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Encoded:
+    """Sequences as flat arrays, in the network's units.
+
+    Attributes:
+      offsets: Where each sequence starts among the steps, (sequences + 1,).
+      inputs: (steps, inputs) float32.
+      categories: (steps, columns) int32; 0 is a category that training has not seen.
+      statics: (sequences, statics) float32.
+      targets: Classes, (sequences,) or (steps,) int32, -1 where unknown; or (sequences, targets) float32; None where
+        there are none.
+      every: Whether a target belongs to every step.
+    """
+
+    offsets: NDArray[np.int64]
+    inputs: NDArray[np.float32]
+    categories: NDArray[np.int32]
+    statics: NDArray[np.float32]
+    targets: NDArray[Any] | None
+    every: bool = False
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """The steps of each sequence."""
+        return np.diff(self.offsets)
+
+    def __len__(self) -> int:
+        return self.offsets.size - 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Scaling:
+    """Columns of numbers, each with its normaliser."""
+
+    names: tuple[str, ...] = ()
+    normalizers: tuple[Normalizer, ...] = ()
+
+    @classmethod
+    def fit(cls, names: tuple[str, ...], values: NDArray[Any], config: Config) -> "Scaling":
+        """Fits a normaliser for each column.
+
+        Args:
+          names: The columns' names.
+          values: (count, columns) training values.
+          config: Says which normaliser.
+
+        Raises:
+          DataError: A column varies by less, or by more, than float32 holds; names it.
+        """
+        return cls(names, tuple(_fit_column(name, values[:, i], config) for i, name in enumerate(names)))
+
+    def normalize(self, values: NDArray[Any]) -> NDArray[np.float32]:
+        """Normalises (count, columns) values.
+
+        Raises:
+          DataError: A value is beyond float32; names its column.
+        """
+        normalized = np.empty(values.shape, np.float32)
+        for i, (name, normalizer) in enumerate(zip(self.names, self.normalizers, strict=True)):
+            with _naming_column(name):
+                normalized[:, i] = normalizer.require_float32(np.asarray(values[:, i], np.float64))
+        return normalized
+
+    @property
+    def offsets(self) -> NDArray[np.float64]:
+        """What is subtracted from each column, in its units."""
+        return np.array([normalizer.offset for normalizer in self.normalizers])
+
+    @property
+    def scales(self) -> NDArray[np.float64]:
+        """What each column is then divided by."""
+        return np.array([normalizer.scale for normalizer in self.normalizers])
+
+
+@dataclasses.dataclass(frozen=True)
+class Encoding:
+    """What the training rows say of columns, categories and classes.
+
+    Attributes:
+      inputs: The numbers of every step.
+      statics: The numbers of a whole sequence.
+      targets: The numbers to predict.
+      categories: Each column's name and the texts of its categories, which are numbered from 1.
+      classes: The texts of the classes, numbered from 0.
+      label: The name of the column that holds them.
+      class_counts: How many training rows, or steps, have each class.
+      target_medians: The median of each target in the training rows, in its units.
+      target_means: The mean of each.
+    """
+
+    inputs: Scaling = Scaling()
+    statics: Scaling = Scaling()
+    targets: Scaling = Scaling()
+    categories: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    classes: tuple[str, ...] = ()
+    label: str = "label"
+    class_counts: tuple[int, ...] = ()
+    target_medians: tuple[float, ...] = ()
+    target_means: tuple[float, ...] = ()
+
+    @classmethod
+    def fit(cls, training: Sequences, config: Config) -> "Encoding":
+        """Fits everything on the training rows.
+
+        Raises:
+          DataError: What the task predicts is missing, or has one class only.
+        """
+        steps, rows, task = training.steps, training.rows, config.task.task
+        categories = steps.get(CATEGORIES)
+        fitted = cls(
+            inputs=_fit_field(steps.get(INPUTS), config),
+            statics=_fit_field(rows.get(STATICS), config),
+            categories=() if categories is None else tuple(_categories_of(categories)),
+        )
+        if task == "regress":
+            names, values = _targets_of(training)
+            return dataclasses.replace(
+                fitted,
+                targets=Scaling.fit(names, values, config),
+                target_medians=tuple(map(float, np.median(values, axis=0))),
+                target_means=tuple(map(float, values.mean(axis=0))),
+            )
+        labels = _labels_of(training, each_step=task == "tag")
+        counts = np.bincount(labels.values[:, 0], minlength=len(labels.vocabulary[0]))
+        seen = np.flatnonzero(counts)
+        if len(seen) < 2:
+            only = "" if not len(seen) else f", {escape(shorten(labels.vocabulary[0][seen[0]]))!r}"
+            raise DataError(f"found {len(seen)} class in the training rows{only}; expected two or more to tell apart")
+        return dataclasses.replace(
+            fitted,
+            classes=tuple(labels.vocabulary[0][code] for code in seen),
+            label=labels.names[0],
+            class_counts=tuple(map(int, counts[seen])),
+        )
+
+    @property
+    def sizes(self) -> Sizes:
+        """What the network's shapes depend on."""
+        outputs = len(self.classes) or len(self.targets.names)
+        counts = tuple(len(texts) + 1 for _, texts in self.categories)
+        return Sizes(len(self.inputs.names), counts, len(self.statics.names), outputs)
+
+    def encode(self, sequences: Sequences, task: str, *, with_targets: bool = True) -> Encoded:
+        """Turns sequences into the arrays that the network takes.
+
+        Args:
+          sequences: As they were read.
+          task: What is predicted.
+          with_targets: Whether they have what is to be predicted.
+
+        Raises:
+          DataError: A column is missing, or a value is beyond float32 once normalised.
+        """
+        targets: NDArray[Any] | None = None
+        if with_targets and task == "regress":
+            targets = self.targets.normalize(_targets_of(sequences)[1])
+        elif with_targets:
+            labels = _labels_of(sequences, each_step=task == "tag")
+            targets = _recode(labels, 0, self.classes, unknown=-1, first=0)
+        inputs = _columns(sequences.steps.get(INPUTS), self.inputs.names, sequences.num_steps, "input")
+        statics = _columns(sequences.rows.get(STATICS), self.statics.names, len(sequences), "static")
+        return Encoded(
+            sequences.offsets,
+            self.inputs.normalize(inputs),
+            self._encode_categories(sequences),
+            self.statics.normalize(statics),
+            targets,
+            every=task == "tag",
+        )
+
+    def _encode_categories(self, sequences: Sequences) -> NDArray[np.int32]:
+        codes = np.zeros((sequences.num_steps, len(self.categories)), np.int32)
+        field = sequences.steps.get(CATEGORIES)
+        for i, (name, texts) in enumerate(self.categories):
+            if field is None or name not in field.names:
+                raise DataError(_missing(name, () if field is None else field.names, "category"))
+            codes[:, i] = _recode(field, field.names.index(name), texts, unknown=0, first=1)
+        return codes
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns what `from_json` takes, in types that JSON has."""
+        flat = dataclasses.asdict(self)
+        for key in ("inputs", "statics", "targets"):
+            scaling = getattr(self, key)
+            flat[key] = {
+                "names": list(scaling.names), "offsets": scaling.offsets.tolist(), "scales": scaling.scales.tolist()
+            }  # fmt: skip
+        return flat
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> "Encoding":
+        """Returns the encoding that a checkpoint describes.
+
+        Raises:
+          ValueError, TypeError, KeyError: It is none.
+        """
+        scalings = {key: _scaling_from(content[key]) for key in ("inputs", "statics", "targets")}
+        categories = tuple((_text(name), _texts(texts)) for name, texts in content["categories"])
+        counts = tuple(content["class_counts"])
+        numbers = [tuple(map(float, content[key])) for key in ("target_medians", "target_means")]
+        classes = _texts(content["classes"])
+        if len(counts) != len(classes) or any(type(count) is not int or count < 1 for count in counts):
+            raise ValueError("class_counts")
+        if any(len(values) != len(scalings["targets"].names) or not np.isfinite(values).all() for values in numbers):
+            raise ValueError("target_medians")
+        return cls(**scalings, categories=categories, classes=classes, label=_text(content["label"]),
+                   class_counts=counts, target_medians=numbers[0], target_means=numbers[1])  # fmt: skip
+
+
+def _fit_column(name: str, values: NDArray[Any], config: Config) -> Normalizer:
+    data = config.data
+    if data.normalizer == "none":
+        return Normalizer()
+    if data.normalizer == "divide":
+        return Normalizer(0.0, data.divisor)
+    with _naming_column(name):
+        least, greatest = float(values.min()), float(values.max())
+        return Normalizer.standard(float(values.mean()), float(values.std()), least, greatest)
+
+
+def _fit_field(field: Field | None, config: Config) -> Scaling:
+    return Scaling() if field is None else Scaling.fit(field.names, field.values, config)
+
+
+class _naming_column:
+    """Puts a column's name before a complaint about its values."""
+
+    def __init__(self, name: str):
+        self._name = name
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
+        if isinstance(error, DataError):
+            raise DataError(f"column {escape(shorten(self._name))!r}: {error}") from error
+
+
+def _categories_of(field: Field) -> list[tuple[str, tuple[str, ...]]]:
+    found = []
+    for i, name in enumerate(field.names):
+        seen = np.flatnonzero(np.bincount(field.values[:, i], minlength=len(field.vocabulary[i])))
+        found.append((name, tuple(field.vocabulary[i][code] for code in seen)))
+    return found
+
+
+def _labels_of(sequences: Sequences, *, each_step: bool) -> Field:
+    field = (sequences.steps if each_step else sequences.rows).get(LABELS)
+    if field is not None:
+        return field
+    whose = "every step" if each_step else "a sequence"
+    raise DataError(f"found no label of {whose}; expected what is to be predicted; name its column by --label-column")
+
+
+def _targets_of(sequences: Sequences) -> tuple[tuple[str, ...], NDArray[np.float64]]:
+    """Returns the numbers that belong to whole sequences and are to be predicted: labels, or constant targets."""
+    labels, field = sequences.rows.get(LABELS), sequences.steps.get(TARGETS)
+    if labels is not None:
+        values = np.array([_as_number(text, labels.names[0]) for text in labels.vocabulary[0]], np.float64)
+        return labels.names, values[labels.values[:, 0]][:, None]
+    if field is None:
+        raise DataError(
+            "found no number of a sequence to predict; expected one; name its column by --label-column, or several by"
+            " --target-columns"
+        )
+    values = field.values[sequences.offsets[:-1]]
+    owner = np.repeat(np.arange(len(sequences)), sequences.lengths)
+    changes = (field.values != values[owner]).any(axis=1)
+    if changes.any():
+        number = int(owner[np.argmax(changes)])
+        raise DataError(
+            f"sequence {number}: found target columns whose values change from step to step; expected one value a"
+            " sequence with task = regress"
+        )
+    return field.names, np.asarray(values, np.float64)
+
+
+def _as_number(text: str, name: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = float("nan")
+    if not np.isfinite(value):
+        found = escape(shorten(text))
+        raise DataError(f"column {escape(shorten(name))!r}: found {found!r}; expected a number with task = regress")
+    return value
+
+
+def _recode(field: Field, column: int, texts: tuple[str, ...], *, unknown: int, first: int) -> NDArray[np.int32]:
+    numbers = {text: number for number, text in enumerate(texts, first)}
+    table = np.array([numbers.get(text, unknown) for text in field.vocabulary[column]], np.int32)
+    return table[field.values[:, column]]
+
+
+def _columns(field: Field | None, names: tuple[str, ...], count: int, what: str) -> NDArray[Any]:
+    """Returns the columns of these names, in this order."""
+    if not names:
+        return np.zeros((count, 0))
+    held = () if field is None else field.names
+    unnamed = tuple(map(str, range(len(names))))
+    if field is not None and held == unnamed:  # arrays: their features are counted, not called by a name
+        return field.values
+    for name in names:
+        if name not in held:
+            raise DataError(_missing(name, held, what))
+    assert field is not None
+    return field.values[:, [held.index(name) for name in names]]
+
+
+def _missing(name: str, held: tuple[str, ...], what: str) -> str:
+    shown = ", ".join(escape(shorten(other)) for other in held[:MAX_NAMES_SHOWN]) or "none"
+    more = f" and {len(held) - MAX_NAMES_SHOWN} more" if len(held) > MAX_NAMES_SHOWN else ""
+    return f"found the {what} columns {shown}{more}; expected {escape(shorten(name))!r} too, as the model was trained"
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError("expected a text")
+    return value
+
+
+def _texts(values: Any) -> tuple[str, ...]:
+    if isinstance(values, str):
+        raise TypeError("expected a list of texts")
+    return tuple(map(_text, values))
+
+
+def _scaling_from(content: Mapping[str, Any]) -> Scaling:
+    names, offsets, scales = (tuple(content[key]) for key in ("names", "offsets", "scales"))
+    if not len(names) == len(offsets) == len(scales):
+        raise ValueError("names")
+    numbers = [Normalizer(float(offset), float(scale)) for offset, scale in zip(offsets, scales, strict=True)]
+    if not all(normalizer.is_usable for normalizer in numbers):
+        raise ValueError("scales")
+    return Scaling(_texts(names), tuple(numbers))

@@ -1,0 +1,73 @@
+"""Reads sequences as a configuration says."""
+
+from collections.abc import Callable
+from typing import Any
+
+from jaxrnn.data.readers.sources import open_file
+from jaxrnn.data.sequences import Sequences
+from jaxrnn.data.tables.reading import read
+from jaxrnn.foundation.errors import DataError
+from jaxrnn.foundation.files import hash_file
+from jaxrnn.settings.config import Config
+
+# What a file to predict from may lack, though the training file had it.
+ANSWERS: dict[str, Any] = {"label_column": None, "target_columns": ()}
+
+
+def read_options(config: Config) -> dict[str, Any]:
+    """Returns a configuration's settings of columns and files as keyword arguments of `jaxrnn.read`."""
+    reader = config.reader
+    options = config.columns.as_options() | {"max_bytes": reader.max_bytes}
+    if reader.delimiter != ",":  # the default stands for any that the header shows
+        options["delimiter"] = reader.delimiter
+    if config.task.task == "tag":
+        options["each_step_has_a_label"] = True
+    return options
+
+
+def load_sequences(source: Any, config: Config, *, with_answers: bool = True) -> Sequences:
+    """Reads sequences.
+
+    Args:
+      source: A file, or a table or list as `jaxrnn.read` takes it.
+      config: Says what the columns are.
+      with_answers: Whether what is to be predicted has to be there; else it is read if it is.
+
+    Raises:
+      DataError: It is not what it should be.
+    """
+    options = read_options(config)
+    if isinstance(source, list | tuple):
+        options = {"max_bytes": options["max_bytes"]}
+    if with_answers:
+        return read(source, **options)
+    try:
+        return read(source, **options)
+    except DataError as error:
+        try:
+            return read(source, **(options | {key: value for key, value in ANSWERS.items() if key in options}))
+        except DataError:
+            raise error from None
+
+
+def load_hashed_sequences(
+    path: str, config: Config, *, check: Callable[[str], None] | None = None
+) -> tuple[Sequences, str]:
+    """Reads a file as `load_sequences` does; returns its sequences and its SHA-256.
+
+    Args:
+      path: A file.
+      config: Says what the columns are.
+      check: Called with the SHA-256 before anything is parsed; it may raise.
+
+    Raises:
+      DataError: The file is not what it should be, or was written to meanwhile.
+    """
+    open_file(path).close()  # says what is wrong with the path itself
+    sha256 = hash_file(path)
+    if check is not None:
+        check(sha256)
+    sequences = load_sequences(path, config)
+    if hash_file(path) != sha256:
+        raise DataError(f"{path}: was written to while it was read; expected a file at rest; try again")
+    return sequences, sha256

@@ -1,0 +1,153 @@
+"""What a trained model makes of sequences: probabilities of classes, or numbers; and how good they are."""
+
+import dataclasses
+import functools
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from flax import nnx
+from numpy.typing import NDArray
+
+from jaxrnn.data.encoding import Encoded, Encoding, Sizes
+from jaxrnn.data.sequences import Sequences
+from jaxrnn.data.step_batches import StepBatch, pad_steps
+from jaxrnn.models.model_state import abstract_model, program_config, split_model
+from jaxrnn.settings.config import Config
+from jaxrnn.tasks import verdict
+from jaxrnn.tasks.metrics import spread_over_members
+
+# Rows of a chunk, and numbers of a chunk: what bounds memory. Chunks are padded to powers of two, so that sequences of
+# any lengths need few compiled shapes.
+MAX_CHUNK_ROWS = 4096
+MAX_CHUNK_NUMBERS = 2**22
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class SequenceEvaluation(Mapping[str, float]):
+    """Figures by their names, and what they are made from.
+
+    Attributes:
+      figures: The figures; of an ensemble those of its mean prediction.
+      predicted: Probabilities (rows or steps, classes), or numbers (rows, targets).
+      rows: The sequences, encoded.
+      members: The figures of each member by itself; of a single model its own.
+      baselines: The figures of the constants that need no training.
+      verdict: What they are worth.
+    """
+
+    figures: dict[str, float]
+    predicted: NDArray[np.float64]
+    rows: Encoded
+    members: list[dict[str, float]]
+    baselines: dict[str, dict[str, float]]
+    verdict: verdict.Verdict
+
+    def __getitem__(self, name: str) -> float:
+        return self.figures[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.figures)
+
+    def __len__(self) -> int:
+        return len(self.figures)
+
+    def __repr__(self) -> str:
+        return f"SequenceEvaluation({', '.join(f'{name}={value:.4g}' for name, value in self.figures.items())})"
+
+    def spread(self) -> dict[str, dict[str, float]]:
+        """Returns the "mean" and the sample standard deviation, "std", of the members' figures."""
+        return spread_over_members({name: [member[name] for member in self.members] for name in self.figures})
+
+
+def evaluate_sequences(
+    config: Config, encoding: Encoding, params: Any, other: Any, sequences: Sequences
+) -> SequenceEvaluation:
+    """Measures a model on sequences whose answers are known.
+
+    Args:
+      config: The run's configuration.
+      encoding: What its training rows say of columns and classes.
+      params: The parameters; of an ensemble with a leading axis of members.
+      other: The rest of the model's state.
+      sequences: Sequences with labels or targets.
+
+    Raises:
+      DataError: A column or what is to be predicted is missing, or a value is too large.
+      ValueError: There are no sequences.
+    """
+    if not len(sequences):
+        raise ValueError("rows: got no sequences; expected at least one")
+    rows = encoding.encode(sequences, config.task.task)
+    members = predict_members(config, encoding, params, other, rows)
+    predicted = members.mean(axis=0)
+    measured = (rows, encoding, config)
+    against = verdict.baselines(*measured)
+    judged = verdict.judge_predictions(predicted, *measured, groups=sequences.group_ids(), against=against)
+    each = [verdict.measure(member, *measured) for member in members]
+    return SequenceEvaluation(verdict.measure(predicted, *measured), predicted, rows, each, against, judged)
+
+
+def predict_members(config: Config, encoding: Encoding, params: Any, other: Any, rows: Encoded) -> NDArray[np.float64]:
+    """Predicts with every member of an ensemble.
+
+    Args:
+      config: The run's configuration.
+      encoding: What its training rows say.
+      params: The parameters.
+      other: The rest of the model's state.
+      rows: Encoded sequences.
+
+    Returns:
+      (members, rows, classes) probabilities, or (members, rows, targets) numbers in the data's units; of a task that
+      tags (members, steps, classes).
+    """
+    task, sizes, members = config.task.task, encoding.sizes, config.training.ensemble
+    count = int(rows.offsets[-1]) if rows.every else len(rows)
+    predicted = np.zeros((members, count, sizes.outputs))
+    program = program_config(config)
+    for indices, chunk in _chunks(rows, sizes, members):
+        outputs = np.asarray(_run(program, sizes, params, other, chunk), np.float64)[:, : len(indices)]
+        if not rows.every:
+            predicted[:, indices] = outputs
+            continue
+        lengths = rows.lengths[indices]
+        counts = np.arange(outputs.shape[2])[None] < lengths[:, None]
+        places = (rows.offsets[indices][:, None] + np.arange(outputs.shape[2]))[counts]
+        predicted[:, places] = outputs[:, counts]
+    if task == "regress":
+        return predicted * encoding.targets.scales + encoding.targets.offsets
+    shifted = np.exp(predicted - predicted.max(axis=2, keepdims=True))
+    return shifted / shifted.sum(axis=2, keepdims=True)
+
+
+def _chunks(rows: Encoded, sizes: Sizes, members: int) -> Iterator[tuple[NDArray[np.int64], StepBatch]]:
+    """Yields numbers of sequences and those padded to powers of two, short ones together."""
+    padded_lengths = next_power_of_two(rows.lengths)
+    for length in np.unique(padded_lengths):
+        alike = np.flatnonzero(padded_lengths == length)
+        numbers = int(length) * max(sizes.inputs + sizes.outputs, 1) * members
+        size = max(1, min(MAX_CHUNK_ROWS, MAX_CHUNK_NUMBERS // numbers))
+        for start in range(0, len(alike), size):
+            indices = alike[start : start + size]
+            num_rows = int(next_power_of_two(np.array([len(indices)]))[0])
+            yield indices, pad_steps(dataclasses.replace(rows, targets=None), indices, int(length), num_rows)
+
+
+# What is compiled depends on the program's configuration alone, so that models of the same one share it.
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _run(config: Config, sizes: Sizes, params: Any, other: Any, batch: StepBatch) -> jax.Array:
+    graphdef = split_model(abstract_model(config, sizes))[0]
+
+    def use_one(params: Any, other: Any) -> jax.Array:
+        model = nnx.merge(graphdef, params, other)
+        model.eval()
+        return model(batch.inputs, batch.categories, batch.statics, batch.lengths)
+
+    return jax.vmap(use_one)(params, other) if config.training.ensemble > 1 else use_one(params, other)[None]
+
+
+def next_power_of_two(numbers: NDArray[Any]) -> NDArray[np.int64]:
+    """Returns the next power of two of each number, 8 at least."""
+    return 2 ** np.ceil(np.log2(np.maximum(numbers, 8))).astype(np.int64)

@@ -1,0 +1,125 @@
+"""A network that reads sequences of several features: embeddings, a recurrent layer, a readout and a linear head."""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from jaxrnn.foundation.array_types import Array, Float, Int
+from jaxrnn.nn.engine import loops
+from jaxrnn.nn.recurrent_layer import AbstractRecurrentLayer
+from jaxrnn.tasks.readout import Readout
+
+MAX_EMBEDDING_SIZE = 32
+
+
+def uniform_within(bound: float) -> Callable[..., Array]:
+    """Returns an initializer that draws from U(-bound, bound), as PyTorch's linear layers do."""
+
+    def uniform(key: Array, shape: tuple[int, ...], dtype: Any, *args: object) -> Array:
+        del args
+        return jax.random.uniform(key, shape, dtype, -bound, bound)
+
+    return uniform
+
+
+def embedding_size_of(num_categories: int, given: int) -> int:
+    """Returns how many numbers stand for a category.
+
+    Args:
+      num_categories: The categories of a column, the unknown one included.
+      given: As configured; 0 for a size that fits their number.
+    """
+    return given or min(MAX_EMBEDDING_SIZE, (num_categories + 1) // 2)
+
+
+class Embedding(nnx.Module):
+    """A row of numbers for each category; N(0, 1) at first, and 0 for category 0, which training has not seen.
+
+    Args:
+      num_categories: How many categories there are.
+      size: How many numbers stand for each.
+      rngs: Where initial values come from.
+    """
+
+    def __init__(self, num_categories: int, size: int, *, rngs: nnx.Rngs):
+        drawn = jax.random.normal(rngs.params(), (num_categories, size), jnp.float32)
+        self.weight = nnx.Param(drawn.at[0].set(0))
+
+    def __call__(self, codes: Int[Array, "*steps"]) -> Float[Array, "*steps size"]:
+        return self.weight[codes]
+
+
+class SequenceModel(nnx.Module):
+    """Reads a sequence and gives numbers for it, or for each of its steps.
+
+    A step is its numbers, the embeddings of its categories and the numbers that belong to the whole sequence, one after
+    the other. Its state dict has the names ``rnn.weight_ih_l0`` .., ``embeddings.0.weight`` .. and ``linear.weight``,
+    ``linear.bias``.
+
+    Args:
+      rnn: A layer whose input size is that of a step.
+      category_sizes: The categories of each column of them.
+      embedding_sizes: How many numbers stand for a category of each.
+      output_size: How many numbers the head gives.
+      readout: What the head reads: "last", "mean", "max" of the outputs, or "every" one.
+      rngs: Where initial values come from.
+    """
+
+    def __init__(
+        self,
+        rnn: AbstractRecurrentLayer,
+        *,
+        category_sizes: Sequence[int],
+        embedding_sizes: Sequence[int],
+        output_size: int,
+        readout: Readout,
+        rngs: nnx.Rngs,
+    ):
+        self.rnn = rnn
+        self.embeddings = nnx.List(
+            Embedding(number, size, rngs=rngs) for number, size in zip(category_sizes, embedding_sizes, strict=True)
+        )
+        self.readout = readout
+        features = rnn.output_size * rnn.num_directions
+        uniform = uniform_within(1 / math.sqrt(features))
+        self.linear = nnx.Linear(features, output_size, kernel_init=uniform, bias_init=uniform, rngs=rngs)
+
+    def __call__(
+        self,
+        inputs: Float[Array, "batch time inputs"],
+        categories: Int[Array, "batch time columns"],
+        statics: Float[Array, "batch statics"],
+        lengths: Int[Array, " batch"],
+    ) -> Float[Array, "*rows outputs"]:
+        """Returns what the head gives: (batch, outputs), or with readout = every (batch, time, outputs)."""
+        return self.linear(self._read(self.steps(inputs, categories, statics), lengths))
+
+    def steps(
+        self,
+        inputs: Float[Array, "batch time inputs"],
+        categories: Int[Array, "batch time columns"],
+        statics: Float[Array, "batch statics"],
+    ) -> Float[Array, "batch time features"]:
+        """Returns what the recurrent layer reads."""
+        parts = [inputs] if inputs.shape[2] else []
+        parts += [embedding(categories[:, :, i]) for i, embedding in enumerate(self.embeddings)]
+        if statics.shape[1]:
+            parts.append(jnp.broadcast_to(statics[:, None], (*inputs.shape[:2], statics.shape[1])))
+        return parts[0] if len(parts) == 1 else jnp.concatenate(parts, axis=-1)
+
+    def _read(self, steps: Float[Array, "batch time features"], lengths: Int[Array, " batch"]) -> Array:
+        if self.readout == "last":
+            hidden = loops.hidden_of(self.rnn.final_state(steps, lengths=lengths))[-self.rnn.num_directions :]
+            return jnp.concatenate(list(hidden), axis=-1)
+        outputs, _ = self.rnn(steps, lengths=lengths)
+        if self.readout == "every":
+            return outputs
+        if self.readout == "mean":  # outputs are 0 at padding
+            return outputs.sum(axis=1) / jnp.maximum(lengths, 1)[:, None]
+        counts = jnp.arange(steps.shape[1])[None] < lengths[:, None]
+        highest = jnp.where(counts[:, :, None], outputs, -jnp.inf).max(axis=1)
+        return jnp.where(lengths[:, None] > 0, highest, 0)

@@ -1,0 +1,60 @@
+"""The settings of tables: what each column is, and how a text of them is written."""
+
+import dataclasses
+from typing import Any, Literal, Optional
+
+from jaxrnn.settings.checking import require
+
+
+def names_in(text: str) -> tuple[str, ...]:
+    """Returns the names of a list that is joined by commas."""
+    return tuple(name.strip() for name in text.split(",")) if text else ()
+
+
+@dataclasses.dataclass(frozen=True)
+class ColumnsConfig:
+    """What the columns of a table are; several names are joined by commas."""
+
+    id_column: Optional[str] = None
+    """Column that says which sequence a step belongs to."""
+    time_column: Optional[str] = None
+    """Column that puts the steps of a sequence in order; the order in the file if left out."""
+    input_columns: str = ""
+    """Numbers to read at every step; all columns of numbers without another role if left out."""
+    category_columns: str = ""
+    """Texts or whole numbers to read at every step, each different one a category."""
+    target_columns: str = ""
+    """Numbers to predict."""
+    label_column: Optional[str] = None
+    """Class or number of a whole sequence; with task = tag that of every step."""
+    static_columns: str = ""
+    """Numbers that belong to a whole sequence."""
+    group_column: Optional[str] = None
+    """Column whose rows with one value stay together in a split, such as a subject's."""
+    missing: Literal["error", "forward", "mask"] = "error"
+    """Inputs that are missing: error, forward (the last one before), or mask (0, and a further input that is 1)."""
+    comment: str = ""
+    """Lines of a text file that begin with this are left out."""
+    skip_lines: int = 0
+    """Lines before a text file's header that are left out."""
+    decimal: str = "."
+    """Character before the decimals of a text file's numbers."""
+
+    def __post_init__(self) -> None:
+        for key in ("input_columns", "category_columns", "target_columns", "static_columns"):
+            names = names_in(getattr(self, key))
+            require("" not in names, key, getattr(self, key), "names joined by commas")
+        require(self.skip_lines >= 0, "skip_lines", self.skip_lines, "0 or more")
+
+    @property
+    def is_default(self) -> bool:
+        """Whether nothing is said of columns."""
+        return self == ColumnsConfig()
+
+    def as_options(self) -> dict[str, Any]:
+        """Returns the roles and the way of writing as keyword arguments of `jaxrnn.read`."""
+        options = dataclasses.asdict(self)
+        del options["group_column"]
+        for key in ("input_columns", "category_columns", "target_columns", "static_columns"):
+            options[key] = names_in(options[key])
+        return options | {"comment": self.comment or None}

@@ -1,0 +1,78 @@
+"""Numbers of a whole sequence: their loss in the network's units, their figures in the data's."""
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from jaxrnn.foundation.array_types import Array
+from jaxrnn.settings.task_config import FIGURES_OF_TASK
+from jaxrnn.tasks.metrics import MetricSums, elementwise_loss
+from jaxrnn.tasks.readout import Readout
+
+
+class NumberTallies(NamedTuple):
+    """What figures of numbers are made of: sums over rows, (targets,) each, in the network's units.
+
+    Attributes:
+      absolute: The absolute errors.
+      squared: The squared errors.
+      actual: The targets.
+      actual_squared: Their squares.
+      rows: Rows, ().
+    """
+
+    absolute: Any
+    squared: Any
+    actual: Any
+    actual_squared: Any
+    rows: Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Regress:
+    """Tells one or several numbers of a sequence; methods as those of `jaxrnn.tasks.task.SequenceTask`."""
+
+    reads: Readout
+    loss: str = "mse"
+    num_targets: int = 1
+
+    @property
+    def figures(self) -> tuple[str, ...]:
+        return FIGURES_OF_TASK["regress"]
+
+    def zero(self, num_rows: int) -> MetricSums:
+        del num_rows
+        nothing, zero = np.zeros(self.num_targets, np.float32), np.float32(0)
+        tallies = NumberTallies(nothing, nothing, nothing, nothing, np.int32(0))
+        return MetricSums(zero, zero, tallies, np.zeros(2, np.float32))
+
+    def measure(self, outputs: Array, targets: Array, lengths: Array, told: Any) -> Any:
+        del told
+        if outputs.shape != targets.shape:
+            raise ValueError(f"measure: got outputs {outputs.shape}, targets {targets.shape}; expected the same")
+        counts = (lengths > 0).astype(outputs.dtype)
+        each = elementwise_loss(self.loss, outputs, targets).mean(axis=1)
+        loss = jnp.sum(counts * each), jnp.sum(counts)
+        error, counted = abs(lax.stop_gradient(outputs) - targets), counts[:, None]
+        tallies = NumberTallies(
+            absolute=jnp.sum(counted * error, axis=0),
+            squared=jnp.sum(counted * error * error, axis=0),
+            actual=jnp.sum(counted * targets, axis=0),
+            actual_squared=jnp.sum(counted * targets * targets, axis=0),
+            rows=jnp.sum(lengths > 0, dtype=jnp.int32),
+        )
+        return loss, MetricSums(*loss, tallies)
+
+    def compute(self, sums: MetricSums, told: Any) -> dict[str, Any]:
+        tallies, scales = sums.rows, told["scales"]
+        rows = tallies.rows
+        spread = tallies.actual_squared - tallies.actual**2 / rows
+        return {
+            "loss": sums.mean_loss(),
+            "mae": (tallies.absolute / rows * scales).mean(),
+            "rmse": ((tallies.squared / rows) ** 0.5 * scales).mean(),
+            "r2": (1 - tallies.squared / spread).mean(),
+        }

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from jaxrnn.data.normalizer import Normalizer
+from jaxrnn.data.scaling import Scaling, as_text, as_texts
 from jaxrnn.data.sequences import CATEGORIES, INPUTS, LABELS, STATICS, TARGETS, Field, Sequences
 from jaxrnn.foundation.errors import DataError
 from jaxrnn.foundation.escaping import escape, shorten
@@ -65,48 +65,7 @@ class Encoded:
         return self.offsets.size - 1
 
 
-@dataclasses.dataclass(frozen=True)
-class Scaling:
-    """Columns of numbers, each with its normaliser."""
-
-    names: tuple[str, ...] = ()
-    normalizers: tuple[Normalizer, ...] = ()
-
-    @classmethod
-    def fit(cls, names: tuple[str, ...], values: NDArray[Any], config: Config) -> "Scaling":
-        """Fits a normaliser for each column.
-
-        Args:
-          names: The columns' names.
-          values: (count, columns) training values.
-          config: Says which normaliser.
-
-        Raises:
-          DataError: A column varies by less, or by more, than float32 holds; names it.
-        """
-        return cls(names, tuple(_fit_column(name, values[:, i], config) for i, name in enumerate(names)))
-
-    def normalize(self, values: NDArray[Any]) -> NDArray[np.float32]:
-        """Normalises (count, columns) values.
-
-        Raises:
-          DataError: A value is beyond float32; names its column.
-        """
-        normalized = np.empty(values.shape, np.float32)
-        for i, (name, normalizer) in enumerate(zip(self.names, self.normalizers, strict=True)):
-            with _naming_column(name):
-                normalized[:, i] = normalizer.require_float32(np.asarray(values[:, i], np.float64))
-        return normalized
-
-    @property
-    def offsets(self) -> NDArray[np.float64]:
-        """What is subtracted from each column, in its units."""
-        return np.array([normalizer.offset for normalizer in self.normalizers])
-
-    @property
-    def scales(self) -> NDArray[np.float64]:
-        """What each column is then divided by."""
-        return np.array([normalizer.scale for normalizer in self.normalizers])
+_NO_COLUMNS = Scaling()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,9 +84,9 @@ class Encoding:
       target_means: The mean of each.
     """
 
-    inputs: Scaling = Scaling()
-    statics: Scaling = Scaling()
-    targets: Scaling = Scaling()
+    inputs: Scaling = _NO_COLUMNS
+    statics: Scaling = _NO_COLUMNS
+    targets: Scaling = _NO_COLUMNS
     categories: tuple[tuple[str, tuple[str, ...]], ...] = ()
     classes: tuple[str, ...] = ()
     label: str = "label"
@@ -218,10 +177,7 @@ class Encoding:
         """Returns what `from_json` takes, in types that JSON has."""
         flat = dataclasses.asdict(self)
         for key in ("inputs", "statics", "targets"):
-            scaling = getattr(self, key)
-            flat[key] = {
-                "names": list(scaling.names), "offsets": scaling.offsets.tolist(), "scales": scaling.scales.tolist()
-            }  # fmt: skip
+            flat[key] = getattr(self, key).to_json()
         return flat
 
     @classmethod
@@ -231,46 +187,21 @@ class Encoding:
         Raises:
           ValueError, TypeError, KeyError: It is none.
         """
-        scalings = {key: _scaling_from(content[key]) for key in ("inputs", "statics", "targets")}
-        categories = tuple((_text(name), _texts(texts)) for name, texts in content["categories"])
+        scalings = {key: Scaling.from_json(content[key]) for key in ("inputs", "statics", "targets")}
+        categories = tuple((as_text(name), as_texts(texts)) for name, texts in content["categories"])
         counts = tuple(content["class_counts"])
         numbers = [tuple(map(float, content[key])) for key in ("target_medians", "target_means")]
-        classes = _texts(content["classes"])
+        classes = as_texts(content["classes"])
         if len(counts) != len(classes) or any(type(count) is not int or count < 1 for count in counts):
             raise ValueError("class_counts")
         if any(len(values) != len(scalings["targets"].names) or not np.isfinite(values).all() for values in numbers):
             raise ValueError("target_medians")
-        return cls(**scalings, categories=categories, classes=classes, label=_text(content["label"]),
+        return cls(**scalings, categories=categories, classes=classes, label=as_text(content["label"]),
                    class_counts=counts, target_medians=numbers[0], target_means=numbers[1])  # fmt: skip
-
-
-def _fit_column(name: str, values: NDArray[Any], config: Config) -> Normalizer:
-    data = config.data
-    if data.normalizer == "none":
-        return Normalizer()
-    if data.normalizer == "divide":
-        return Normalizer(0.0, data.divisor)
-    with _naming_column(name):
-        least, greatest = float(values.min()), float(values.max())
-        return Normalizer.standard(float(values.mean()), float(values.std()), least, greatest)
 
 
 def _fit_field(field: Field | None, config: Config) -> Scaling:
     return Scaling() if field is None else Scaling.fit(field.names, field.values, config)
-
-
-class _naming_column:
-    """Puts a column's name before a complaint about its values."""
-
-    def __init__(self, name: str):
-        self._name = name
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
-        if isinstance(error, DataError):
-            raise DataError(f"column {escape(shorten(self._name))!r}: {error}") from error
 
 
 def _categories_of(field: Field) -> list[tuple[str, tuple[str, ...]]]:
@@ -348,25 +279,3 @@ def _missing(name: str, held: tuple[str, ...], what: str) -> str:
     shown = ", ".join(escape(shorten(other)) for other in held[:MAX_NAMES_SHOWN]) or "none"
     more = f" and {len(held) - MAX_NAMES_SHOWN} more" if len(held) > MAX_NAMES_SHOWN else ""
     return f"found the {what} columns {shown}{more}; expected {escape(shorten(name))!r} too, as the model was trained"
-
-
-def _text(value: Any) -> str:
-    if not isinstance(value, str):
-        raise TypeError("expected a text")
-    return value
-
-
-def _texts(values: Any) -> tuple[str, ...]:
-    if isinstance(values, str):
-        raise TypeError("expected a list of texts")
-    return tuple(map(_text, values))
-
-
-def _scaling_from(content: Mapping[str, Any]) -> Scaling:
-    names, offsets, scales = (tuple(content[key]) for key in ("names", "offsets", "scales"))
-    if not len(names) == len(offsets) == len(scales):
-        raise ValueError("names")
-    numbers = [Normalizer(float(offset), float(scale)) for offset, scale in zip(offsets, scales, strict=True)]
-    if not all(normalizer.is_usable for normalizer in numbers):
-        raise ValueError("scales")
-    return Scaling(_texts(names), tuple(numbers))

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from jaxrnn.data.readers.complaints import quote
 from jaxrnn.data.readers.options import FLOAT32_OVERFLOW
+from jaxrnn.data.sequences import encode
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -64,15 +65,59 @@ def numbers(table: "Table", column: str) -> NDArray[np.float64]:
     return values
 
 
-def texts(table: "Table", column: str) -> list[str]:
-    """Returns the cells of a column as text; whole numbers without a point, whatever type holds them.
+def encoded(table: "Table", column: str) -> tuple[NDArray[np.int32], tuple[str, ...]]:
+    """Numbers the texts of a column as `encode` does; only those that differ are looked at one by one.
+
+    Whole numbers have no point, whatever type holds them.
+
+    Returns:
+      (rows,) int32, and the text that each number stands for.
 
     Raises:
       DataError: A cell is missing.
     """
     import pyarrow as pa
 
-    array = _column(table, column)
+    array = _column(table, column, decode=False)
+    if not pa.types.is_dictionary(array.type):
+        try:
+            array = array.dictionary_encode()
+        except pa.ArrowNotImplementedError:
+            found = f"the column {quote(column)} of type {quote(str(array.type))}"
+            remedy = "leave it out, or write it as text"
+            table.refuse_whole(found=found, expected="texts or numbers", remedy=remedy)
+    places = np.asarray(array.indices.cast(pa.int64()).fill_null(len(array.dictionary)))
+    # A dictionary may hold what no cell has: a category of pandas that is not used.
+    is_used = np.bincount(places, minlength=len(array.dictionary) + 1) > 0
+    used = np.flatnonzero(is_used)
+    listed, is_lost = _as_texts(array.dictionary.take(pa.array(used, mask=used == len(array.dictionary))))
+    places = (np.cumsum(is_used) - 1)[places]
+    if is_lost.any():
+        table.refuse(
+            int(np.argmax(is_lost[places])),
+            column,
+            found=f"nothing in {quote(column)}",
+            expected="a text or a number",
+            remedy="fill it in, or remove the row",
+        )
+    codes, vocabulary = encode(listed)
+    return codes[places], vocabulary
+
+
+def texts(table: "Table", column: str) -> list[str]:
+    """Returns the cells of a column as `encoded` takes them.
+
+    Raises:
+      DataError: A cell is missing.
+    """
+    codes, vocabulary = encoded(table, column)
+    return [vocabulary[code] for code in codes]
+
+
+def _as_texts(array: "pa.Array") -> tuple[list[str], NDArray[np.bool_]]:
+    """Returns values as text, and where there is none."""
+    import pyarrow as pa
+
     lost = np.asarray(array.is_null())
     if pa.types.is_floating(array.type):
         lost = lost | np.isnan(np.asarray(array.fill_null(float("nan")), np.float64))
@@ -83,17 +128,7 @@ def texts(table: "Table", column: str) -> list[str]:
     elif pa.types.is_boolean(array.type):
         listed = [str(value).lower() for value in listed]
     found = [value if isinstance(value, str) else str(value) for value in listed]
-    lost = lost | np.array([not text.strip() for text in found], bool)
-    if lost.any():
-        row = int(np.argmax(lost))
-        table.refuse(
-            row,
-            column,
-            found=f"nothing in {quote(column)}",
-            expected="a text or a number",
-            remedy="fill it in, or remove the row",
-        )
-    return found
+    return found, lost | np.array([not text.strip() for text in found], bool)
 
 
 def times(table: "Table", column: str) -> NDArray[Any]:
@@ -183,13 +218,13 @@ def _is_numeric(kind: "pa.DataType") -> bool:
     return pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)
 
 
-def _column(table: "Table", column: str) -> "pa.Array":
+def _column(table: "Table", column: str, *, decode: bool = True) -> "pa.Array":
     import pyarrow as pa
 
     array = table.content.column(column).combine_chunks()
     if isinstance(array, pa.ChunkedArray):
         array = pa.concat_arrays(array.chunks) if array.num_chunks else pa.array([], array.type)
-    if pa.types.is_dictionary(array.type):
+    if pa.types.is_dictionary(array.type) and decode:
         array = array.dictionary_decode()
     if pa.types.is_string_view(array.type):
         array = array.cast(pa.string())

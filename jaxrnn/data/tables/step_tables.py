@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jaxrnn.data.readers.complaints import complaint, quote
-from jaxrnn.data.sequences import CATEGORIES, IDS, INPUTS, LABELS, STATICS, TARGETS, TIMES, Field, Sequences, encode
+from jaxrnn.data.sequences import CATEGORIES, IDS, INPUTS, LABELS, STATICS, TARGETS, TIMES, Field, Sequences
 from jaxrnn.data.tables import cells
 from jaxrnn.data.tables.columns import Columns
 
@@ -153,7 +153,7 @@ def _arrange(table: Table, columns: Columns) -> tuple[NDArray[np.int64], NDArray
     number = table.content.num_rows
     codes, ids = np.zeros(number, np.int32), None
     if columns.id_column is not None:
-        codes, ids = encode(cells.texts(table, columns.id_column))
+        codes, ids = cells.encoded(table, columns.id_column)
     if columns.time_column is None:
         order = np.argsort(codes, kind="stable")
     else:
@@ -202,7 +202,7 @@ class _Reader:
 
     def categories(self, names: tuple[str, ...]) -> Field:
         """Reads columns of texts, each different one a category."""
-        pairs = [encode(cells.texts(self.table, name)) for name in names]
+        pairs = [cells.encoded(self.table, name) for name in names]
         codes = np.stack([codes for codes, _ in pairs], axis=1)[self.order]
         return Field(names, codes, tuple(vocabulary for _, vocabulary in pairs))
 

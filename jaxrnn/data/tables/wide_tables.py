@@ -150,5 +150,8 @@ def _long_table(
     columns = {new: array for features in flat.values() for new, array in features.items()}
     for name in table.content.column_names:
         if name in whole:
-            columns[name] = table.content.column(name).take(pa.array(parents))
+            column = table.content.column(name)
+            # Of texts the steps share the one of their sequence.
+            is_text = pa.types.is_string(column.type) or pa.types.is_large_string(column.type)
+            columns[name] = (column.dictionary_encode() if is_text else column).take(pa.array(parents))
     return pa.table({**columns, _ROW: pa.array(parents)})

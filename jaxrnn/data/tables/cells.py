@@ -1,6 +1,7 @@
 """The cells of a table's column, as numbers, texts or times; the first that is none is refused by its line."""
 
 import contextlib
+import re
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,9 +26,9 @@ _NUMBER = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"
 def is_number(table: "Table", column: str) -> bool:
     """Whether every cell of a column is a number or missing, and one at least a number."""
 
-    array = _column(table, column)
+    array = column_of(table, column)
     if _is_text(array.type):
-        values, bad = _parsed(array)
+        values, bad = parse_numbers(array)
         return not bad.any() and not np.isnan(values).all()
     return _is_numeric(array.type)
 
@@ -46,9 +47,9 @@ def numbers(table: "Table", column: str) -> NDArray[np.float64]:
     """
     import pyarrow as pa
 
-    array = _column(table, column)
+    array = column_of(table, column)
     if _is_text(array.type):
-        values, bad = _parsed(array)
+        values, bad = parse_numbers(array)
         if bad.any():
             row = int(np.argmax(bad))
             table.refuse(row, column, found=quote(array[row].as_py()), expected="a number", remedy=_NO_NUMBER)
@@ -78,7 +79,7 @@ def encoded(table: "Table", column: str) -> tuple[NDArray[np.int32], tuple[str, 
     """
     import pyarrow as pa
 
-    array = _column(table, column, decode=False)
+    array = column_of(table, column, decode=False)
     if not pa.types.is_dictionary(array.type):
         try:
             array = array.dictionary_encode()
@@ -139,7 +140,7 @@ def times(table: "Table", column: str) -> NDArray[Any]:
     """
     import pyarrow as pa
 
-    array = _column(table, column)
+    array = column_of(table, column)
     kind = array.type
     if array.null_count:
         row = int(np.argmax(np.asarray(array.is_null())))
@@ -173,7 +174,7 @@ def _times_of_text(table: "Table", column: str, array: "pa.Array") -> NDArray[An
     for kind in (pa.int64(),) if is_whole else (pa.timestamp("us"),):
         with contextlib.suppress(pa.ArrowInvalid, pa.ArrowNotImplementedError):
             return np.asarray(trimmed.cast(kind))
-    values, bad = _parsed(array)
+    values, bad = parse_numbers(array)
     bad = bad | np.isnan(values)
     if bad.any():
         # The first that is neither: a column of times with one word among them is a column of times.
@@ -218,7 +219,8 @@ def _is_numeric(kind: "pa.DataType") -> bool:
     return pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)
 
 
-def _column(table: "Table", column: str, *, decode: bool = True) -> "pa.Array":
+def column_of(table: "Table", column: str, *, decode: bool = True) -> "pa.Array":
+    """Returns a column in one piece; what a dictionary holds in full, unless `decode` is False."""
     import pyarrow as pa
 
     array = table.content.column(column).combine_chunks()
@@ -237,14 +239,34 @@ def _trimmed(array: "pa.Array") -> "pa.Array":
     return pc.ascii_trim_whitespace(array)
 
 
-def _parsed(array: "pa.Array") -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+def is_written_number(text: str) -> bool:
+    """Whether a text is a decimal number."""
+    return re.fullmatch(_NUMBER, text, re.ASCII) is not None
+
+
+def is_missing(array: "pa.Array") -> NDArray[np.bool_]:
+    """Where texts say that there is no value."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    return np.asarray(pc.is_in(pc.utf8_lower(array), pa.array(_MISSING, array.type)).fill_null(True))
+
+
+def with_points(array: "pa.Array", decimal: str) -> "pa.Array":
+    """Writes a point where a text that is a number has another character."""
+    import pyarrow.compute as pc
+
+    pattern = rf"^\s*[+-]?[0-9]*{'[' + decimal + ']'}[0-9]*([eE][+-]?[0-9]+)?\s*$"
+    return pc.if_else(pc.match_substring_regex(array, pattern), pc.replace_substring(array, decimal, "."), array)
+
+
+def parse_numbers(array: "pa.Array") -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """Reads texts as numbers; returns them, NaN where one is missing or bad, and where they are bad."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
     trimmed = _trimmed(array)
-    is_missing = pc.is_in(pc.utf8_lower(trimmed), pa.array(_MISSING, trimmed.type)).fill_null(True)
-    is_lost = np.asarray(is_missing) | np.asarray(trimmed.is_null())
+    is_lost = is_missing(trimmed) | np.asarray(trimmed.is_null())
     is_written = pc.match_substring_regex(trimmed, _NUMBER)
     bad = ~np.asarray(is_written.fill_null(False)) & ~is_lost
     kept = pc.if_else(pa.array(~bad & ~is_lost), trimmed, pa.scalar(None, trimmed.type))

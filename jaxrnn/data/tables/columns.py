@@ -99,6 +99,7 @@ class Columns:
             free = tuple(name for name in listed if name in names and name not in held)
             if free and not getattr(self, role):
                 changed[role] = free if role in _SEVERAL else free[0]
+                held |= set(free)
         return dataclasses.replace(self, **changed)
 
 

@@ -130,9 +130,12 @@ def _require_alike(first: Table, table: Table) -> None:
             expected="the same in every file",
             remedy="rename them, or leave the file out",
         )
-    if table.schedule != first.schedule:
-        found, expected = f"{table.schedule}", f"{first.schedule}, as {quote(first.name)} has"
-        raise complaint(table.name, found=found, expected=expected, remedy="read files of one schedule at a time")
+    for part in ("frequency", "horizon"):
+        mine, others = getattr(first.schedule, part, None), getattr(table.schedule, part, None)
+        if mine != others:
+            found = f"the {part} {quote(str(others))}" if others else f"no {part}"
+            expected, remedy = f"{quote(str(mine)) if mine else 'none'}, as in {quote(first.name)}", "read them apart"
+            raise complaint(table.name, found=found, expected=expected, remedy=remedy)
 
 
 def _joined(tables: Sequence[Table], columns: Columns) -> Table:

@@ -35,6 +35,7 @@ _MEND = "mend the line"
 
 def is_tsf(head: bytes) -> bool:
     """Whether the tags of a file are those of a ``.tsf`` file."""
+    head = head.replace(b"\r", b"\n")
     data = _DATA.search(head)
     return _TAG.search(head[: data.start() if data else len(head)]) is not None
 
@@ -87,8 +88,8 @@ def _roles(file: "_File") -> dict[str, Names]:
         if ids is None and len(set(file.column(attribute))) == len(file.lines):
             ids = attribute
     numbers = tuple(attribute for attribute, kind in file.attributes.items() if kind == "numeric")
-    others = tuple(attribute for attribute in texts if attribute != ids)
-    return {"static_columns": numbers, "static_category_columns": others} | ({"id_column": ids} if ids else {})
+    own: dict[str, Names] = {"id_column": ids} if ids else {}
+    return own | {"static_columns": numbers, "static_category_columns": tuple(texts)}  # those that are not the ids
 
 
 @dataclasses.dataclass

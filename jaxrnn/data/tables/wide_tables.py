@@ -37,6 +37,8 @@ def read_wide_table(table: Table, columns: Columns) -> Sequences:
       DataError: As `read_table` does; or lists of a row differ in length, or are empty.
     """
     require_columns(table, columns)
+    if columns.id_column is not None and not _is_list(_type_of(table, columns.id_column)):
+        require_each_id_once(table, columns.id_column)
     taken = {name for name, _ in columns.roles()}
     lists = [name for name in table.content.column_names if _is_list(_type_of(table, name))]
     used = [name for name in lists if name in taken or not columns.input_columns]
@@ -73,7 +75,6 @@ def read_wide_table(table: Table, columns: Columns) -> Sequences:
         return Sequences(
             sequences.offsets, sequences.steps, {name: field for name, field in sequences.rows.items() if name != IDS}
         )
-    require_each_id_once(table, columns.id_column)
     return sequences
 
 

@@ -75,7 +75,7 @@ REFUSED: list[tuple[tuple[str, ...], Any, dict[str, Any], str]] = [
      "part1:2:1: found 'z'; expected a number"),
     (("id,x,c\na,1,l\n", "id,x,c\na,2,r\n"), "part*", {"id_column": "id", "label_column": "c"},
      "part1:2:3: found 'r' where line 2 of 'part0' of the same sequence has 'l'"),
-    (('{"id":1,"v":[1]}', '\n{"id":1,"v":[2]}'), "part*", {}, "part1:2:1: found the id '1' again, as in line 1 of 'part0'"),
+    (('{"id":1,"v":[1]}', '\n{"id":1,"v":[2]}'), "part*", {}, "part1:2:1: found the id '1' again, as in line 1 of 'pa"),
     (('{"v":[1]}', '\n{"v":[2, null]}'), "part*", {}, "part1:2:1: found a missing value in 'v', the only one"),
     (('{"v":[1]}', '{"v":["a"]}'), "part*", {},
      "part1: found the column 'v' of type 'list<item: string>'; expected 'list<item: int64>', as in 'part0'"),

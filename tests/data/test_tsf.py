@@ -102,7 +102,7 @@ REFUSED = [
     (HEAD.replace("@equallength false", "@equallength true") + SERIES,
      "FILE:13: found 2 values; expected 4 as in line 12, since @equallength is true"),
     (HEAD + SERIES.replace("12-01", "13-01"), "FILE:13:2: found '1999-13-01 00-00-00'; expected a time such as"),
-    (HEAD + SERIES.replace("2023-01-31", "31.1.2023"), "FILE:12:2: found '31.1.2023 12-30-00'; expected a time such as"),
+    (HEAD + SERIES.replace("2023-01-31", "31.1.2023"), "FILE:12:2: found '31.1.2023 12-30-00'; expected a time such a"),
     (HEAD + SERIES.replace(":VIC", ""), "FILE:12: found 3 attributes; expected 4, as there are @attribute tags"),
     (HEAD + SERIES.replace("?", "2").replace(":-2:", ":x:"), "FILE:13:3: found 'x'; expected a number"),
     (HEAD + SERIES.replace("?", "2").replace("T1", "T2"), "FILE:13:1: found the id 'T2' again, as in line 12"),

@@ -96,24 +96,24 @@ def test_a_label_of_that_name_in_a_header_is_a_column(tmp_path: Path) -> None:
 FIRST: dict[str, Any] = {"label_column": "first"}
 TELLING = range(10)
 REFUSED: list[tuple[str, dict[str, Any], str]] = [
-    ("1,2\n4,5\n", {}, "FILE:1: found only numbers ('1', '2') where the names of columns should be, and as many in every"),
-    ("1,2\n4,5\n", {}, "give --no-header if each row is a sequence of one feature and nothing else, --label-column=first"),
+    ("1,2\n4,5\n", {}, "FILE:1: found only numbers ('1', '2') where the names of columns should be, and as many in ev"),
+    ("1,2\n4,5\n", {}, "give --no-header if each row is a sequence of one feature and nothing else, --label-column=fi"),
     (",0\n1821,269\n", {}, "FILE:1: found numbers ('0') among the names of columns"),
     ("good,1,2\nbad,3,4,5\n", {}, "FILE:1: found numbers ('1', '2') among the names of columns"),
     ("".join(f"{n + 3},{n / 7},0.5" + ",2.5" * (n % 3) + "\n" for n in TELLING), {},
-     "FILE:1:1: found first numbers that count the rows; expected values; remove them if they are an index; give --no-"),
+     "FILE:1:1: found first numbers that count the rows; expected values; remove them if they are an index; give --no"),
     ("".join(f"{n % 3},{n / 7},0.5" + ",2.5" * (n % 3) + "\n" for n in TELLING), {},
-     "FILE:1:1: found whole numbers first in every row, before others that are not; expected values; give --label-colu"),
+     "FILE:1:1: found whole numbers first in every row, before others that are not; expected values; give --label-col"),
     ("".join(f"{n / 7},0.5" + ",2.5" * (n % 3) + f",{n % 3}\n" for n in TELLING), {},
-     "FILE:1:3: found whole numbers last in every row, behind others that are not; expected values; give --label-colum"),
+     "FILE:1:3: found whole numbers last in every row, behind others that are not; expected values; give --label-colu"),
     ("1,2,3\n4,x\n", {}, "FILE:2:2: found 'x'; expected a number; mend it, or remove the row; if rows have a class"),
     ("1,2,3\n4,5 6\n", {}, "FILE:2:2: found '5 6'; expected a number"),
     ("1,2,0x10\n4,5\n", FIRST, "FILE:1:3: found '0x10'; expected a number"),
     ("1,2,1_0\n4,5\n", {}, "FILE:1:3: found '1_0'; expected a number"),
     ("1,2,inf\n4,5\n", {}, "FILE:1:3: found 'inf'; expected a number"),
     ("1,2,1e39\n4,5\n", {}, "FILE:1:3: found '1e39'; expected a number that float32 can hold"),
-    ("time,v\n1,2\n", FIRST, "FILE:1:2: found 'v'; expected a number; mend it, or remove the row; if this line has the na"),
-    ("1,2,,\n4,5,6,\n", FIRST, "FILE:1:3: found '', the first of 3 missing values; expected a number; give --row-end=empty"),
+    ("time,v\n1,2\n", FIRST, "FILE:1:2: found 'v'; expected a number; mend it, or remove the row; if this line has th"),
+    ("1,2,,\n4,5,6,\n", FIRST, "FILE:1:3: found '', the first of 3 missing values; expected a number; give --row-end="),
     ("1,2,NaN\n4,5\n", FIRST, "FILE:1:3: found 'NaN', the only one; expected a number; give --row-end=nan if it ends"),
     ("1,NaN,2\n4,5\n", FIRST, "FILE:1:2: found 'NaN', the only one; expected a number; give --missing=forward"),
     ("1,2,\n4,5\n", FIRST | {"row_end": "nan"}, "FILE:1:3: found '', the only one; expected a number"),
@@ -127,7 +127,7 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("1,2,3\n   \n4,5\n", {}, "FILE:2:1: found a blank line; expected a row of numbers"),
     ("#\n1,2,3\n#\n\n4,5\n", {"comment": "#"}, "FILE:4:1: found a blank line; expected a row of numbers"),
     ("3,5;4,5\n1,5\n", {}, "FILE:1: found ',' and ';'; expected one of them between numbers; give --delimiter, and"),
-    ("1 2\t3\n4\n", {}, "FILE:1: found tabs and spaces between numbers; expected one of them; give --delimiter=' ' for"),
+    ("1 2\t3\n4\n", {}, "FILE:1: found tabs and spaces between numbers; expected one of them; give --delimiter=' ' fo"),
     ("", FIRST, "FILE: found an empty file; expected a row of numbers"),
 ]  # fmt: skip
 
@@ -156,11 +156,11 @@ def test_options_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     for options, message in (
         ({"row_end": "zero"}, "row_end: got 'zero'; expected nan, empty or none"),
         ({"row_end": "nan", "header": True}, "header: got True; expected none: rows with an end of their own"),
-        ({"row_end": "nan", "input_columns": "a"}, "input_columns: got 'a'; expected none, since the rows have no header"),
+        ({"row_end": "nan", "input_columns": "a"}, "input_columns: got 'a'; expected none, since the rows have no hea"),
         ({"header": False, "label_column": "a"}, "label_column: got 'a'; expected first or last, since the rows have"),
     ):  # fmt: skip
         with pytest.raises(UserError, match=message):
             jaxrnn.read(tmp_path / "rows", **options)  # type: ignore[arg-type]
     (tmp_path / "rows").write_text('{"a": [1]}')
-    with pytest.raises(UserError, match="row_end: got 'nan'; expected none: .* is no CSV or TSV"):
+    with pytest.raises(UserError, match=r"row_end: got 'nan'; expected none: .* is no CSV or TSV"):
         jaxrnn.read(tmp_path / "rows", row_end="nan")

@@ -265,11 +265,27 @@ def parse_numbers(array: "pa.Array") -> tuple[NDArray[np.float64], NDArray[np.bo
     import pyarrow as pa
     import pyarrow.compute as pc
 
+    plain = _plain_numbers(array)
+    if plain is not None:
+        return plain, np.zeros(plain.size, bool)
     trimmed = _trimmed(array)
     is_lost = is_missing(trimmed) | np.asarray(trimmed.is_null())
     is_written = pc.match_substring_regex(trimmed, _NUMBER)
     bad = ~np.asarray(is_written.fill_null(False)) & ~is_lost
     kept = pc.if_else(pa.array(~bad & ~is_lost), trimmed, pa.scalar(None, trimmed.type))
     # A sign that `cast` does not take.
-    plain = pc.replace_substring_regex(kept, r"^\+", "")
-    return np.asarray(plain.cast(pa.float64()).fill_null(float("nan")), np.float64), bad
+    unsigned = pc.replace_substring_regex(kept, r"^\+", "")
+    return np.asarray(unsigned.cast(pa.float64()).fill_null(float("nan")), np.float64), bad
+
+
+def _plain_numbers(array: "pa.Array") -> NDArray[np.float64] | None:
+    """Reads texts if all of them are plain numbers, without a look at each character by patterns; else None."""
+    import pyarrow as pa
+
+    content = array.buffers()[2] if _is_text(array.type) and not array.null_count else None
+    if content is None or content.to_pybytes().translate(None, b"0123456789+-.eE"):
+        return None
+    try:
+        return np.asarray(array.cast(pa.float64()), np.float64)
+    except pa.ArrowInvalid:
+        return None

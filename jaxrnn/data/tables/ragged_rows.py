@@ -296,7 +296,7 @@ def _find_delimiter(text: Text, decimal: str) -> str:
         listed = " and ".join(DELIMITERS[delimiter] for delimiter in found)
         remedy = "give --delimiter" + (", and --decimal=, if that is a decimal comma" if "," in found else "")
         raise complaint(text.name, text.line(1), found=listed, expected="one of them between numbers", remedy=remedy)
-    if found == ["\t"] and re.search(r"\S +\S", text.content):
+    if found == ["\t"] and " " in text.content and re.search(r"\S +\S", text.content):
         remedy = r"give --delimiter=' ' for runs of both, --delimiter='\t' for tabs"
         mixed = "tabs and spaces between numbers"
         raise complaint(text.name, text.line(1), found=mixed, expected="one of them", remedy=remedy)

@@ -74,6 +74,14 @@ def test_ragged_rows_without_options_are_what_read_sequences_reads(tmp_path: Pat
         assert not found.rows
 
 
+def test_labels_are_written_in_their_shortest_form(tmp_path: Path) -> None:
+    pairs = {"1.0000000e+00": "1", "-0.0": "0", "+3": "3", "2.50": "2.5", "1e20": "1e+20"}
+    as_they_are = ["007", "1e999", "good", "12345678901234567890", "1e2x", "\u0661.0"]
+    pairs |= dict(zip(as_they_are, as_they_are, strict=True))
+    (tmp_path / "rows").write_text("".join(f"{label},1\n" for label in pairs), encoding="utf-8")
+    assert jaxrnn.read(tmp_path / "rows", label_column="first").rows["labels"].texts() == list(pairs.values())
+
+
 def test_what_is_missing_inside_is_filled_or_marked(tmp_path: Path) -> None:
     (tmp_path / "rows").write_text("1,5,NaN,7,NaN\n2,,6,NaN,NaN\n")
     options: dict[str, Any] = {"label_column": "first", "row_end": "nan"}
@@ -129,6 +137,8 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("3,5;4,5\n1,5\n", {}, "FILE:1: found ',' and ';'; expected one of them between numbers; give --delimiter, and"),
     ("1 2\t3\n4\n", {}, "FILE:1: found tabs and spaces between numbers; expected one of them; give --delimiter=' ' fo"),
     ("", FIRST, "FILE: found an empty file; expected a row of numbers"),
+    ("#a\n#b", {"comment": "#"}, "FILE: found an empty file; expected a header"),
+    ("#a\n#b", {"comment": "#"} | FIRST, "FILE: found an empty file; expected a row of numbers"),
 ]  # fmt: skip
 
 

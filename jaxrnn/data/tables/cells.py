@@ -223,13 +223,16 @@ def column_of(table: "Table", column: str, *, decode: bool = True) -> "pa.Array"
     """Returns a column in one piece; what a dictionary holds in full, unless `decode` is False."""
     import pyarrow as pa
 
-    array = table.content.column(column).combine_chunks()
+    chunks = table.content.column(column)
+    if pa.types.is_string(chunks.type) or pa.types.is_string_view(chunks.type):
+        chunks = chunks.cast(pa.large_string())  # together they may be longer than a string's offsets can say
+    array = chunks.combine_chunks()
     if isinstance(array, pa.ChunkedArray):
         array = pa.concat_arrays(array.chunks) if array.num_chunks else pa.array([], array.type)
     if pa.types.is_dictionary(array.type) and decode:
         array = array.dictionary_decode()
     if pa.types.is_string_view(array.type):
-        array = array.cast(pa.string())
+        array = array.cast(pa.large_string())
     return array
 
 

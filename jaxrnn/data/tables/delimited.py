@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 DELIMITERS = {",": "','", "\t": r"'\t'", ";": "';'"}
 _MOST_BLOCK_BYTES = (1 << 31) - 1  # what pyarrow takes
+_LINE = re.compile(r"[^\r\n]*(?:\r\n|\n|\r|\Z)")
 _MOST_HEADER_LINES = 1000
 _MOST_COLUMNS = 10_000
 
@@ -44,11 +45,11 @@ class Text(NamedTuple):
 
     def line(self, number: int) -> int:
         """Returns the number in the file of a line of the content, counted from 1."""
-        return number if self.numbers is None else self.numbers[min(number, len(self.numbers)) - 1]
+        return number if not self.numbers else self.numbers[min(number, len(self.numbers)) - 1]
 
     def first_line(self) -> str:
         """Returns the first line."""
-        return next(iter(io.StringIO(self.content, newline="")), "")
+        return _LINE.match(self.content)[0]  # type: ignore[index]  # it matches nothing too
 
 
 def read_delimited(text: Text, options: TextOptions, *, has_roles: bool) -> Table:
@@ -113,8 +114,8 @@ def text_of(content: bytes, name: str, options: TextOptions) -> Text:
 def _header_of(text: str) -> str:
     """Returns the header's text, which may have quoted line ends."""
     header = ""
-    for line in itertools.islice(io.StringIO(text, newline=""), _MOST_HEADER_LINES):
-        header += line
+    for line in itertools.islice(_LINE.finditer(text), _MOST_HEADER_LINES):
+        header += line[0]
         if header.count('"') % 2 == 0:
             break
     return header

@@ -23,9 +23,11 @@ if TYPE_CHECKING:
 FORM = "rows without a header"
 FIRST, LAST = "first", "last"
 VALUES, LABEL = "values", "label"
+_TELLING_LENGTH = 1 << 16  # characters of a first line that are looked at to tell what it is
 _BETWEEN = re.compile(r"[,;\t ]+")
 # By chance fewer rows may have whole numbers in front, or rise by 1.
 _FEWEST_TELLING = 10
+_MOST_WHOLE = 1e15  # from here on not every whole number is one of its own
 
 
 def holds_rows(text: Text, columns: Columns, options: TextOptions) -> bool:
@@ -45,7 +47,10 @@ def holds_rows(text: Text, columns: Columns, options: TextOptions) -> bool:
     line = text.first_line()
     if columns.label_column is not None or line.startswith(tuple(DELIMITERS)):  # pandas leaves the index without a name
         return False
-    fields = [field for field in _BETWEEN.split(line.strip()) if field]
+    fields = _BETWEEN.split(line[:_TELLING_LENGTH].strip())
+    if len(line) > _TELLING_LENGTH:
+        del fields[-1]  # is cut
+    fields = [field for field in fields if field]
     return bool(fields) and all(map(is_number, fields))
 
 
@@ -313,4 +318,6 @@ def _shortest(label: str) -> str:
     if not cells.is_written_number(label) or not re.search("[.eE+]", label):
         return label
     value = float(label)
-    return str(int(value)) if value == int(value) and abs(value) < 1e15 else repr(value)
+    if abs(value) < _MOST_WHOLE and value == int(value):
+        return str(int(value))
+    return repr(value) if abs(value) < FLOAT32_OVERFLOW else label

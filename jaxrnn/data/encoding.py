@@ -1,7 +1,7 @@
 """Between sequences as they were read and the arrays that a network takes: fitted on the training rows alone."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -102,11 +102,10 @@ class Encoding:
           DataError: What the task predicts is missing, or has one class only.
         """
         steps, rows, task = training.steps, training.rows, config.task.task
-        categories = steps.get(CATEGORIES)
         fitted = cls(
             inputs=_fit_field(steps.get(INPUTS), config),
             statics=_fit_field(rows.get(STATICS), config),
-            categories=() if categories is None else tuple(_categories_of(categories)),
+            categories=tuple(_categories_of(training, config.columns.max_tokens)),
         )
         if task == "regress":
             names, values = _targets_of(training)
@@ -166,11 +165,13 @@ class Encoding:
 
     def _encode_categories(self, sequences: Sequences) -> NDArray[np.int32]:
         codes = np.zeros((sequences.num_steps, len(self.categories)), np.int32)
-        field = sequences.steps.get(CATEGORIES)
+        held = {name: (field, column, owner) for name, field, column, owner in _category_columns(sequences)}
         for i, (name, texts) in enumerate(self.categories):
-            if field is None or name not in field.names:
-                raise DataError(_missing(name, () if field is None else field.names, "category"))
-            codes[:, i] = _recode(field, field.names.index(name), texts, unknown=0, first=1)
+            if name not in held:
+                raise DataError(_missing(name, tuple(held), "category"))
+            field, column, owner = held[name]
+            found = _recode(field, column, texts, unknown=0, first=1)
+            codes[:, i] = found if owner is None else found[owner]
         return codes
 
     def to_json(self) -> dict[str, Any]:
@@ -204,11 +205,23 @@ def _fit_field(field: Field | None, config: Config) -> Scaling:
     return Scaling() if field is None else Scaling.fit(field.names, field.values, config)
 
 
-def _categories_of(field: Field) -> list[tuple[str, tuple[str, ...]]]:
+def _category_columns(sequences: Sequences) -> Iterator[tuple[str, Field, int, NDArray[np.int64] | None]]:
+    """Yields each column of categories: its name, its field, its place there, and for columns of whole sequences the
+    sequence of every step."""
+    for fields, owner in ((sequences.steps, None), (sequences.rows, sequences.owners())):
+        field = fields.get(CATEGORIES)
+        if field is not None:
+            yield from ((name, field, column, owner) for column, name in enumerate(field.names))
+
+
+def _categories_of(training: Sequences, limit: int) -> list[tuple[str, tuple[str, ...]]]:
+    """Returns each column's name and the texts of its most frequent categories, in the order of their numbers."""
     found = []
-    for i, name in enumerate(field.names):
-        seen = np.flatnonzero(np.bincount(field.values[:, i], minlength=len(field.vocabulary[i])))
-        found.append((name, tuple(field.vocabulary[i][code] for code in seen)))
+    for name, field, column, owner in _category_columns(training):
+        codes = field.values[:, column] if owner is None else field.values[owner, column]
+        counts = np.bincount(codes, minlength=len(field.vocabulary[column]))
+        kept = np.sort(np.argsort(-counts, kind="stable")[: min(limit, int((counts > 0).sum()))])
+        found.append((name, tuple(field.vocabulary[column][code] for code in kept)))
     return found
 
 
@@ -232,7 +245,7 @@ def _targets_of(sequences: Sequences) -> tuple[tuple[str, ...], NDArray[np.float
             " --target-columns"
         )
     values = field.values[sequences.offsets[:-1]]
-    owner = np.repeat(np.arange(len(sequences)), sequences.lengths)
+    owner = sequences.owners()
     changes = (field.values != values[owner]).any(axis=1)
     if changes.any():
         number = int(owner[np.argmax(changes)])

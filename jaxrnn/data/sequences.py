@@ -137,6 +137,10 @@ class Sequences:
         """How many steps all sequences have together."""
         return int(self.offsets[-1])
 
+    def owners(self) -> NDArray[np.int64]:
+        """Returns the number of the sequence that each step belongs to, (num_steps,)."""
+        return np.repeat(np.arange(len(self)), self.lengths)
+
     def __len__(self) -> int:
         return self.offsets.size - 1
 

@@ -112,7 +112,8 @@ class TestNames:
             "momentum": 0.25, "target": "every", "loss": "huber", "monitor": "mae", "batching": "pack",
             "compute_dtype": "bfloat16", "split_seed": 7, "backend": "scan", "mesh": "data:2",
             "validation_data": "v.ts", "test_data": "t.ts", "task": "tag", "readout": "mean",
-            "class_weights": "balanced", "missing": "mask", "comment": "#", "decimal": ",", "id_column": "id",
+            "class_weights": "balanced", "missing": "mask", "comment": "#", "decimal": ",",
+            "id_column": "id", "text_column": "x", "tokens": "word", "row_end": "nan",
             "time_column": "t", "label_column": "c", "group_column": "g", "input_columns": "a,b",
             "category_columns": "a,b", "target_columns": "a,b", "static_columns": "a,b",
         }  # fmt: skip

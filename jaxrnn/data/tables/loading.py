@@ -20,6 +20,8 @@ def read_options(config: Config) -> dict[str, Any]:
     options = config.columns.as_options() | {"max_bytes": reader.max_bytes}
     if reader.delimiter != ",":  # the default stands for any that the header shows
         options["delimiter"] = reader.delimiter
+    if reader.header:  # else it is told from the file
+        options["header"] = True
     if config.task.task == "tag":
         options["each_step_has_a_label"] = True
     return options

@@ -75,6 +75,7 @@ def read_delimited(text: Text, options: TextOptions, *, has_roles: bool) -> Tabl
         _require_names(names, name, text.line(1), has_roles=has_roles)
     require_closed_cells(text, delimiter)
     table = _split(text, names, delimiter)
+    _require_no_blank_line(text, table, delimiter)
     if options.decimal != ".":
         columns = [cells.with_points(column, options.decimal) for column in table.columns]
         table = type(table).from_arrays(columns, names=table.column_names)
@@ -180,7 +181,7 @@ def _records(text: Text, delimiter: str) -> Iterator[tuple[int, list[str]]]:
         place = match.end()
         line += len(_LINE_END.findall(match[0]))
         if ending != delimiter:
-            yield text.line(first_line), [] if record == [""] else record
+            yield text.line(first_line), record if written or len(record) > 1 else []
             record, first_line = [], line
         has_more = place < len(content) or ending == delimiter
 
@@ -252,6 +253,21 @@ def _split(text: Text, names: list[str], delimiter: str) -> "pa.Table":
     except pa.ArrowInvalid as error:
         raise _fault_of(text, names, delimiter, str(error)) from error
     return table.slice(1).rename_columns(names)
+
+
+def _require_no_blank_line(text: Text, table: "pa.Table", delimiter: str) -> None:
+    """Refuses a blank line, of which pyarrow makes empty cells."""
+    import pyarrow.compute as pc
+
+    is_empty = np.ones(table.num_rows, bool)
+    for column in table.columns:
+        is_empty &= np.asarray(pc.equal(pc.binary_length(column), 0))
+        if not is_empty.any():
+            return
+    for line, record in _records(text, delimiter):
+        if not record:
+            expected = f"{table.num_columns} cell{'' if table.num_columns == 1 else 's'}"
+            raise complaint(text.name, line, 1, found="a blank line", expected=expected, remedy="remove the line")
 
 
 def _fault_of(text: Text, names: list[str], delimiter: str, reason: str) -> DataError:

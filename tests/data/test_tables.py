@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import jaxrnn
+from benchmarks.fuzz_tables import main
 from jaxrnn.foundation.errors import DataError, UserError
 
 LENGTHS = [3, 1, 2, 5]
@@ -368,3 +369,9 @@ def test_random_tables_are_read_as_plain_python_reads_them(tmp_path: Path) -> No
         assert sorted(ids) == sorted(wanted)
         for unit, array in zip(ids, found.arrays(), strict=True):
             assert array.tolist() == wanted[unit]
+
+
+def test_drawn_tables_rows_and_texts_are_read_as_pandas_reads_them(capsys: pytest.CaptureFixture) -> None:
+    pytest.importorskip("pandas")
+    assert main(["--cases=240", "--seed=3"]) == 0
+    assert capsys.readouterr().out.endswith("240 cases, 0 failed\n")

@@ -129,6 +129,8 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("a,1\nb\n", FIRST, "FILE:2: found no values; expected one at least"),
     ("a,1\nb,NaN,NaN\n", FIRST | {"row_end": "nan"}, "FILE:2: found no values; expected one at least"),
     ("a,1\n,2\n", FIRST, "FILE:2:1: found ''; expected a class or a number"),
+    ("1,2,a\n3,b,\n", {"label_column": "last", "row_end": "empty"},
+     "FILE:2:3: found ''; expected a class or a number last in the line, behind what fills it up"),
     ("a,1\nnan,2\n", FIRST, "FILE:2:1: found 'nan'; expected a class or a number"),
     ('a,1\n"b"c,2\n', FIRST, "FILE:2:1: found '\"b\"c'; expected a field without quotes in it"),
     ("1,2,3\n\n4,5\n", {}, "FILE:2:1: found a blank line; expected a row of numbers"),

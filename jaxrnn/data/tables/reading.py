@@ -100,6 +100,9 @@ def read(
       Sequences(2, of 1 to 2 steps: 1 inputs; times; ids)
       >>> [array.tolist() for array in sequences.arrays("inputs")]
       [[[1.0]], [[2.0], [3.0]]]
+      >>> texts = jaxrnn.read(["So, so good", "Bad"], tokens="word", labels=["good", "bad"])
+      >>> [text.steps["categories"].texts() for text in texts]
+      [['So', ',', 'so', 'good'], ['Bad']]
     """
     columns = Columns(
         id_column=id_column,

@@ -164,5 +164,9 @@ def test_options_that_do_not_fit_are_refused() -> None:
     ):  # fmt: skip
         with pytest.raises(UserError, match=message):
             jaxrnn.read(source, **options)
+    offsets = np.array([0, 1], np.int32)
+    broken = pa.Array.from_buffers(pa.string(), 1, [None, pa.py_buffer(offsets), pa.py_buffer(b"\xff")])
+    with pytest.raises(DataError, match="the table: found text that is not UTF-8 in 'a'"):
+        jaxrnn.read(pa.table({"a": broken}), text_column="a")
     with pytest.raises(DataError, match="good: found no such file"):
         jaxrnn.read(["good"])

@@ -166,6 +166,7 @@ def test_what_is_refused_in_doubt_is_read_when_it_is_said(tmp_path: Path) -> Non
 def test_options_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     (tmp_path / "rows").write_text("1,2\n3,4\n")
     for options, message in (
+        ({"header": "yes"}, "header: got 'yes'; expected true, false or none"),
         ({"row_end": "zero"}, "row_end: got 'zero'; expected nan, empty or none"),
         ({"row_end": "nan", "header": True}, "header: got True; expected none: rows with an end of their own"),
         ({"row_end": "nan", "input_columns": "a"}, "input_columns: got 'a'; expected none, since the rows have no hea"),

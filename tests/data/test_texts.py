@@ -136,6 +136,12 @@ def test_what_cannot_be_read_names_its_place(
     assert message in str(caught.value)
 
 
+def test_lines_are_counted_behind_cells_of_any_length(tmp_path: Path) -> None:
+    (tmp_path / "texts").write_text('a,b\n"' + "long\n" * 100_000 + '",1\n,2\n')
+    with pytest.raises(DataError, match="texts:100003:1: found no character in ''"):
+        jaxrnn.read(tmp_path / "texts", text_column="a")
+
+
 def test_a_quote_within_a_cell_is_a_character_of_it(tmp_path: Path) -> None:
     (tmp_path / "texts").write_text('a\tb\nof 5" or\tx\n6"\ty\n"7"""\tz\n')
     found = jaxrnn.read(tmp_path / "texts", text_column="a", label_column="b")
@@ -148,7 +154,7 @@ def test_options_that_do_not_fit_are_refused() -> None:
         (table(), COLUMNS | {"each_step_has_a_label": True}, "each_step_has_a_label: .* expected none beside text_col"),
         (table(), COLUMNS | {"tokens": "letter"}, "tokens: got 'letter'; expected character, word or byte"),
         (table(), {"tokens": "word", "input_columns": "stars"}, "tokens: got 'word'; expected none without text_colum"),
-        (["good", 3], {"tokens": "word"}, "text 1: got 'int'; expected a text, as the first is one"),
+        (["good", 3], {"tokens": "word"}, "text 1: got 'int'; expected a text, since tokens"),
         (["good", " "], {"tokens": "word"}, "text 1: got ' '; expected one word at least"),
         (["good", "\ud800"], {"tokens": "word"}, "text 1: got half of a surrogate pair; expected Unicode"),
         ([], {"tokens": "word"}, "source: got 'no texts'; expected at least one"),
@@ -158,5 +164,9 @@ def test_options_that_do_not_fit_are_refused() -> None:
     ):  # fmt: skip
         with pytest.raises(UserError, match=message):
             jaxrnn.read(source, **options)
+    offsets = np.array([0, 1], np.int32)
+    broken = pa.Array.from_buffers(pa.string(), 1, [None, pa.py_buffer(offsets), pa.py_buffer(b"\xff")])
+    with pytest.raises(DataError, match="the table: found text that is not UTF-8 in 'a'"):
+        jaxrnn.read(pa.table({"a": broken}), text_column="a")
     with pytest.raises(DataError, match="good: found no such file"):
         jaxrnn.read(["good"])

@@ -129,6 +129,8 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("a,1\nb\n", FIRST, "FILE:2: found no values; expected one at least"),
     ("a,1\nb,NaN,NaN\n", FIRST | {"row_end": "nan"}, "FILE:2: found no values; expected one at least"),
     ("a,1\n,2\n", FIRST, "FILE:2:1: found ''; expected a class or a number"),
+    ("1,2,a\n3,b,\n", {"label_column": "last", "row_end": "empty"},
+     "FILE:2:3: found ''; expected a class or a number last in the line, behind what fills it up"),
     ("a,1\nnan,2\n", FIRST, "FILE:2:1: found 'nan'; expected a class or a number"),
     ('a,1\n"b"c,2\n', FIRST, "FILE:2:1: found '\"b\"c'; expected a field without quotes in it"),
     ("1,2,3\n\n4,5\n", {}, "FILE:2:1: found a blank line; expected a row of numbers"),
@@ -164,6 +166,7 @@ def test_what_is_refused_in_doubt_is_read_when_it_is_said(tmp_path: Path) -> Non
 def test_options_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     (tmp_path / "rows").write_text("1,2\n3,4\n")
     for options, message in (
+        ({"header": "yes"}, "header: got 'yes'; expected true, false or none"),
         ({"row_end": "zero"}, "row_end: got 'zero'; expected nan, empty or none"),
         ({"row_end": "nan", "header": True}, "header: got True; expected none: rows with an end of their own"),
         ({"row_end": "nan", "input_columns": "a"}, "input_columns: got 'a'; expected none, since the rows have no hea"),

@@ -136,6 +136,7 @@ class TextOptions:
         require(self.delimiter != self.decimal, "decimal", self.decimal, "another character than the delimiter")
         require(self.comment is None or bool(self.comment), "comment", self.comment, "one character or more")
         require(self.skip_lines >= 0, "skip_lines", self.skip_lines, "at least 0")
+        require(self.header in (None, True, False), "header", self.header, "true, false or none")
         require(self.row_end in (None, "nan", "empty"), "row_end", self.row_end, "nan, empty or none")
         no_names = "none: rows with an end of their own have no names of columns"
         require(not (self.header and self.row_end), "header", self.header, no_names)

@@ -1,9 +1,10 @@
 """Tables of text: CSV and TSV with a header, quoted as RFC 4180 says.
 
-pyarrow splits the text. Only to say where a fault is, Python's csv module, which counts lines, goes through it again.
+pyarrow splits the text. Only to say where a fault is, or if quotes are not where RFC 4180 has them, a pattern that
+counts lines goes through it cell by cell. (Python's csv module takes no cell of more than 131,072 characters.)
 """
 
-import csv
+import collections
 import functools
 import io
 import itertools
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 DELIMITERS = {",": "','", "\t": r"'\t'", ";": "';'"}
 _MOST_BLOCK_BYTES = (1 << 31) - 1  # what pyarrow takes
 _LINE = re.compile(r"[^\r\n]*(?:\r\n|\n|\r|\Z)")
+_LINE_END = re.compile(r"\r\n|\n|\r")
 _MOST_HEADER_LINES = 1000
 _MOST_COLUMNS = 10_000
 
@@ -73,6 +75,7 @@ def read_delimited(text: Text, options: TextOptions, *, has_roles: bool) -> Tabl
         _require_names(names, name, text.line(1), has_roles=has_roles)
     require_closed_cells(text, delimiter)
     table = _split(text, names, delimiter)
+    _require_no_blank_line(text, table, delimiter)
     if options.decimal != ".":
         columns = [cells.with_points(column, options.decimal) for column in table.columns]
         table = type(table).from_arrays(columns, names=table.column_names)
@@ -164,18 +167,30 @@ def is_number(cell: str) -> bool:
 
 
 def _records(text: Text, delimiter: str) -> Iterator[tuple[int, list[str]]]:
-    """Yields every record with the number of its first line."""
-    reader = csv.reader(io.StringIO(text.content, newline=""), delimiter=delimiter, strict=True)
-    before = 0
-    while True:
-        try:
-            record = next(reader, None)
-        except csv.Error as error:
-            raise _bad_cell(text.name, text.line(reader.line_num), str(error)) from error
-        if record is None:
-            return
-        yield text.line(before + 1), record
-        before = reader.line_num
+    """Yields every record with the number of its first line; a blank line has no cells."""
+    cell = _cell_pattern(delimiter)
+    content, place, line, first_line = text.content, 0, 1, 1
+    record: list[str] = []
+    has_more = bool(content)
+    while has_more:
+        match = cell.match(content, place)
+        if match is None:
+            raise _bad_cell(text.name, text.line(line), content[place : place + 60])
+        written, ending = match.groups()
+        record.append(written[1:-1].replace('""', '"') if written.startswith('"') else written)
+        place = match.end()
+        line += len(_LINE_END.findall(match[0]))
+        if ending != delimiter:
+            yield text.line(first_line), record if written or len(record) > 1 else []
+            record, first_line = [], line
+        has_more = place < len(content) or ending == delimiter
+
+
+def _cell_pattern(delimiter: str) -> re.Pattern[str]:
+    """Makes a pattern of a cell, quoted or not, and of what ends it."""
+    end = re.escape(delimiter)
+    quoted = rf'"[^"]*(?:""[^"]*)*"(?=[{end}\r\n]|\Z)'
+    return re.compile(rf'({quoted}|[^"{end}\r\n][^{end}\r\n]*|)({end}|\r\n|\n|\r|\Z)')
 
 
 def _bad_cell(name: str, line: int, reason: str) -> DataError:
@@ -209,15 +224,7 @@ def require_closed_cells(text: Text, delimiter: str) -> None:
         and np.isin(padded[quotes[1::2] + 2], ends).all()
     ):
         return
-    end = re.escape(delimiter)
-    cell = re.compile(rf'(?:"[^"]*(?:""[^"]*)*"(?=[{end}\r\n]|\Z)|[^"{end}\r\n][^{end}\r\n]*|)(?:{end}|\r\n|\n|\r|\Z)')
-    place = 0
-    while place < len(text.content):
-        match = cell.match(text.content, place)
-        if match is None:
-            line = text.content[:place].replace("\r\n", "\n").replace("\r", "\n").count("\n") + 1
-            raise _bad_cell(text.name, text.line(line), text.content[place : place + 60])
-        place = match.end()
+    collections.deque(_records(text, delimiter), maxlen=0)
 
 
 def _split(text: Text, names: list[str], delimiter: str) -> "pa.Table":
@@ -246,6 +253,21 @@ def _split(text: Text, names: list[str], delimiter: str) -> "pa.Table":
     except pa.ArrowInvalid as error:
         raise _fault_of(text, names, delimiter, str(error)) from error
     return table.slice(1).rename_columns(names)
+
+
+def _require_no_blank_line(text: Text, table: "pa.Table", delimiter: str) -> None:
+    """Refuses a blank line, of which pyarrow makes empty cells."""
+    import pyarrow.compute as pc
+
+    is_empty = np.ones(table.num_rows, bool)
+    for column in table.columns:
+        is_empty &= np.asarray(pc.equal(pc.binary_length(column), 0))
+        if not is_empty.any():
+            return
+    for line, record in _records(text, delimiter):
+        if not record:
+            expected = f"{table.num_columns} cell{'' if table.num_columns == 1 else 's'}"
+            raise complaint(text.name, line, 1, found="a blank line", expected=expected, remedy="remove the line")
 
 
 def _fault_of(text: Text, names: list[str], delimiter: str, reason: str) -> DataError:

@@ -63,7 +63,7 @@ def read_text_list(
     import pyarrow as pa
 
     for number, text in enumerate(texts):
-        require(isinstance(text, str), f"text {number}", type(text).__name__, "a text, as the first is one")
+        require(isinstance(text, str), f"text {number}", type(text).__name__, "a text, since tokens are asked for")
     require(len(texts) > 0, "source", "no texts", "at least one")
     try:
         array = pa.array(texts, pa.large_string())

@@ -147,7 +147,10 @@ class _Rows:
         labels = self.fields.take(self._at(places))
         is_lost = cells.is_missing(labels)
         if is_lost.any():
-            self._refuse(int(places[np.argmax(is_lost)]), "a class or a number", "fill it in, or remove the row")
+            expected = f"a class or a number {where} in the line" + (
+                ", behind what fills it up" if where == LAST else ""
+            )
+            self._refuse(int(places[np.argmax(is_lost)]), expected, "fill it in, or remove the row")
         encoded = labels.dictionary_encode()
         shortest = pa.array([_shortest(label) for label in encoded.dictionary.to_pylist()], pa.string())
         is_kept = np.ones(len(self.fields), bool)

@@ -20,6 +20,8 @@ from jaxrnn.data.tables.texts import read_texts
 from jaxrnn.data.tables.wide_tables import is_wide, read_wide_table
 from jaxrnn.settings.checking import require
 
+_BESIDE_TEXTS = ("id_column", "label_column")  # roles by a format that columns beside texts have too
+
 
 def read(
     source: Any,
@@ -100,6 +102,9 @@ def read(
       Sequences(2, of 1 to 2 steps: 1 inputs; times; ids)
       >>> [array.tolist() for array in sequences.arrays("inputs")]
       [[[1.0]], [[2.0], [3.0]]]
+      >>> texts = jaxrnn.read(["So, so good", "Bad"], tokens="word", labels=["good", "bad"])
+      >>> [text.steps["categories"].texts() for text in texts]
+      [['So', ',', 'so', 'good'], ['Bad']]
     """
     columns = Columns(
         id_column=id_column,
@@ -161,7 +166,8 @@ def _read_any(table: Table, columns: Columns) -> Sequences:
     is_text, has_lists = columns.text_column is not None, is_wide(table)
     require(is_text or columns.tokens is None, "tokens", columns.tokens, "none without text_column")
     if is_text or has_lists or table.part_of is not None:
-        columns = columns.with_own(table.own_roles, table.content.column_names)
+        own = {role: names for role, names in table.own_roles.items() if not is_text or role in _BESIDE_TEXTS}
+        columns = columns.with_own(own, table.content.column_names)
     if is_text:
         sequences = read_texts(table, columns)
     else:

@@ -33,7 +33,7 @@ _NO_VALUES = {
     "year",
 }
 _ROLES = "--input-columns, --category-columns, --target-columns, --static-columns, --label-column, --id-column"
-_ROLES += ", --time-column"
+_ROLES += ", --time-column, --text-column"
 
 
 @dataclass(frozen=True)

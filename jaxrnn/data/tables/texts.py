@@ -59,4 +59,9 @@ def _texts(table: Table, name: str) -> "pa.Array":
     if array.null_count:
         row = int(np.argmax(np.asarray(array.is_null())))
         table.refuse(row, name, found="no text", expected="one", remedy="fill it in, or remove the row")
-    return array.cast(pa.large_string())
+    texts = array.cast(pa.large_string())
+    try:
+        texts.validate(full=True)
+    except pa.ArrowInvalid:
+        table.refuse_whole(found=f"text that is not UTF-8 in {quote(name)}", expected="UTF-8", remedy="encode it anew")
+    return texts

@@ -68,6 +68,7 @@ def _words(texts: "pa.Array") -> tuple[NDArray[np.int32], tuple[str, ...], NDArr
     words = pc.utf8_split_whitespace(apart)
     is_empty = np.asarray(pc.equal(pc.binary_length(apart), 0))  # these are split into one word of nothing
     lengths = np.where(is_empty, 0, np.asarray(pc.list_value_length(words)).astype(np.int64))
-    coded = words.filter(pa.array(~is_empty)).flatten().dictionary_encode()
+    kept = words.filter(pa.array(~is_empty)) if is_empty.any() else words
+    coded = kept.flatten().dictionary_encode()
     codes, vocabulary = encode(coded.dictionary.to_pylist())
     return codes[np.asarray(coded.indices)], vocabulary, lengths

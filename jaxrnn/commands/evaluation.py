@@ -77,7 +77,7 @@ def evaluate(
             "baselines": baselines,
             **found.entries,
         }
-        if model.encoding is None:
+        if model.config.task.task == "next":
             result["mae_interval"] = result.pop("interval")
         if shared_rows is not None:
             result["shared_rows"] = shared_rows

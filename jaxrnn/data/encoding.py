@@ -32,7 +32,7 @@ class Sizes(NamedTuple):
     outputs: int = 1
 
 
-ONE_NUMBER = Sizes()  # a row of numbers, and the next one
+ONE_NUMBER = Sizes(inputs=0)  # rows of numbers, which need no encoding: one is read, and the next one predicted
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -44,9 +44,11 @@ class Encoded:
       inputs: (steps, inputs) float32.
       categories: (steps, columns) int32; 0 is a category that training has not seen.
       statics: (sequences, statics) float32.
-      targets: Classes, (sequences,) or (steps,) int32, -1 where unknown; or (sequences, targets) float32; None where
+      targets: Classes, (sequences,) or (steps,) int32, -1 where unknown; or (sequences, targets) float64; None where
         there are none.
       every: Whether a target belongs to every step.
+      before: With task = next the last two known values of each target, the latest first, in the network's units:
+        float64 (sequences, 2, targets), NaN where there is none.
     """
 
     offsets: NDArray[np.int64]
@@ -55,6 +57,7 @@ class Encoded:
     statics: NDArray[np.float32]
     targets: NDArray[Any] | None
     every: bool = False
+    before: NDArray[np.float64] | None = None
 
     @property
     def lengths(self) -> NDArray[np.int64]:
@@ -107,8 +110,8 @@ class Encoding:
             statics=_fit_field(rows.get(STATICS), config),
             categories=tuple(_categories_of(training, config.columns.max_tokens)),
         )
-        if task == "regress":
-            names, values = _targets_of(training)
+        if task in ("regress", "next"):
+            names, values = _targets_of(training) if task == "regress" else _values_of(training)
             return dataclasses.replace(
                 fitted,
                 targets=Scaling.fit(names, values, config),
@@ -147,21 +150,44 @@ class Encoding:
           DataError: A column is missing, or a value is beyond float32 once normalised.
         """
         targets: NDArray[Any] | None = None
+        if task == "next":
+            return self._encode_next(sequences, with_targets=with_targets)
         if with_targets and task == "regress":
             targets = self.targets.normalize(_targets_of(sequences)[1])
         elif with_targets:
             labels = _labels_of(sequences, each_step=task == "tag")
             targets = _recode(labels, 0, self.classes, unknown=-1, first=0)
+        return dataclasses.replace(self._encode_steps(sequences), targets=targets, every=task == "tag")
+
+    def _encode_steps(self, sequences: Sequences) -> Encoded:
+        """Encodes all but what is to be predicted."""
         inputs = _columns(sequences.steps.get(INPUTS), self.inputs.names, sequences.num_steps, "input")
         statics = _columns(sequences.rows.get(STATICS), self.statics.names, len(sequences), "static")
+        categories = self._encode_categories(sequences)
+        normalized = self.inputs.normalize(inputs).astype(np.float32)
         return Encoded(
-            sequences.offsets,
-            self.inputs.normalize(inputs),
-            self._encode_categories(sequences),
-            self.statics.normalize(statics),
-            targets,
-            every=task == "tag",
+            sequences.offsets, normalized, categories, self.statics.normalize(statics).astype(np.float32), None
         )
+
+    def _encode_next(self, sequences: Sequences, *, with_targets: bool) -> Encoded:
+        """Encodes sequences whose last step is to be predicted, or the step behind it."""
+        whole = self._encode_steps(sequences)
+        if not with_targets:
+            return whole
+        short = np.flatnonzero(sequences.lengths < 2)
+        if len(short):
+            raise DataError(f"sequence {short[0]}: found a single step; expected two or more: the last is predicted")
+        _, values = _values_of(sequences)
+        field = Field(self.targets.names, values)
+        wanted = self.targets.normalize(_columns(field, self.targets.names, sequences.num_steps, "target"))
+        ends, lengths = sequences.offsets[1:], sequences.lengths
+        before = np.stack([wanted[ends - 2], wanted[np.maximum(ends - 3, 0)]], axis=1)
+        before[lengths < 3, 1] = np.nan
+        kept = np.ones(sequences.num_steps, bool)
+        kept[ends - 1] = False
+        shorter = sequences.offsets - np.arange(len(sequences) + 1)
+        steps = {"inputs": whole.inputs[kept], "categories": whole.categories[kept]}
+        return dataclasses.replace(whole, offsets=shorter, targets=wanted[ends - 1], before=before, **steps)
 
     def _encode_categories(self, sequences: Sequences) -> NDArray[np.int32]:
         codes = np.zeros((sequences.num_steps, len(self.categories)), np.int32)
@@ -254,6 +280,14 @@ def _targets_of(sequences: Sequences) -> tuple[tuple[str, ...], NDArray[np.float
             " sequence with task = regress"
         )
     return field.names, np.asarray(values, np.float64)
+
+
+def _values_of(sequences: Sequences) -> tuple[tuple[str, ...], NDArray[np.float64]]:
+    """Returns the numbers of every step whose next ones are predicted: the targets, or without any the inputs."""
+    field = sequences.steps.get(TARGETS) or sequences.steps.get(INPUTS)
+    if field is None:
+        raise DataError("found no number of a step; expected one to predict; name columns by --target-columns")
+    return field.names, np.asarray(field.values, np.float64)
 
 
 def _as_number(text: str, name: str) -> float:

@@ -35,13 +35,13 @@ class Scaling:
         """
         return cls(names, tuple(_fit_column(name, values[:, i], config) for i, name in enumerate(names)))
 
-    def normalize(self, values: NDArray[Any]) -> NDArray[np.float32]:
-        """Normalises (count, columns) values.
+    def normalize(self, values: NDArray[Any]) -> NDArray[np.float64]:
+        """Normalises (count, columns) values, to what float32 holds.
 
         Raises:
           DataError: A value is beyond float32; names its column.
         """
-        normalized = np.empty(values.shape, np.float32)
+        normalized = np.empty(values.shape, np.float64)
         for i, (name, normalizer) in enumerate(zip(self.names, self.normalizers, strict=True)):
             with naming_column(name):
                 normalized[:, i] = normalizer.require_float32(np.asarray(values[:, i], np.float64))

@@ -13,7 +13,7 @@ from jaxrnn.data.ragged import Ragged
 
 # The fields that readers fill in; a file may have any of them.
 INPUTS, CATEGORIES, TARGETS, TIMES = "inputs", "categories", "targets", "times"  # of every step
-LABELS, STATICS, IDS = "labels", "statics", "ids"  # of a sequence; labels of every step too
+LABELS, STATICS, IDS, GROUPS = "labels", "statics", "ids", "groups"  # of a sequence; labels of every step too
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -189,15 +189,22 @@ class Sequences:
         )
 
     def group_ids(self) -> NDArray[np.int64]:
-        """Returns a number for every sequence, the same for those that hold the same, (sequences,), in order of first
-        appearance."""
+        """Returns a number for every sequence, the same for those that belong together, (sequences,).
+
+        Those are the sequences of a group, or where there are no groups those that hold the same.
+        """
+        if GROUPS in self.rows:
+            return self.rows[GROUPS].values[:, 0].astype(np.int64)
         seen: dict[bytes, int] = {}
         return np.array([seen.setdefault(content, len(seen)) for content in self.contents()], np.int64)
 
     def row_hashes(self, seed: int) -> NDArray[np.uint64]:
-        """Returns a hash of what each sequence holds and of the seed, (sequences,)."""
+        """Returns a hash of the seed and of each sequence's group, or of what it holds, uint64 (sequences,)."""
         key = int(seed).to_bytes(8, "little")
-        digests = [hashlib.blake2b(content, digest_size=8, key=key).digest() for content in self.contents()]
+        contents: Iterable[bytes] = self.contents()
+        if GROUPS in self.rows:
+            contents = [text.encode() for text in self.rows[GROUPS].texts()]
+        digests = [hashlib.blake2b(content, digest_size=8, key=key).digest() for content in contents]
         return np.frombuffer(b"".join(digests), np.uint64)
 
     def contents(self) -> Iterator[bytes]:

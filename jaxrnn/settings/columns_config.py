@@ -64,8 +64,7 @@ class ColumnsConfig:
     def as_options(self) -> dict[str, Any]:
         """Returns the roles and the way of writing as keyword arguments of `jaxrnn.read`."""
         options = dataclasses.asdict(self)
-        for key in ("group_column", "max_tokens"):
-            del options[key]
+        del options["max_tokens"]
         if self.text_column is None:
             del options["tokens"]
         options["row_end"] = None if self.row_end == "none" else self.row_end

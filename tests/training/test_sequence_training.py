@@ -210,6 +210,16 @@ class TestSplit:
         assert parts.shared_rows() == (0, 0)
         assert split_sequences(config_of("classify", split="random"), twice).shared_rows() != (0, 0)
 
+    @pytest.mark.parametrize("split", ["grouped", "hashed"])
+    def test_groups_stay_together(self, split):
+        people = pa.array([f"person {unit // 3}" for unit in table().column("unit").to_pylist()])
+        given = jaxrnn.read(
+            table().append_column("person", people), label_column="side", group_column="person", **ROLES
+        )
+        parts = split_sequences(config_of("classify", split=split, seed=3), given)
+        held = [set(part.sequences.rows["groups"].texts()) for part in parts]
+        assert sum(map(len, held)) == len(set.union(*held)) == 8
+
     def test_a_share_of_0_is_no_part(self, sequences):
         parts = split_sequences(config_of("classify", split_fractions=[1.0, 0.0, 0.0]), sequences)
         assert len(parts.training.sequences) == 24

@@ -10,7 +10,7 @@ from jaxrnn.settings.checking import require
 Names = str | Sequence[str]
 Tokens = Literal["character", "word", "byte"]
 
-_SINGLE = ("id_column", "time_column", "label_column", "text_column")
+_SINGLE = ("id_column", "time_column", "label_column", "text_column", "group_column")
 _SEVERAL = ("input_columns", "category_columns", "target_columns", "static_columns", "static_category_columns")
 
 
@@ -25,6 +25,7 @@ class Columns:
       category_columns: Texts or whole numbers to read at every step, of which each different one is a category.
       target_columns: Numbers to predict.
       label_column: A class or number that belongs to a whole sequence.
+      group_column: Says which sequences belong together, such as those of a person: a split does not part them.
       static_columns: Numbers that belong to a whole sequence.
       static_category_columns: Texts that belong to a whole sequence.
       text_column: Texts, each a sequence of tokens.
@@ -43,6 +44,7 @@ class Columns:
     category_columns: Names = ()
     target_columns: Names = ()
     label_column: str | None = None
+    group_column: str | None = None
     static_columns: Names = ()
     static_category_columns: Names = ()
     text_column: str | None = None

@@ -33,6 +33,7 @@ def read(
     target_columns: Names = (),
     label_column: str | None = None,
     static_columns: Names = (),
+    group_column: str | None = None,
     text_column: str | None = None,
     tokens: Tokens | None = None,
     each_step_has_a_label: bool = False,
@@ -70,6 +71,7 @@ def read(
       target_columns: Numbers to predict.
       label_column: A class or number that belongs to a whole sequence; in rows without a header "first" or "last".
       static_columns: Numbers that belong to a whole sequence.
+      group_column: Says which sequences belong together, such as those of one person: a split keeps them on one side.
       text_column: Texts, each a sequence of tokens, which are categories of the steps.
       tokens: What the steps of a text are: "character" (the default), "word" or "byte".
       each_step_has_a_label: Labels may change within a sequence.
@@ -114,6 +116,7 @@ def read(
         target_columns=target_columns,
         label_column=label_column,
         static_columns=static_columns,
+        group_column=group_column,
         each_step_has_a_label=each_step_has_a_label,
         text_column=text_column,
         tokens=tokens,

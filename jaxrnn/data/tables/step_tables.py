@@ -11,7 +11,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jaxrnn.data.readers.complaints import complaint, quote
-from jaxrnn.data.sequences import CATEGORIES, IDS, INPUTS, LABELS, STATICS, TARGETS, TIMES, Field, Schedule, Sequences
+from jaxrnn.data.sequences import (
+    CATEGORIES,
+    GROUPS,
+    IDS,
+    INPUTS,
+    LABELS,
+    STATICS,
+    TARGETS,
+    TIMES,
+    Field,
+    Schedule,
+    Sequences,
+)
 from jaxrnn.data.tables import cells
 from jaxrnn.data.tables.columns import Columns, Names
 
@@ -129,6 +141,8 @@ def read_rows(sequences: "Arranged", columns: Columns, ids: Iterable[str] | None
         rows[IDS] = Field((str(columns.id_column),), np.array(ids, object)[:, None])
     if columns.label_column is not None and not columns.each_step_has_a_label:
         rows[LABELS] = sequences.of_the_whole(sequences.categories((columns.label_column,)))
+    if columns.group_column is not None:
+        rows[GROUPS] = sequences.of_the_whole(sequences.categories((columns.group_column,)))
     if columns.static_columns:
         rows[STATICS] = sequences.of_the_whole(sequences.numbers(tuple(columns.static_columns), "error"))
     if columns.static_category_columns:

@@ -272,6 +272,8 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("@targetLabel true\n@data\n1,?:3\n", {}, "FILE:3:1: found a missing value in 'values', the only one"),
     ("@timeStamps true\n@data\n", {}, "FILE:2: found @timeStamps true; expected values alone"),
     ("@dimensions\n@\n@data\n", {}, "FILE: found no sequences"),
+    ("@dimensions\n@data\n1,x", {}, "FILE:3:1: found 'x'; expected a finite number"),
+    ("@dimensions \u00b2\n@data\n1,x", {}, "FILE:3:1: found 'x'; expected a finite number"),
     ("@data\nhello", {}, "FILE:2:1: found 'hello'; expected a finite number"),
 ]  # fmt: skip
 

@@ -16,6 +16,7 @@ from jaxrnn.data.tables import cells
 from jaxrnn.data.tables.columns import Columns, TextOptions
 from jaxrnn.data.tables.delimited import DELIMITERS, Text, is_number, names_of
 from jaxrnn.data.tables.step_tables import Table
+from jaxrnn.settings.checking import require
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -60,8 +61,6 @@ def require_no_names(columns: Columns) -> None:
     Raises:
       UserError: A column is named; or the label's is neither "first" nor "last".
     """
-    from jaxrnn.settings.checking import require
-
     for name, field in columns.roles():
         if field == "label_column":
             require(name in (FIRST, LAST), field, name, "first or last, since the rows have no header")

@@ -108,8 +108,9 @@ def _steps(
 ) -> NDArray[np.float64]:
     """Returns the steps of a line, (length, features)."""
     expected = features
-    if expected is None and tags.get("dimensions", [""])[0].isdigit():
-        expected = int(tags["dimensions"][0])
+    declared = (tags.get("dimensions") or [""])[0]
+    if expected is None and declared.isascii() and declared.isdigit():
+        expected = int(declared)
     if (expected is not None and len(dimensions) != expected) or not dimensions:
         raise complaint(
             name,

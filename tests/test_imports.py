@@ -17,6 +17,7 @@ MAX_LINES = 350
 # table stands in docs/design.md, with the reasons.
 LOWER = ["foundation", "settings"]
 MODELS = [*LOWER, "data", "data.readers", "data.store", "data.tables", "nn", "nn.engine", "parallel", "tasks"]
+TOP = [*LOWER, "console", "data", "data.store", "data.tables", "runs", "parallel", "evaluation", "training"]
 MAY_IMPORT = {
     "foundation": [],
     "settings": ["foundation"],
@@ -36,18 +37,7 @@ MAY_IMPORT = {
     "interop": [*LOWER, "nn", "nn.engine", "models", "runs", "evaluation"],
     "pages": [*LOWER, "data", "tasks", "runs", "evaluation"],
     "commands": [*MODELS, "console", "models", "runs", "evaluation", "training", "interop", "pages"],
-    "": [
-        *LOWER,
-        "console",
-        "data",
-        "data.store",
-        "data.tables",
-        "evaluation",
-        "runs",
-        "parallel",
-        "training",
-        "commands",
-    ],
+    "": [*TOP, "commands"],
 }
 # They hold nothing, or, at the top, names to be looked up lazily.
 PACKAGES = {"", *MAY_IMPORT}

@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 
 import jaxrnn
-from jaxrnn.data.sequences import CATEGORIES, LABELS, Field, encode
 
 OPENINGS = ("The film was", "I found the play", "This book is", "The second half felt", "Their new record is")
 DEGREES = ("", "really ", "rather ", "truly ", "so ")
@@ -28,17 +27,19 @@ def main(epochs: int = 15) -> None:
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "sentences.csv"
         write_sentences(path)
-        sentences = read_sentences(path)
+        sentences = jaxrnn.read(path, text_column="sentence", tokens="character", label_column="meant")
     print(sentences)
 
     order = np.random.default_rng(0).permutation(len(sentences))
     training, test = sentences.take(order[: len(order) * 3 // 4]), sentences.take(order[len(order) * 3 // 4 :])
-    model = jaxrnn.fit(training, task="classify", hidden_size=32, learning_rate=0.01, epochs=epochs)
+    model = jaxrnn.fit(
+        training, task="classify", text_column="sentence", hidden_size=32, learning_rate=0.01, epochs=epochs
+    )
     print(f"accuracy: {model.evaluate(test)['accuracy']:.3f} of {len(test)} sentences that did not train")
 
-    for sentence in ("The film was so charming!", "This book is not clever, it is tiresome."):
-        probabilities = dict(zip(model.classes, model.predict_proba(as_sequences([sentence]))[0], strict=True))
-        print(f"{sentence} good with probability {probabilities['good']:.2f}")
+    new = ["The film was so charming!", "This book is not clever, it is tiresome."]
+    for sentence, probabilities in zip(new, model.predict_proba(new), strict=True):
+        print(f"{sentence} good with probability {probabilities[model.classes.index('good')]:.2f}")
 
 
 def write_sentences(path: Path) -> None:
@@ -50,24 +51,6 @@ def write_sentences(path: Path) -> None:
             for opening, degree, word, ending in itertools.product(OPENINGS, DEGREES, words, ENDINGS):
                 if not (degree and word.startswith("a ")):
                     writer.writerow([f"{opening} {degree}{word}{ending}", meant])
-
-
-def read_sentences(path: Path) -> jaxrnn.Sequences:
-    """Reads a table of sentences as sequences of characters."""
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    return as_sequences([row["sentence"] for row in rows], [row["meant"] for row in rows])
-
-
-def as_sequences(sentences: list[str], meant: list[str] | None = None) -> jaxrnn.Sequences:
-    """Makes sequences of a category at every step: the character. A model knows those of its training sentences."""
-    codes, characters = encode("".join(sentences))
-    steps = {CATEGORIES: Field(("character",), codes[:, None], (characters,))}
-    rows = {}
-    if meant is not None:
-        labels, classes = encode(meant)
-        rows[LABELS] = Field(("meant",), labels[:, None], (classes,))
-    return jaxrnn.Sequences.from_lengths([len(sentence) for sentence in sentences], steps, rows)
 
 
 if __name__ == "__main__":

@@ -68,7 +68,7 @@ def test_vowels_come_from_aeon_or_are_made(example, tmp_path, monkeypatch):
 def test_sentences_are_read_back(example, tmp_path):
     names = example("sentiment")
     names["write_sentences"](tmp_path / "sentences.csv")
-    sentences = names["read_sentences"](tmp_path / "sentences.csv")
+    sentences = jaxrnn.read(tmp_path / "sentences.csv", text_column="sentence", label_column="meant")
     assert "".join(sentences[0].steps["categories"].texts()) == "The film was wonderful."
     counts = np.bincount(sentences.rows["labels"].values[:, 0])
     assert counts[0] == counts[1]

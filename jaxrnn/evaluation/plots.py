@@ -58,6 +58,8 @@ def plot_curves(epochs: list[dict[str, Any]], best_epoch: int, path: str | Path)
     for axes, name in ((figure_axes, first), (loss_axes, "loss")):
         for part, color in (("training", TRAINING_COLOR), ("validation", VALIDATION_COLOR)):
             mean = np.array([epoch[part][name] for epoch in epochs])
+            if np.isnan(mean).all():  # no row validates
+                continue
             axes.plot(numbers, mean, color=color, label=part, linewidth=1.2)
             if any(f"{part}_std" in epoch for epoch in epochs):  # of an ensemble
                 std = np.array([epoch.get(f"{part}_std", {}).get(name, np.nan) for epoch in epochs])

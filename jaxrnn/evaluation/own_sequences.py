@@ -14,7 +14,6 @@ from jaxrnn.evaluation.trained_model import TrainedModel
 from jaxrnn.foundation.errors import DataError, UserError
 from jaxrnn.foundation.escaping import escape, shorten
 from jaxrnn.foundation.messages import say
-from jaxrnn.tasks.judgement import leakage_warning
 
 
 class OpenedSequences(NamedTuple):
@@ -71,11 +70,9 @@ def _open_own(model: TrainedModel) -> OpenedSequences:
     parts = split_sequences(model.config, read["data"], **given)
     if parts.test is None:
         raise UserError("the run has no test rows: all of its data trains or validates; give a file with --data")
-    shared = parts.shared_rows()
-    warning = leakage_warning(*shared)
-    if warning:
-        say(warning)
-    return OpenedSequences(parts.test.sequences, parts.test.numbers, shared, paths.get("test_data", paths["data"]))
+    return OpenedSequences(
+        parts.test.sequences, parts.test.numbers, parts.shared_rows(), paths.get("test_data", paths["data"])
+    )
 
 
 def _read_unchanged(model: TrainedModel, path: str, expected: str) -> Sequences:

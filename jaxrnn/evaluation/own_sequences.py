@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from jaxrnn.data.readers.sources import open_file
 from jaxrnn.data.sequence_parts import split_sequences
 from jaxrnn.data.sequences import Sequences
 from jaxrnn.data.tables.loading import load_hashed_sequences
@@ -85,6 +86,7 @@ def _read_unchanged(model: TrainedModel, path: str, expected: str) -> Sequences:
                 f" SHA-256 {escape(expected[:12])}..; give a file with --data"
             )
 
+    open_file(path).close()  # says what is wrong with the path itself
     try:
         return load_hashed_sequences(path, model.config, check=check)[0]
     except DataError:

@@ -32,8 +32,9 @@ def errors_section(runs: list[ReportedRun]) -> Markup:
         else:
             parts.append(element("h3", f"{run.record.path}: {len(tested.rows):,} rows"))
             parts += _parts_of_rows(tested)
-    notes = [f"Dots that fall together are drawn once, and at most {MAX_DOTS:,} of a chart, drawn at random."]
-    tasks = tasks_of(runs)
+    notes, tasks = [], tasks_of(runs)
+    if "next" in tasks or "regress" in tasks:
+        notes.append(f"Dots that fall together are drawn once, and at most {MAX_DOTS:,} of a chart, drawn at random.")
     if "next" in tasks:
         notes.append("A worst row that stands in the file several times is listed once, with its first place.")
     if tasks.keys() != {"next"}:

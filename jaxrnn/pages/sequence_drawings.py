@@ -58,8 +58,11 @@ def draw_sequence(tested: TestedSequences, sequence: int, level: int) -> Markup:
 
 
 def draw_sequences(tested: TestedSequences, chosen: list[int], level: int) -> Markup:
-    """Draws some sequences beside each other."""
-    return element("div", *(draw_sequence(tested, sequence, level) for sequence in chosen), class_="charts")
+    """Draws some sequences beside each other; those that are wide, a table of tags each, one below the other."""
+    rows = tested.evaluation.rows
+    is_wide = rows.every and not rows.inputs.shape[1]
+    drawn = [draw_sequence(tested, sequence, level) for sequence in chosen]
+    return element("div", *drawn, class_=None if is_wide else "charts drawn")
 
 
 def explain_drawings(tested: TestedSequences) -> Markup:
@@ -212,7 +215,7 @@ def _tagged_tokens(
     classes_of_cells = [[None] * len(taken)] * (len(rows) - 1) + [kinds]
     header = ["step", *range(window.start + 1, window.end + 1)]
     caption = f"Tags of {name_sequence(tested, sequence)}, {window}; wrong ones are marked"
-    return markup.table(header, rows, caption=caption, cell_classes=classes_of_cells, is_text=True)
+    return markup.table(header, rows, caption=caption, cell_classes=classes_of_cells)
 
 
 def _tags_in_words(tested: TestedSequences, sequence: int, single: Sequences, window: Window) -> list[Markup]:

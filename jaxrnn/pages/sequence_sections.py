@@ -107,26 +107,27 @@ def _table_of_worst(tested: TestedSequences, errors: np.ndarray, worst: np.ndarr
     rows, classes = tested.evaluation.rows, tested.model.classes
     told: list[list[str]]
     if rows.every:
-        header, which = ["steps", "share that is wrong"], "with the largest shares of wrong steps"
+        header, which = ["steps", "share that is wrong"], "The sequences with the largest shares of wrong steps"
         told = [[tell(tested, sequence), f"{errors[sequence]:.1%}"] for sequence in worst]
     elif classes:
         header = ["class told", "its probability", "true class", "its probability"]
-        which = "that are most surely wrong"
+        which = "The sequences that are most surely wrong"
         taken, sure = tested.evaluation.predicted.argmax(axis=1), tested.evaluation.predicted.max(axis=1)
         told = [
             [name_of(classes[taken[one]]), f"{sure[one]:.4f}", true_class(tested, one), f"{1 - errors[one]:.4f}"]
             for one in worst
         ]
     else:
-        header, which = ["numbers", "error, normalised"], "with the largest errors"
-        told = [[tell(tested, sequence), f"{errors[sequence]:.4g}"] for sequence in worst]
+        which, shown, kind = "The sequences with the largest errors", errors, "error, normalised"
+        if tested.evaluation.predicted.shape[1] == 1:
+            shown, kind = np.abs(tested.evaluation.predicted - actual_numbers(tested))[:, 0], "error"
+        header, told = ["numbers", kind], [[tell(tested, sequence), f"{shown[sequence]:.4g}"] for sequence in worst]
     lengths = [f"{length:,}" for length in rows.lengths[worst]]
     names = [name_sequence(tested, sequence) for sequence in worst]
     body = [
         [place, name, length, *cells]
         for place, (name, length, cells) in enumerate(zip(names, lengths, told, strict=True), start=1)
     ]
-    many = f"{len(body)} distinct sequences" if len(body) > 1 else "distinct sequence"
     numbered = "" if IDS in tested.sequences.rows else "; rows are counted from 1"
     header = ["", "sequence", "length", *header]
-    return markup.table(header, body, caption=f"The {many} {which}{numbered}", is_text=True)
+    return markup.table(header, body, caption=f"{which}, of like ones the first{numbered}", is_text=True)

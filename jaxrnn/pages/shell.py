@@ -43,6 +43,8 @@ ul { padding-left: 1.3rem; }
 .notice { background: var(--warn); border-left: 4px solid var(--edge); padding: 0.5rem 0.8rem; margin: 0.8rem 0; }
 .notice ul { margin: 0.2rem 0; }
 .charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 23rem), 1fr)); gap: 1.2rem; }
+.charts.drawn { grid-template-columns: repeat(auto-fit, minmax(min(100%, 22rem), 1fr)); }
+section > h4 { margin: 1.1rem 0 0.3rem; }
 figure { margin: 0; min-width: 0; }
 svg { display: block; width: 100%; max-width: 34rem; height: auto; font: 13px system-ui, sans-serif; fill: var(--ink); }
 svg .grid path { stroke: var(--line); stroke-width: 1; }

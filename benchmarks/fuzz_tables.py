@@ -1,4 +1,4 @@
-"""Reads random tables, whole and damaged, and holds every value against pandas.
+"""Reads random tables, rows without a header and tables of texts, whole and damaged; holds each value against pandas.
 
     python -m benchmarks.fuzz_tables --cases=100000 --seed=0
     python -m benchmarks.fuzz_tables --seed=0 --only=1234        # one case, shown
@@ -6,8 +6,9 @@
 A case is a table of steps: ids that need quotes, times of three kinds, numbers in many forms, missing values,
 categories and labels, in any order; written as CSV or TSV, as Parquet, Arrow IPC or a DataFrame. Half of them are
 damaged: bytes changed, cut or doubled, cells of another kind, a row twice, a label that changes. A whole table must
-give the sequences that pandas gives by groupby and sort_values, to the bit; a damaged one those, or a DataError. Case
-N of a seed is always the same. Needs pandas. Exits with 1 if anything failed.
+give the sequences that pandas gives by groupby and sort_values, to the bit; a damaged one those, or a DataError. Every
+third case is of rows without a header, another third of texts (`benchmarks.fuzz_rows`). Case N of a seed is always the
+same. Needs pandas. Exits with 1 if anything failed.
 """
 
 import argparse
@@ -18,13 +19,14 @@ import sys
 import tempfile
 import traceback
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 import jaxrnn
+from benchmarks.fuzz_rows import check_rows, check_texts, draw_rows, draw_texts
 from jaxrnn.foundation.errors import DataError
 
 IDS = ["7", "07", "12", "-3", 'a "b"', "c,d", "e;f", "tab\there", "two\nlines", "ü", "日本", "NA", "x y", "0.5"]
@@ -195,6 +197,16 @@ def check(case: Case, dice: random.Random, folder: Path) -> str:
     return "read"
 
 
+def prepare(seed: int, number: int, folder: Path) -> tuple[Any, Callable[[], str]]:
+    """Draws case `number` of a seed; returns it, and what checks it."""
+    if number % 3 == 0:
+        steps, dice = draw(seed, number)
+        return steps, lambda: check(steps, dice, folder)
+    dice = random.Random(f"{seed}:{number}")
+    case = draw_rows(dice) if number % 3 == 1 else draw_texts(dice)
+    return case, lambda: (check_rows if number % 3 == 1 else check_texts)(case, folder)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Reads the cases and prints what came of them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -206,11 +218,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     tally: Counter = Counter()
     with tempfile.TemporaryDirectory() as folder:
         for number in numbers:
-            case, dice = draw(arguments.seed, number)
+            case, run = prepare(arguments.seed, number, Path(folder))
             if arguments.only is not None:
                 print(case)
             try:
-                outcome = check(case, dice, Path(folder))
+                outcome = run()
             except Exception:
                 outcome = "FAILED"
                 if tally["FAILED"] < 5:

@@ -74,7 +74,7 @@ def evaluate(
             "baselines": baselines,
             **found.entries,
         }
-        if model.encoding is None:
+        if model.config.task.task == "next":
             result["mae_interval"] = result.pop("interval")
         if shared is not None:
             result["shared_rows"] = dict(zip(("validation", "test"), shared, strict=True))

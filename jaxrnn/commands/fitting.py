@@ -15,7 +15,7 @@ from jaxrnn.data.readers.loading import load_rows
 from jaxrnn.data.sequence_parts import Part, SequenceParts, split_sequences
 from jaxrnn.data.sequences import Sequences
 from jaxrnn.data.split import Split, draw_split
-from jaxrnn.data.tables.loading import load_sequences
+from jaxrnn.data.tables.loading import load_sequences, reads_sequences
 from jaxrnn.evaluation.trained_model import TrainedModel
 from jaxrnn.runs.checkpoint import Checkpointer
 from jaxrnn.runs.run_directory import RunDirectory
@@ -42,9 +42,9 @@ def fit(
     whose figure `monitor` is best.
 
     Args:
-      train: With task = "next" rows of numbers: a path, `Ragged` rows or a list of them. With the others `Sequences`,
-        or what `jaxrnn.read` takes: a path, a DataFrame, a list of arrays; the settings `id_column`, `label_column`
-        and so on say what the columns are.
+      train: With task = "next" rows of numbers: a path, `Ragged` rows or a list of them. With the others, and to
+        predict the next values of several features, `Sequences`, or what `jaxrnn.read` takes: a path, a DataFrame, a
+        list of arrays; the settings `id_column`, `label_column` and so on say what the columns are.
       validation: The same, of rows that do not train; None for none, or for the share that `split_fractions` says.
       task: "next", "classify", "regress" or "tag".
       config: A TOML file or the name of a recipe, as ``--config`` takes it.
@@ -73,7 +73,7 @@ def fit(
       ['slow']
     """
     chosen = _configure(task, config, settings)
-    if task == "next":
+    if task == "next" and not _are_sequences(train, chosen):
         rows, split = _rows_of(train, validation, chosen, share_wanted="split_fractions" in settings)
         source = MemorySource(chosen, rows, split)
     else:
@@ -127,11 +127,17 @@ def _rows_of(train: Any, validation: Any, config: Config, *, share_wanted: bool)
     return rows, Split(np.arange(len(rows)), nothing, nothing)
 
 
+def _are_sequences(source: Any, config: Config) -> bool:
+    if isinstance(source, Sequences) or hasattr(source, "__arrow_c_stream__"):
+        return True
+    if isinstance(source, Ragged) or not isinstance(source, str | Path):
+        return isinstance(source, list | tuple) and any(np.ndim(row) == 2 for row in source)
+    return reads_sequences(config.replace_flat({"data": str(source)}))
+
+
 def _as_rows(source: Any, config: Config) -> Ragged:
     if isinstance(source, Ragged):
         rows = source
-    elif isinstance(source, Sequences):
-        rows = source.ragged()
     elif isinstance(source, str | Path):
         return load_rows(str(source), config.reader, min_length=2)
     else:

@@ -27,15 +27,15 @@ class SequencesInMemory:
     def __init__(self, config: Config, check: Callable[[dict[str, Any]], None]):
         self.config = config
         named = {"path": str(Path(config.data.data).absolute())}
-        self._sequences, sha256 = load_hashed_sequences(
-            config.data.data, config, check=lambda sha256: check({**named, "sha256": sha256})
-        )
         self._given: dict[str, Sequences] = {}
-        hashes = {}
+        hashes: dict[str, str] = {}
         for name in PARTS_WITH_FILES:
             path = getattr(config.data, f"{name}_data")
             if path is not None:
                 self._given[name], hashes[name] = load_hashed_sequences(path, config)
+        self._sequences, sha256 = load_hashed_sequences(
+            config.data.data, config, check=lambda sha256: check({**named, "sha256": sha256, "given": hashes})
+        )
         size = {"rows": len(self._sequences), "values": self._sequences.num_steps}
         self.description: dict[str, Any] = {**named, "sha256": sha256, **size}
         if hashes:

@@ -56,7 +56,7 @@ def lay_out(
       probabilities: Whether the probability of each class stands behind it.
     """
     ids, task = ids_of(sequences), model.config.task.task
-    if task == "regress":
+    if task in ("regress", "next"):
         assert model.encoding is not None
         numbers = np.asarray(model.predict(sequences)).reshape(len(sequences), -1)
         names = model.encoding.targets.names

@@ -116,7 +116,7 @@ def _report(
     begin: float,
 ) -> None:
     """Evaluates the best parameters, draws the curves, writes summary.json and prints the figures."""
-    settings, task = fit.config.training, fit.config.task.task
+    settings = fit.config.training
     test = measure_part(model, data.parts["test"]) if "test" in data.parts else None
     evaluations = {
         name: test.evaluation if name == "test" and test else measure_figures(model, part)
@@ -153,7 +153,7 @@ def _report(
     if figures:
         print_figures(figures, test.baselines if test else {}, test.notes if test else [])
     written = escape(str(run_dir.path))
-    file = "" if task == "next" else " FILE"
+    file = "" if model.encoding is None else " FILE"
     print(f"wrote {written}: try  python -m jaxrnn.predict --checkpoint={shlex.quote(written)}{file}")
 
 
@@ -162,5 +162,5 @@ def _entries(test: PartResult | None, model: TrainedModel) -> dict[str, Any]:
     if test is None:
         return {}
     entries = dict(test.entries)
-    name = "test_mae_interval" if model.encoding is None else "test_interval"
+    name = "test_mae_interval" if model.config.task.task == "next" else "test_interval"
     return {name: entries.pop("interval"), **entries}

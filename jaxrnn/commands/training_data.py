@@ -14,6 +14,7 @@ from jaxrnn.data.sequences import Sequences
 from jaxrnn.data.split import count_shared_rows
 from jaxrnn.data.store.dataset import Dataset, is_dataset
 from jaxrnn.data.store.shards import ShardedRows
+from jaxrnn.data.tables.loading import reads_sequences
 from jaxrnn.foundation.errors import UserError
 from jaxrnn.foundation.escaping import escape
 from jaxrnn.parallel import hosts
@@ -81,7 +82,7 @@ def open_training_data(config: Config, check: Check | None = None) -> TrainingDa
     if is_dataset(config.data.data):
         kind = PreparedRows
     else:
-        kind = RowsInMemory if config.task.task == "next" else SequencesInMemory
+        kind = SequencesInMemory if reads_sequences(config) else RowsInMemory
     return kind(config, check or (lambda described: None))
 
 

@@ -1,13 +1,13 @@
 """Between sequences as they were read and the arrays that a network takes: fitted on the training rows alone."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from jaxrnn.data.normalizer import Normalizer
+from jaxrnn.data.scaling import Scaling, as_text, as_texts
 from jaxrnn.data.sequences import CATEGORIES, INPUTS, LABELS, STATICS, TARGETS, Field, Sequences
 from jaxrnn.foundation.errors import DataError
 from jaxrnn.foundation.escaping import escape, shorten
@@ -32,7 +32,7 @@ class Sizes(NamedTuple):
     outputs: int = 1
 
 
-ONE_NUMBER = Sizes()  # a row of numbers, and the next one
+ONE_NUMBER = Sizes(inputs=0)  # rows of numbers, which need no encoding: one is read, and the next one predicted
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -44,9 +44,11 @@ class Encoded:
       inputs: (steps, inputs) float32.
       categories: (steps, columns) int32; 0 is a category that training has not seen.
       statics: (sequences, statics) float32.
-      targets: Classes, (sequences,) or (steps,) int32, -1 where unknown; or (sequences, targets) float32; None where
+      targets: Classes, (sequences,) or (steps,) int32, -1 where unknown; or (sequences, targets) float64; None where
         there are none.
       every: Whether a target belongs to every step.
+      before: With task = next the last two known values of each target, the latest first, in the network's units:
+        float64 (sequences, 2, targets), NaN where there is none.
     """
 
     offsets: NDArray[np.int64]
@@ -55,6 +57,7 @@ class Encoded:
     statics: NDArray[np.float32]
     targets: NDArray[Any] | None
     every: bool = False
+    before: NDArray[np.float64] | None = None
 
     @property
     def lengths(self) -> NDArray[np.int64]:
@@ -65,48 +68,7 @@ class Encoded:
         return self.offsets.size - 1
 
 
-@dataclasses.dataclass(frozen=True)
-class Scaling:
-    """Columns of numbers, each with its normaliser."""
-
-    names: tuple[str, ...] = ()
-    normalizers: tuple[Normalizer, ...] = ()
-
-    @classmethod
-    def fit(cls, names: tuple[str, ...], values: NDArray[Any], config: Config) -> "Scaling":
-        """Fits a normaliser for each column.
-
-        Args:
-          names: The columns' names.
-          values: (count, columns) training values.
-          config: Says which normaliser.
-
-        Raises:
-          DataError: A column varies by less, or by more, than float32 holds; names it.
-        """
-        return cls(names, tuple(_fit_column(name, values[:, i], config) for i, name in enumerate(names)))
-
-    def normalize(self, values: NDArray[Any]) -> NDArray[np.float32]:
-        """Normalises (count, columns) values.
-
-        Raises:
-          DataError: A value is beyond float32; names its column.
-        """
-        normalized = np.empty(values.shape, np.float32)
-        for i, (name, normalizer) in enumerate(zip(self.names, self.normalizers, strict=True)):
-            with _naming_column(name):
-                normalized[:, i] = normalizer.require_float32(np.asarray(values[:, i], np.float64))
-        return normalized
-
-    @property
-    def offsets(self) -> NDArray[np.float64]:
-        """What is subtracted from each column, in its units."""
-        return np.array([normalizer.offset for normalizer in self.normalizers])
-
-    @property
-    def scales(self) -> NDArray[np.float64]:
-        """What each column is then divided by."""
-        return np.array([normalizer.scale for normalizer in self.normalizers])
+_NO_COLUMNS = Scaling()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,9 +87,9 @@ class Encoding:
       target_means: The mean of each.
     """
 
-    inputs: Scaling = Scaling()
-    statics: Scaling = Scaling()
-    targets: Scaling = Scaling()
+    inputs: Scaling = _NO_COLUMNS
+    statics: Scaling = _NO_COLUMNS
+    targets: Scaling = _NO_COLUMNS
     categories: tuple[tuple[str, tuple[str, ...]], ...] = ()
     classes: tuple[str, ...] = ()
     label: str = "label"
@@ -143,14 +105,13 @@ class Encoding:
           DataError: What the task predicts is missing, or has one class only.
         """
         steps, rows, task = training.steps, training.rows, config.task.task
-        categories = steps.get(CATEGORIES)
         fitted = cls(
             inputs=_fit_field(steps.get(INPUTS), config),
             statics=_fit_field(rows.get(STATICS), config),
-            categories=() if categories is None else tuple(_categories_of(categories)),
+            categories=tuple(_categories_of(training, config.columns.max_tokens)),
         )
-        if task == "regress":
-            names, values = _targets_of(training)
+        if task in ("regress", "next"):
+            names, values = _targets_of(training) if task == "regress" else _values_of(training)
             return dataclasses.replace(
                 fitted,
                 targets=Scaling.fit(names, values, config),
@@ -189,39 +150,61 @@ class Encoding:
           DataError: A column is missing, or a value is beyond float32 once normalised.
         """
         targets: NDArray[Any] | None = None
+        if task == "next":
+            return self._encode_next(sequences, with_targets=with_targets)
         if with_targets and task == "regress":
             targets = self.targets.normalize(_targets_of(sequences)[1])
         elif with_targets:
             labels = _labels_of(sequences, each_step=task == "tag")
             targets = _recode(labels, 0, self.classes, unknown=-1, first=0)
+        return dataclasses.replace(self._encode_steps(sequences), targets=targets, every=task == "tag")
+
+    def _encode_steps(self, sequences: Sequences) -> Encoded:
+        """Encodes all but what is to be predicted."""
         inputs = _columns(sequences.steps.get(INPUTS), self.inputs.names, sequences.num_steps, "input")
         statics = _columns(sequences.rows.get(STATICS), self.statics.names, len(sequences), "static")
+        categories = self._encode_categories(sequences)
+        normalized = self.inputs.normalize(inputs).astype(np.float32)
         return Encoded(
-            sequences.offsets,
-            self.inputs.normalize(inputs),
-            self._encode_categories(sequences),
-            self.statics.normalize(statics),
-            targets,
-            every=task == "tag",
+            sequences.offsets, normalized, categories, self.statics.normalize(statics).astype(np.float32), None
         )
+
+    def _encode_next(self, sequences: Sequences, *, with_targets: bool) -> Encoded:
+        """Encodes sequences whose last step is to be predicted, or the step behind it."""
+        whole = self._encode_steps(sequences)
+        if not with_targets:
+            return whole
+        short = np.flatnonzero(sequences.lengths < 2)
+        if len(short):
+            raise DataError(f"sequence {short[0]}: found a single step; expected two or more: the last is predicted")
+        _, values = _values_of(sequences)
+        field = Field(self.targets.names, values)
+        wanted = self.targets.normalize(_columns(field, self.targets.names, sequences.num_steps, "target"))
+        ends, lengths = sequences.offsets[1:], sequences.lengths
+        before = np.stack([wanted[ends - 2], wanted[np.maximum(ends - 3, 0)]], axis=1)
+        before[lengths < 3, 1] = np.nan
+        kept = np.ones(sequences.num_steps, bool)
+        kept[ends - 1] = False
+        shorter = sequences.offsets - np.arange(len(sequences) + 1)
+        steps = {"inputs": whole.inputs[kept], "categories": whole.categories[kept]}
+        return dataclasses.replace(whole, offsets=shorter, targets=wanted[ends - 1], before=before, **steps)
 
     def _encode_categories(self, sequences: Sequences) -> NDArray[np.int32]:
         codes = np.zeros((sequences.num_steps, len(self.categories)), np.int32)
-        field = sequences.steps.get(CATEGORIES)
+        held = {name: (field, column, owner) for name, field, column, owner in _category_columns(sequences)}
         for i, (name, texts) in enumerate(self.categories):
-            if field is None or name not in field.names:
-                raise DataError(_missing(name, () if field is None else field.names, "category"))
-            codes[:, i] = _recode(field, field.names.index(name), texts, unknown=0, first=1)
+            if name not in held:
+                raise DataError(_missing(name, tuple(held), "category"))
+            field, column, owner = held[name]
+            found = _recode(field, column, texts, unknown=0, first=1)
+            codes[:, i] = found if owner is None else found[owner]
         return codes
 
     def to_json(self) -> dict[str, Any]:
         """Returns what `from_json` takes, in types that JSON has."""
         flat = dataclasses.asdict(self)
         for key in ("inputs", "statics", "targets"):
-            scaling = getattr(self, key)
-            flat[key] = {
-                "names": list(scaling.names), "offsets": scaling.offsets.tolist(), "scales": scaling.scales.tolist()
-            }  # fmt: skip
+            flat[key] = getattr(self, key).to_json()
         return flat
 
     @classmethod
@@ -231,53 +214,40 @@ class Encoding:
         Raises:
           ValueError, TypeError, KeyError: It is none.
         """
-        scalings = {key: _scaling_from(content[key]) for key in ("inputs", "statics", "targets")}
-        categories = tuple((_text(name), _texts(texts)) for name, texts in content["categories"])
+        scalings = {key: Scaling.from_json(content[key]) for key in ("inputs", "statics", "targets")}
+        categories = tuple((as_text(name), as_texts(texts)) for name, texts in content["categories"])
         counts = tuple(content["class_counts"])
         numbers = [tuple(map(float, content[key])) for key in ("target_medians", "target_means")]
-        classes = _texts(content["classes"])
+        classes = as_texts(content["classes"])
         if len(counts) != len(classes) or any(type(count) is not int or count < 1 for count in counts):
             raise ValueError("class_counts")
         if any(len(values) != len(scalings["targets"].names) or not np.isfinite(values).all() for values in numbers):
             raise ValueError("target_medians")
-        return cls(**scalings, categories=categories, classes=classes, label=_text(content["label"]),
+        return cls(**scalings, categories=categories, classes=classes, label=as_text(content["label"]),
                    class_counts=counts, target_medians=numbers[0], target_means=numbers[1])  # fmt: skip
-
-
-def _fit_column(name: str, values: NDArray[Any], config: Config) -> Normalizer:
-    data = config.data
-    if data.normalizer == "none":
-        return Normalizer()
-    if data.normalizer == "divide":
-        return Normalizer(0.0, data.divisor)
-    with _naming_column(name):
-        least, greatest = float(values.min()), float(values.max())
-        return Normalizer.standard(float(values.mean()), float(values.std()), least, greatest)
 
 
 def _fit_field(field: Field | None, config: Config) -> Scaling:
     return Scaling() if field is None else Scaling.fit(field.names, field.values, config)
 
 
-class _naming_column:
-    """Puts a column's name before a complaint about its values."""
-
-    def __init__(self, name: str):
-        self._name = name
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
-        if isinstance(error, DataError):
-            raise DataError(f"column {escape(shorten(self._name))!r}: {error}") from error
+def _category_columns(sequences: Sequences) -> Iterator[tuple[str, Field, int, NDArray[np.int64] | None]]:
+    """Yields each column of categories: its name, its field, its place there, and for columns of whole sequences the
+    sequence of every step."""
+    for fields, owner in ((sequences.steps, None), (sequences.rows, sequences.owners())):
+        field = fields.get(CATEGORIES)
+        if field is not None:
+            yield from ((name, field, column, owner) for column, name in enumerate(field.names))
 
 
-def _categories_of(field: Field) -> list[tuple[str, tuple[str, ...]]]:
+def _categories_of(training: Sequences, limit: int) -> list[tuple[str, tuple[str, ...]]]:
+    """Returns each column's name and the texts of its most frequent categories, in the order of their numbers."""
     found = []
-    for i, name in enumerate(field.names):
-        seen = np.flatnonzero(np.bincount(field.values[:, i], minlength=len(field.vocabulary[i])))
-        found.append((name, tuple(field.vocabulary[i][code] for code in seen)))
+    for name, field, column, owner in _category_columns(training):
+        codes = field.values[:, column] if owner is None else field.values[owner, column]
+        counts = np.bincount(codes, minlength=len(field.vocabulary[column]))
+        kept = np.sort(np.argsort(-counts, kind="stable")[: min(limit, int((counts > 0).sum()))])
+        found.append((name, tuple(field.vocabulary[column][code] for code in kept)))
     return found
 
 
@@ -301,7 +271,7 @@ def _targets_of(sequences: Sequences) -> tuple[tuple[str, ...], NDArray[np.float
             " --target-columns"
         )
     values = field.values[sequences.offsets[:-1]]
-    owner = np.repeat(np.arange(len(sequences)), sequences.lengths)
+    owner = sequences.owners()
     changes = (field.values != values[owner]).any(axis=1)
     if changes.any():
         number = int(owner[np.argmax(changes)])
@@ -310,6 +280,14 @@ def _targets_of(sequences: Sequences) -> tuple[tuple[str, ...], NDArray[np.float
             " sequence with task = regress"
         )
     return field.names, np.asarray(values, np.float64)
+
+
+def _values_of(sequences: Sequences) -> tuple[tuple[str, ...], NDArray[np.float64]]:
+    """Returns the numbers of every step whose next ones are predicted: the targets, or without any the inputs."""
+    field = sequences.steps.get(TARGETS) or sequences.steps.get(INPUTS)
+    if field is None:
+        raise DataError("found no number of a step; expected one to predict; name columns by --target-columns")
+    return field.names, np.asarray(field.values, np.float64)
 
 
 def _as_number(text: str, name: str) -> float:
@@ -348,25 +326,3 @@ def _missing(name: str, held: tuple[str, ...], what: str) -> str:
     shown = ", ".join(escape(shorten(other)) for other in held[:MAX_NAMES_SHOWN]) or "none"
     more = f" and {len(held) - MAX_NAMES_SHOWN} more" if len(held) > MAX_NAMES_SHOWN else ""
     return f"found the {what} columns {shown}{more}; expected {escape(shorten(name))!r} too, as the model was trained"
-
-
-def _text(value: Any) -> str:
-    if not isinstance(value, str):
-        raise TypeError("expected a text")
-    return value
-
-
-def _texts(values: Any) -> tuple[str, ...]:
-    if isinstance(values, str):
-        raise TypeError("expected a list of texts")
-    return tuple(map(_text, values))
-
-
-def _scaling_from(content: Mapping[str, Any]) -> Scaling:
-    names, offsets, scales = (tuple(content[key]) for key in ("names", "offsets", "scales"))
-    if not len(names) == len(offsets) == len(scales):
-        raise ValueError("names")
-    numbers = [Normalizer(float(offset), float(scale)) for offset, scale in zip(offsets, scales, strict=True)]
-    if not all(normalizer.is_usable for normalizer in numbers):
-        raise ValueError("scales")
-    return Scaling(_texts(names), tuple(numbers))

@@ -13,7 +13,7 @@ from jaxrnn.data.ragged import Ragged
 
 # The fields that readers fill in; a file may have any of them.
 INPUTS, CATEGORIES, TARGETS, TIMES = "inputs", "categories", "targets", "times"  # of every step
-LABELS, STATICS, IDS = "labels", "statics", "ids"  # of a sequence; labels of every step too
+LABELS, STATICS, IDS, GROUPS = "labels", "statics", "ids", "groups"  # of a sequence; labels of every step too
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -67,6 +67,19 @@ class Field:
     __hash__ = None  # type: ignore[assignment]
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """How far apart the steps of forecasting series are, and how far ahead they are to be forecast.
+
+    Args:
+      frequency: The word that the file has for it, such as "monthly" or "4_seconds".
+      horizon: Steps ahead.
+    """
+
+    frequency: str | None = None
+    horizon: int | None = None
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Sequences:
     """Sequences one after the other: what is known of every step, and of every sequence.
@@ -74,7 +87,8 @@ class Sequences:
     Args:
       offsets: Where each sequence starts among the steps, and after the last their number: int64, (sequences + 1,).
       steps: Fields of (num_steps, columns): ``inputs``, ``categories``, ``targets``, ``labels``, ``times``.
-      rows: Fields of (sequences, columns): ``labels``, ``statics``, ``ids``.
+      rows: Fields of (sequences, columns): ``labels``, ``statics``, ``ids``, and the ``categories`` of whole sequences.
+      schedule: Frequency and horizon, if the file says them.
 
     Raises:
       ValueError: The offsets do not rise from 0, or a field has another number of steps or sequences.
@@ -91,6 +105,7 @@ class Sequences:
     offsets: NDArray[np.int64]
     steps: Mapping[str, Field]
     rows: Mapping[str, Field] = dataclasses.field(default_factory=dict)
+    schedule: Schedule | None = None
 
     def __post_init__(self) -> None:
         offsets = np.array(self.offsets, np.int64)
@@ -122,6 +137,10 @@ class Sequences:
         """How many steps all sequences have together."""
         return int(self.offsets[-1])
 
+    def owners(self) -> NDArray[np.int64]:
+        """Returns the number of the sequence that each step belongs to, (num_steps,)."""
+        return np.repeat(np.arange(len(self)), self.lengths)
+
     def __len__(self) -> int:
         return self.offsets.size - 1
 
@@ -137,7 +156,7 @@ class Sequences:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Sequences):
             return NotImplemented
-        same = np.array_equal(self.offsets, other.offsets)
+        same = np.array_equal(self.offsets, other.offsets) and self.schedule == other.schedule
         return same and dict(self.steps) == dict(other.steps) and dict(self.rows) == dict(other.rows)
 
     __hash__ = None  # type: ignore[assignment]
@@ -166,18 +185,26 @@ class Sequences:
             positions.offsets,
             {name: field.take(chosen) for name, field in self.steps.items()},
             {name: field.take(np.asarray(indices, np.int64)) for name, field in self.rows.items()},
+            self.schedule,
         )
 
     def group_ids(self) -> NDArray[np.int64]:
-        """Returns a number for every sequence, the same for those that hold the same, (sequences,), in order of first
-        appearance."""
+        """Returns a number for every sequence, the same for those that belong together, (sequences,).
+
+        Those are the sequences of a group, or where there are no groups those that hold the same.
+        """
+        if GROUPS in self.rows:
+            return self.rows[GROUPS].values[:, 0].astype(np.int64)
         seen: dict[bytes, int] = {}
         return np.array([seen.setdefault(content, len(seen)) for content in self.contents()], np.int64)
 
     def row_hashes(self, seed: int) -> NDArray[np.uint64]:
-        """Returns a hash of what each sequence holds and of the seed, (sequences,)."""
+        """Returns a hash of the seed and of each sequence's group, or of what it holds, uint64 (sequences,)."""
         key = int(seed).to_bytes(8, "little")
-        digests = [hashlib.blake2b(content, digest_size=8, key=key).digest() for content in self.contents()]
+        contents: Iterable[bytes] = self.contents()
+        if GROUPS in self.rows:
+            contents = [text.encode() for text in self.rows[GROUPS].texts()]
+        digests = [hashlib.blake2b(content, digest_size=8, key=key).digest() for content in contents]
         return np.frombuffer(b"".join(digests), np.uint64)
 
     def contents(self) -> Iterator[bytes]:
@@ -225,9 +252,9 @@ def encode(texts: Iterable[str]) -> tuple[NDArray[np.int32], tuple[str, ...]]:
       (count,) int32, and the text that each number stands for.
     """
     listed = list(texts)
-    vocabulary = sort_texts(set(listed))
-    numbers = {text: number for number, text in enumerate(vocabulary)}
-    return np.array([numbers[text] for text in listed], np.int32), tuple(vocabulary)
+    words = sort_texts(set(listed))
+    numbers = {text: number for number, text in enumerate(words)}
+    return np.array([numbers[text] for text in listed], np.int32), tuple(words)
 
 
 def sort_texts(texts: Iterable[str]) -> list[str]:

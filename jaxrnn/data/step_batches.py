@@ -57,7 +57,7 @@ def pad_steps(rows: Encoded, indices: NDArray[np.int64], length: int, num_rows: 
     if targets is None:
         held = np.full((num_rows, length) if rows.every else num_rows, -1, np.int32)
     elif targets.ndim == 2:
-        held = taken(targets)
+        held = taken(targets.astype(np.float32))
     else:
         held = (padded if rows.every else taken)(targets, -1)
     return StepBatch(padded(rows.inputs), padded(rows.categories), taken(rows.statics), held, lengths.astype(np.int32))

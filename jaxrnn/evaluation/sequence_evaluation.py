@@ -103,7 +103,7 @@ def predict_members(config: Config, encoding: Encoding, params: Any, other: Any,
       (members, rows, classes) probabilities, or (members, rows, targets) numbers in the data's units; of a task that
       tags (members, steps, classes).
     """
-    task, sizes, members = config.task.task, encoding.sizes, config.training.ensemble
+    sizes, members = encoding.sizes, config.training.ensemble
     count = int(rows.offsets[-1]) if rows.every else len(rows)
     predicted = np.zeros((members, count, sizes.outputs))
     program = program_config(config)
@@ -116,7 +116,7 @@ def predict_members(config: Config, encoding: Encoding, params: Any, other: Any,
         counts = np.arange(outputs.shape[2])[None] < lengths[:, None]
         places = (rows.offsets[indices][:, None] + np.arange(outputs.shape[2]))[counts]
         predicted[:, places] = outputs[:, counts]
-    if task == "regress":
+    if not encoding.classes:
         return predicted * encoding.targets.scales + encoding.targets.offsets
     shifted = np.exp(predicted - predicted.max(axis=2, keepdims=True))
     return shifted / shifted.sum(axis=2, keepdims=True)

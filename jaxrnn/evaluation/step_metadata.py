@@ -56,12 +56,10 @@ def read_settings(metadata: dict[str, Any], place: str) -> tuple[Config, Normali
 def _read_encoding(content: Any, config: Config, place: str) -> Encoding | None:
     task = config.task.task
     try:
-        if (content is None) != (task == "next"):
-            raise ValueError("none" if content is None else "one")
-        if content is None:
+        if content is None and task == "next":
             return None
-        encoding = Encoding.from_json(content)
-        if bool(encoding.classes) == (task == "regress") or encoding.sizes.outputs < 1 + (task != "regress"):
+        encoding, has_classes = Encoding.from_json(content), task in ("classify", "tag")
+        if bool(encoding.classes) != has_classes or encoding.sizes.outputs < 1 + has_classes:
             raise ValueError("outputs")
     except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
         raise CheckpointError(

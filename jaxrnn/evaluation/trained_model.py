@@ -138,8 +138,8 @@ class TrainedModel:
 
         Returns:
           With task = next (rows, horizon) float64, in the order of the rows and in the data's units; of an ensemble the
-          mean. With classify (sequences,) texts of classes; with regress (sequences,) numbers, or (sequences, targets);
-          with tag a list of (length,) texts.
+          mean; of sequences of several features (sequences, targets). With classify (sequences,) texts of classes; with
+          regress (sequences,) numbers, or (sequences, targets); with tag a list of (length,) texts.
 
         Raises:
           ValueError: `horizon` is below 1, or a row is empty.
@@ -151,8 +151,9 @@ class TrainedModel:
             raise ValueError(f"horizon: got {horizon}; expected none with task = {self.config.task.task}")
         sequences = self._as_sequences(rows)
         predicted = self._predict(self.encoding, sequences)
-        if self.config.task.task == "regress":
-            return predicted[:, 0] if predicted.shape[1] == 1 else predicted
+        if not self.encoding.classes:
+            is_one = self.config.task.task == "regress" and predicted.shape[1] == 1
+            return predicted[:, 0] if is_one else predicted
         return self._per_sequence(np.array(self.encoding.classes, object)[predicted.argmax(axis=1)], sequences)
 
     def predict_proba(self, rows: Any) -> Any:

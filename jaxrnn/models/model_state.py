@@ -42,7 +42,7 @@ def parameter_structs(config: Config, sizes: Sizes = ONE_NUMBER) -> dict[str, ja
     directions = ["", "_reverse"] if config.task.bidirectional else [""]
     output_size = (model.proj_size or model.hidden_size) * len(directions)
     embedded = _embedding_sizes(config, sizes)
-    step_size = sizes.inputs + sum(embedded) + sizes.statics
+    step_size = sizes.inputs + sum(embedded) + sizes.statics or 1
     shapes: dict[str, tuple[int, ...]] = {
         "linear/bias": (sizes.outputs,), "linear/kernel": (output_size, sizes.outputs)
     }  # fmt: skip
@@ -89,14 +89,14 @@ def new_model(config: Config, rngs: nnx.Rngs, sizes: Sizes = ONE_NUMBER) -> Any:
     try:
         layer = build_layer(
             model,
-            sizes.inputs + sum(embedded) + sizes.statics,
+            sizes.inputs + sum(embedded) + sizes.statics or 1,
             rngs,
             bidirectional=config.task.bidirectional,
             remat_steps=training.remat_steps,
             compute_dtype=training.compute_dtype,
             backend=training.backend,
         )
-        if config.task.task == "next":
+        if config.task.task == "next" and sizes == ONE_NUMBER:
             return NextValueModel(layer, rngs=rngs)
         return SequenceModel(
             layer,

@@ -4,6 +4,7 @@ import os
 import platform
 import re
 import sys
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -135,7 +136,18 @@ class RunDirectory:
         """
         for path in (self.config, self.metrics, self.environment, self.summary, self.curves):
             require_file_or_nothing(path)
-        require_whole_config(self.config)
+        require_whole_config(self.config, self._known_keys)
+
+    def _known_keys(self) -> Collection[str] | None:
+        """Returns the keys of the configuration in the run's newest whole checkpoint; None where there is none."""
+        from jaxrnn.runs.checkpoint import Checkpointer  # and JAX with it: only where a key is missing
+
+        if not self.checkpoints.is_dir():
+            return None
+        with Checkpointer(self.checkpoints, read_only=True) as checkpointer:
+            step = checkpointer.newest_good()
+            config = None if step is None else checkpointer.read_metadata(step).get("config")
+        return config if isinstance(config, dict) else None
 
     def is_reported(self, epoch: int) -> bool:
         """Whether the run was evaluated after `epoch`, its last one, and everything written.

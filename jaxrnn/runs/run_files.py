@@ -8,6 +8,7 @@ import math
 import os
 import stat
 import zlib
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -96,14 +97,22 @@ def read_config(path: Path) -> dict[str, Any]:
     return Config().replace_flat(read_toml(path)).to_flat()
 
 
-def require_whole_config(path: Path) -> None:
+def require_whole_config(path: Path, known: Callable[[], Collection[str] | None]) -> None:
     """Refuses a config.toml that lacks a key: what is left of one that was cut would go on as another run.
+
+    Args:
+      path: The file.
+      known: Returns the keys that the run's version of jaxrnn knew, as its checkpoint has them, None where there is no
+        checkpoint. What an earlier version did not know has its default.
 
     Raises:
       UserError: A key is missing, or it cannot be read.
     """
     read = read_toml(path)
     missing = [key for key, value in Config().to_flat().items() if value is not None and key not in read]
+    if missing:
+        keys = known()
+        missing = [key for key in missing if keys is None or key in keys]
     if missing:
         found, expected = f"no {shorten(', '.join(missing), 100)}", "every key, as the run wrote it"
         raise complaint(

@@ -65,6 +65,14 @@ def check_same_data(description: dict[str, Any], run_dir: RunDirectory) -> None:
     before = origin["data"]
     if before["sha256"] != description["sha256"]:
         raise other_data(description["path"], description["sha256"], before)
+    given = before.get("given")
+    for part, sha256 in given.items() if isinstance(given, dict) else ():
+        now = description.get("given", {}).get(part)
+        if now is not None and now != sha256:
+            raise UserError(
+                f"--resume: --{part}-data: got other data than the run began with (SHA-256 {now[:12]}..); expected"
+                f" {shorten(str(sha256))[:12]}..; give the file that it began with"
+            )
     now = versions()
     others = {name: old for name, old in origin["versions"].items() if now.get(name) != old}
     if others:

@@ -4,6 +4,7 @@ import dataclasses
 from typing import Any, Literal, Optional
 
 from jaxrnn.settings.checking import require
+from jaxrnn.settings.limits import MAX_COUNT
 
 
 def names_in(text: str) -> tuple[str, ...]:
@@ -26,11 +27,19 @@ class ColumnsConfig:
     target_columns: str = ""
     """Numbers to predict."""
     label_column: Optional[str] = None
-    """Class or number of a whole sequence; with task = tag that of every step."""
+    """Class or number of a whole sequence; of every step with task = tag; in rows without a header first or last."""
     static_columns: str = ""
     """Numbers that belong to a whole sequence."""
     group_column: Optional[str] = None
     """Column whose rows with one value stay together in a split, such as a subject's."""
+    text_column: Optional[str] = None
+    """Texts, each a sequence of tokens."""
+    tokens: Literal["character", "word", "byte"] = "character"
+    """What the steps of a text are."""
+    max_tokens: int = 10_000
+    """Tokens, or categories of a column, at most: the most frequent of the training rows; others are unknown."""
+    row_end: Literal["none", "nan", "empty"] = "none"
+    """In rows without a header, trailing fields that end a row."""
     missing: Literal["error", "forward", "mask"] = "error"
     """Inputs that are missing: error, forward (the last one before), or mask (0, and a further input that is 1)."""
     comment: str = ""
@@ -45,6 +54,7 @@ class ColumnsConfig:
             names = names_in(getattr(self, key))
             require("" not in names, key, getattr(self, key), "names joined by commas")
         require(self.skip_lines >= 0, "skip_lines", self.skip_lines, "0 or more")
+        require(1 <= self.max_tokens <= MAX_COUNT, "max_tokens", self.max_tokens, f"1 to {MAX_COUNT}")
 
     @property
     def is_default(self) -> bool:
@@ -54,7 +64,10 @@ class ColumnsConfig:
     def as_options(self) -> dict[str, Any]:
         """Returns the roles and the way of writing as keyword arguments of `jaxrnn.read`."""
         options = dataclasses.asdict(self)
-        del options["group_column"]
+        del options["max_tokens"]
+        if self.text_column is None:
+            del options["tokens"]
+        options["row_end"] = None if self.row_end == "none" else self.row_end
         for key in ("input_columns", "category_columns", "target_columns", "static_columns"):
             options[key] = names_in(options[key])
         return options | {"comment": self.comment or None}

@@ -94,7 +94,7 @@ def _measure(logits: Array, targets: Array, counts: Array, told: Any) -> tuple[t
     num_classes = logits.shape[-1]
     known = jnp.where(counts, targets, 0)
     each = -jnp.take_along_axis(jax.nn.log_softmax(logits), known[..., None], axis=-1)[..., 0]
-    weights = counts * told["class_weights"][known]
+    weights = counts * jnp.asarray(told["class_weights"])[known]
     loss = jnp.sum(weights * each), jnp.sum(weights)
     best = lax.stop_gradient(logits).argmax(axis=-1).astype(jnp.int32)
     ones = counts.astype(jnp.int32)

@@ -9,7 +9,7 @@ from jax import lax
 
 from jaxrnn.foundation.array_types import Array
 from jaxrnn.settings.task_config import FIGURES_OF_TASK
-from jaxrnn.tasks.metrics import MetricSums, elementwise_loss
+from jaxrnn.tasks.metrics import HALF, MetricSums, elementwise_loss
 from jaxrnn.tasks.readout import Readout
 
 
@@ -21,6 +21,8 @@ class NumberTallies(NamedTuple):
       squared: The squared errors.
       actual: The targets.
       actual_squared: Their squares.
+      relative: With task = next the sums of the relative errors, in the data's units.
+      within_half: With task = next how many are off by at most half a unit.
       rows: Rows, ().
     """
 
@@ -28,51 +30,76 @@ class NumberTallies(NamedTuple):
     squared: Any
     actual: Any
     actual_squared: Any
+    relative: Any
+    within_half: Any
     rows: Any
 
 
 @dataclasses.dataclass(frozen=True)
 class Regress:
-    """Tells one or several numbers of a sequence; methods as those of `jaxrnn.tasks.task.SequenceTask`."""
+    """Tells one or several numbers of a sequence, or the next ones; methods as those of
+    `jaxrnn.tasks.task.SequenceTask`.
+
+    Attributes:
+      reads: What the head reads.
+      loss: "mse", "mae" or "huber".
+      num_targets: How many numbers.
+      task: "regress", or "next": which figures are computed.
+      accuracy_epsilon: As the configuration's, in the data's units.
+    """
 
     reads: Readout
     loss: str = "mse"
     num_targets: int = 1
+    task: str = "regress"
+    accuracy_epsilon: float = 0.0
 
     @property
     def figures(self) -> tuple[str, ...]:
-        return FIGURES_OF_TASK["regress"]
+        return FIGURES_OF_TASK[self.task]
 
     def zero(self, num_rows: int) -> MetricSums:
         del num_rows
         nothing, zero = np.zeros(self.num_targets, np.float32), np.float32(0)
-        tallies = NumberTallies(nothing, nothing, nothing, nothing, np.int32(0))
+        tallies = NumberTallies(nothing, nothing, nothing, nothing, nothing, nothing, np.int32(0))
         return MetricSums(zero, zero, tallies, np.zeros(2, np.float32))
 
     def measure(self, outputs: Array, targets: Array, lengths: Array, told: Any) -> Any:
-        del told
         if outputs.shape != targets.shape:
             raise ValueError(f"measure: got outputs {outputs.shape}, targets {targets.shape}; expected the same")
         counts = (lengths > 0).astype(outputs.dtype)
         each = elementwise_loss(self.loss, outputs, targets).mean(axis=1)
         loss = jnp.sum(counts * each), jnp.sum(counts)
         error, counted = abs(lax.stop_gradient(outputs) - targets), counts[:, None]
+        relative, within_half = self._of_next(error, targets, told)
         tallies = NumberTallies(
             absolute=jnp.sum(counted * error, axis=0),
             squared=jnp.sum(counted * error * error, axis=0),
             actual=jnp.sum(counted * targets, axis=0),
             actual_squared=jnp.sum(counted * targets * targets, axis=0),
+            relative=jnp.sum(counted * relative, axis=0),
+            within_half=jnp.sum(counted * within_half, axis=0),
             rows=jnp.sum(lengths > 0, dtype=jnp.int32),
         )
         return loss, MetricSums(*loss, tallies)
+
+    def _of_next(self, error: Array, targets: Array, told: Any) -> tuple[Array, Array]:
+        if self.task != "next":
+            return jnp.zeros_like(error), jnp.zeros_like(error)
+        scales = jnp.asarray(told["scales"])
+        actual = targets * scales + told["offsets"]
+        return error * scales / (abs(actual) + self.accuracy_epsilon), (error * scales <= HALF).astype(error.dtype)
 
     def compute(self, sums: MetricSums, told: Any) -> dict[str, Any]:
         tallies, scales = sums.rows, told["scales"]
         rows = tallies.rows
         spread = tallies.actual_squared - tallies.actual**2 / rows
-        return {
+        figures = {
             "loss": sums.mean_loss(),
+            "accuracy": 1 - (tallies.relative / rows).mean(),
             "mae": (tallies.absolute / rows * scales).mean(),
             "rmse": ((tallies.squared / rows) ** 0.5 * scales).mean(),
+            "within_half": (tallies.within_half / rows).mean(),
             "r2": (1 - tallies.squared / spread).mean(),
         }
+        return {name: figures[name] for name in self.figures}

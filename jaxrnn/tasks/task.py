@@ -61,19 +61,23 @@ class SequenceTask(Task, Protocol):
 
 def task_of(config: Config, sizes: Sizes = ONE_NUMBER) -> Task:
     """Returns the task of a configuration, with as many classes or targets as the network has outputs."""
-    return NextValue() if config.task.task == "next" else sequence_task_of(config, sizes)
+    is_of_one = config.task.task == "next" and sizes == ONE_NUMBER
+    return NextValue() if is_of_one else sequence_task_of(config, sizes)
 
 
 def sequence_task_of(config: Config, sizes: Sizes) -> SequenceTask:
-    """Returns the task of a configuration, other than the next value."""
-    readout = config.task.readout
+    """Returns the task of a configuration that a `SequenceModel` answers."""
+    readout, training = config.task.readout, config.training
     if config.task.task == "regress":
-        return Regress(readout, config.training.loss, sizes.outputs)
+        return Regress(readout, training.loss, sizes.outputs)
+    if config.task.task == "next":
+        return Regress(readout, training.loss, sizes.outputs, "next", training.accuracy_epsilon)
     return Tag(sizes.outputs) if config.task.task == "tag" else Classify(readout, sizes.outputs)
 
 
 def told_of(config: Config, encoding: Encoding) -> dict[str, Any]:
     """Returns what the programs of a task are told of the data: weights of classes, or units of targets."""
-    if config.task.task == "regress":
-        return {"scales": encoding.targets.scales.astype(np.float32)}
+    if not encoding.classes:
+        targets = encoding.targets
+        return {"scales": targets.scales.astype(np.float32), "offsets": targets.offsets.astype(np.float32)}
     return {"class_weights": class_weights(encoding, config).astype(np.float32)}

@@ -11,10 +11,10 @@ from jaxrnn.settings.config import Config
 from jaxrnn.settings.task_config import FIGURES_OF_TASK, FURTHER_FIGURES, HIGHER_IS_BETTER
 from jaxrnn.tasks.bootstrap import mean_error_interval
 from jaxrnn.tasks.judgement import compare_with_baselines, describe_interval
-from jaxrnn.tasks.metrics import elementwise_loss
+from jaxrnn.tasks.metrics import HALF, elementwise_loss
 
 # The figure that a model and its baselines are compared by, and that has an interval.
-MAIN_FIGURE = {"classify": "accuracy", "regress": "mae", "tag": "accuracy"}
+MAIN_FIGURE = {"next": "mae", "classify": "accuracy", "regress": "mae", "tag": "accuracy"}
 
 
 class Verdict(NamedTuple):
@@ -102,9 +102,11 @@ def number_figures(predicted: NDArray[Any], rows: Encoded, encoding: Encoding, c
     normalized = np.asarray(rows.targets, np.float64)
     actual = normalized * scales + offsets
     losses = elementwise_loss(config.training.loss, (predicted - offsets) / scales, normalized)
-    spread = np.ptp(actual, axis=0) > 0
+    spread, error = np.ptp(actual, axis=0) > 0, np.abs(predicted - actual)
     return {
         "loss": float(losses.mean()),
+        "accuracy": 1 - float((error / (np.abs(actual) + config.training.accuracy_epsilon)).mean()),
+        "within_half": float((error <= HALF).mean()),
         "mae": float(metrics.mean_absolute_error(actual, predicted)),
         "rmse": float(metrics.root_mean_squared_error(actual, predicted)),
         "r2": float(metrics.r2_score(actual, predicted)) if len(actual) > 1 and spread.all() else float("nan"),
@@ -113,13 +115,13 @@ def number_figures(predicted: NDArray[Any], rows: Encoded, encoding: Encoding, c
 
 def measure(predicted: NDArray[Any], rows: Encoded, encoding: Encoding, config: Config) -> dict[str, float]:
     """Returns the figures of predictions, probabilities or numbers in the data's units, in the task's order."""
-    found = (number_figures if config.task.task == "regress" else class_figures)(predicted, rows, encoding, config)
+    found = (class_figures if encoding.classes else number_figures)(predicted, rows, encoding, config)
     task = config.task.task
     return {name: found[name] for name in (*FIGURES_OF_TASK[task], *FURTHER_FIGURES[task])}
 
 
 def baselines(rows: Encoded, encoding: Encoding, config: Config) -> dict[str, dict[str, float]]:
-    """Measures the constants that need no training: the classes' shares in the training rows, or mean and median.
+    """Measures what needs no training: the classes' shares in the training rows, mean and median, or the last values.
 
     Args:
       rows: Rows with what is to be predicted.
@@ -127,6 +129,10 @@ def baselines(rows: Encoded, encoding: Encoding, config: Config) -> dict[str, di
       config: Says the task.
     """
     count = len(np.asarray(rows.targets))
+    if config.task.task == "next":
+        return {
+            name: measure(predicted, rows, encoding, config) for name, predicted in _from_before(rows, encoding).items()
+        }
     if config.task.task == "regress":
         constants = {"training_mean": encoding.target_means, "training_median": encoding.target_medians}
     else:
@@ -136,6 +142,15 @@ def baselines(rows: Encoded, encoding: Encoding, config: Config) -> dict[str, di
         name: measure(np.tile(np.array(constant), (count, 1)), rows, encoding, config)
         for name, constant in constants.items()
     }
+
+
+def _from_before(rows: Encoded, encoding: Encoding) -> dict[str, NDArray[np.float64]]:
+    """Returns the value before, that value plus the step that led to it, and the mean of the training rows."""
+    assert rows.before is not None
+    latest, earlier = np.moveaxis(rows.before * encoding.targets.scales + encoding.targets.offsets, 1, 0)
+    step = np.where(np.isnan(earlier), 0.0, latest - earlier)
+    mean = np.tile(np.array(encoding.target_means), (len(latest), 1))
+    return {"repeat_last": latest, "continue_step": latest + step, "training_mean": mean}
 
 
 def judge_predictions(
@@ -160,14 +175,14 @@ def judge_predictions(
     task = config.task.task
     name = MAIN_FIGURE[task]
     value = measure(predicted, rows, encoding, config)[name]
-    each = _each(predicted, rows, encoding, task)
+    each = _each(predicted, rows, encoding)
     if rows.every:
         groups = np.repeat(groups, rows.lengths)
     interval = mean_error_interval(each, groups)
     others = {baseline: figures[name] for baseline, figures in against.items()}
     compared = compare_with_baselines(value, others, figure=name, higher_is_better=name in HIGHER_IS_BETTER)
     notes = [describe_interval(interval, figure=name), compared["sentence"]]
-    if task != "regress":
+    if encoding.classes:
         unseen = int((np.asarray(rows.targets) < 0).sum())
         if unseen:
             what = "steps" if rows.every else "rows"
@@ -175,10 +190,10 @@ def judge_predictions(
     return Verdict(interval, compared, notes)
 
 
-def _each(predicted: NDArray[Any], rows: Encoded, encoding: Encoding, task: str) -> NDArray[np.float64]:
+def _each(predicted: NDArray[Any], rows: Encoded, encoding: Encoding) -> NDArray[np.float64]:
     """Returns what the main figure is the mean of."""
     targets = np.asarray(rows.targets)
-    if task != "regress":
+    if encoding.classes:
         return (predicted.argmax(axis=1) == targets).astype(np.float64)
     actual = targets.astype(np.float64) * encoding.targets.scales + encoding.targets.offsets
     return np.abs(predicted - actual).mean(axis=1)

@@ -139,8 +139,11 @@ def _arrange_rows(config: Config, rows: Ragged, split: Split) -> tuple[Plan, Par
 def _arrange_sequences(config: Config, parts: SequenceParts) -> tuple[Plan, Parts, Parts]:
     """Encodes and pads sequences; returns the plan, the training and the validation parts."""
     settings, task = config.training, config.task.task
+    where = f"with task = {task}" if task != "next" else "where columns are named"
     if settings.batching == "pack":
-        raise UserError(f"--batching: got 'pack'; expected auto, pad or bucket with task = {task}")
+        raise UserError(f"--batching: got 'pack'; expected auto, pad or bucket {where}")
+    if settings.target != "last" or settings.tbptt:
+        raise UserError(f"--target: got {settings.target!r}, tbptt = {settings.tbptt}; expected last and 0 {where}")
     encoding = Encoding.fit(parts.training.sequences, config)
     for part in parts[1:]:  # refused before anything is trained
         if part is not None:

@@ -24,6 +24,8 @@ WITHOUT_EFFECT = {
     "max_bytes",
     "max_row_length",
     "data",
+    "validation_data",
+    "test_data",
     "devices",
     "mesh",
     "remat_steps",

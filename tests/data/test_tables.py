@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import jaxrnn
+from benchmarks.fuzz_tables import main
 from jaxrnn.foundation.errors import DataError, UserError
 
 LENGTHS = [3, 1, 2, 5]
@@ -194,6 +195,12 @@ def test_missing_values_are_filled_or_marked() -> None:
     assert found.steps["inputs"].values[2:].tolist() == [[1, 1, 0], [0, 2, 1], [0, 4, 1]]
 
 
+def test_a_line_of_empty_cells_is_not_blank(tmp_path: Path) -> None:
+    for text, marks in (("x,y\n1,2\n,\n", 2), ('x\n1\n""\n', 1)):
+        (tmp_path / "rows").write_text(text)
+        assert jaxrnn.read(tmp_path / "rows", missing="mask").steps["inputs"].values[1].tolist()[marks:] == [1] * marks
+
+
 def test_a_line_that_goes_on_with_a_cell_is_no_comment_and_a_cell_may_be_long(tmp_path: Path) -> None:
     long = "a\n" * 2_000_000
     text = f'#one\nunit,x\n#two\n"b\n#c",1\n"{long}",2\n#three\n"b\n#c",3\n'
@@ -242,6 +249,8 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("x,y\n", {}, "FILE: found no rows"),
     ('id,x\n"a,1\n', {}, "FILE:2: found a cell that cannot be read"),
     ("x\n\0\n", {}, "FILE:2: found a NUL byte"),
+    ("x,y\n1,2\n\n3,4\n", {"missing": "mask"}, "FILE:3:1: found a blank line; expected 2 cells; remove the line"),
+    ("x\n1\n\n", {"missing": "mask"}, "FILE:3:1: found a blank line; expected 1 cell; remove the line"),
     ('{"values":[1,2]}\n{"values":[1,"a"]}\n', {},
      "FILE:2: found '[1, \"a\"]' in 'values'; expected a list of numbers, as in line 1"),
     ('{"values":[1,2]}\n{"values":[1,NaN]}\n', {}, "FILE:2: found no JSON ('NaN is no number of JSON')"),
@@ -263,6 +272,8 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("@targetLabel true\n@data\n1,?:3\n", {}, "FILE:3:1: found a missing value in 'values', the only one"),
     ("@timeStamps true\n@data\n", {}, "FILE:2: found @timeStamps true; expected values alone"),
     ("@dimensions\n@\n@data\n", {}, "FILE: found no sequences"),
+    ("@dimensions\n@data\n1,x", {}, "FILE:3:1: found 'x'; expected a finite number"),
+    ("@dimensions \u00b2\n@data\n1,x", {}, "FILE:3:1: found 'x'; expected a finite number"),
     ("@data\nhello", {}, "FILE:2:1: found 'hello'; expected a finite number"),
 ]  # fmt: skip
 
@@ -360,3 +371,9 @@ def test_random_tables_are_read_as_plain_python_reads_them(tmp_path: Path) -> No
         assert sorted(ids) == sorted(wanted)
         for unit, array in zip(ids, found.arrays(), strict=True):
             assert array.tolist() == wanted[unit]
+
+
+def test_drawn_tables_rows_and_texts_are_read_as_pandas_reads_them(capsys: pytest.CaptureFixture) -> None:
+    pytest.importorskip("pandas")
+    assert main(["--cases=240", "--seed=3"]) == 0
+    assert capsys.readouterr().out.endswith("240 cases, 0 failed\n")

@@ -165,10 +165,10 @@ def test_tasks_that_outlive_their_loop_print_nothing(monkeypatch):
 
 def test_a_limit_of_file_sizes_ends_in_one_line(small_rows, tmp_path):
     """Threads of a save that failed print nothing before it."""
-    shutil.copy(small_rows, tmp_path / "rows.csv")  # a short path: config.toml is to fit into a KiB
+    shutil.copy(small_rows, tmp_path / "rows.csv")  # a short path: config.toml is to fit into two KiB
     command = ["-m", "jaxrnn.train", "--config=smoke", "--epochs=1", "--data=rows.csv", "--run-dir=run"]
     done = subprocess.run(
-        ["bash", "-c", 'ulimit -f 1; "$0" "$@"', sys.executable, *command],
+        ["bash", "-c", 'ulimit -f 2; "$0" "$@"', sys.executable, *command],
         cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(REPOSITORY)}, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 2

@@ -14,6 +14,7 @@ from jaxrnn.console.command_line import load_config, parse
 from jaxrnn.foundation.errors import UserError
 from jaxrnn.settings import toml_files as config_module
 from jaxrnn.settings.checking import checked, ranges_wait
+from jaxrnn.settings.columns_config import ColumnsConfig
 from jaxrnn.settings.config import CELLS, FIELD_TYPES, Config, ModelConfig, OptimizerConfig, TrainingConfig
 from jaxrnn.settings.data_config import DataConfig, ReaderConfig
 from jaxrnn.settings.task_config import FIGURES_OF_TASK
@@ -102,7 +103,7 @@ class TestNames:
         for name in names:
             assert f"--{name.replace('_', '-')}" in text
 
-    @pytest.mark.parametrize("section", [ModelConfig, ReaderConfig, DataConfig, OptimizerConfig, TrainingConfig])
+    @pytest.mark.parametrize("section", [field.default_factory for field in dataclasses.fields(Config)])
     def test_every_field_can_be_set_by_its_flag_and_by_its_key(self, section, tmp_path):
         other_values: dict[str, Any] = {
             "cell": "rnn", "nonlinearity": "relu", "proj_size": 3, "dropout": 0.5, "delimiter": ";",
@@ -110,7 +111,15 @@ class TestNames:
             "split_fractions": (0.5, 0.25, 0.25), "normalizer": "none", "optimizer": "sgd", "schedule": "linear",
             "momentum": 0.25, "target": "every", "loss": "huber", "monitor": "mae", "batching": "pack",
             "compute_dtype": "bfloat16", "split_seed": 7, "backend": "scan", "mesh": "data:2",
+            "validation_data": "v.ts", "test_data": "t.ts", "task": "tag", "readout": "mean",
+            "class_weights": "balanced", "missing": "mask", "comment": "#", "decimal": ",",
+            "id_column": "id", "text_column": "x", "tokens": "word", "row_end": "nan",
+            "time_column": "t", "label_column": "c", "group_column": "g", "input_columns": "a,b",
+            "category_columns": "a,b", "target_columns": "a,b", "static_columns": "a,b",
         }  # fmt: skip
+        beside = dict.fromkeys(
+            ("validation_data", "test_data", "bidirectional", "readout", "class_weights"), "classify"
+        )
         for field in dataclasses.fields(section):
             before = field.default
             value = other_values.get(field.name, not before if isinstance(before, bool) else before)
@@ -121,8 +130,9 @@ class TestNames:
                 flags = [f"--{name}" if value else f"--no-{name}"]
             else:
                 flags = [f"--{name}", *map(str, value)] if isinstance(value, tuple) else [f"--{name}={value}"]
-            from_flag = parse_settings(*flags).to_flat()
-            wanted = Config().replace_flat({field.name: value})
+            task = {"task": beside[field.name]} if field.name in beside else {}
+            from_flag = parse_settings(*flags, *(f"--task={name}" for name in task.values())).to_flat()
+            wanted = Config().replace_flat({field.name: value} | task)
             file = write(tmp_path / f"{field.name}.toml", to_toml(wanted))
             from_key = Config().replace_flat(read_toml(file)).to_flat()
             plain = list(value) if isinstance(value, tuple) else value
@@ -184,8 +194,8 @@ BAD_VALUES: list[tuple[str, Any, str]] = [
     ("split", "chance", "one of grouped, hashed, random, tutorial"),
     ("split_fractions", [0.5, 0.5, 0.5], "sum to 1"),
     ("split_fractions", [0.5, 0.5], "a list of 3 numbers"),
-    ("split_fractions", [0.5, 0.5, 0.0], "between 0 and 1"),
-    ("split_fractions", [1.5, -0.25, -0.25], "between 0 and 1"),
+    ("split_fractions", [0.0, 0.5, 0.5], "the first above 0"),
+    ("split_fractions", [1.5, -0.25, -0.25], "from 0 to 1"),
     ("split_fractions", 0.5, "a list of 3 numbers"),
     ("split_block", 2, "3 to 9223372036854775807"),
     ("divisor", 0.0, "a positive number"),
@@ -402,7 +412,7 @@ class TestFiles:
             with pytest.raises(UserError) as caught:
                 load_config(None, str(path))
             assert str(caught.value).startswith(f"{path}: ")
-            assert "the recipes: gru, lstm, rnn" in str(caught.value)
+            assert "the recipes: classify, gru, lstm, regress, rnn" in str(caught.value)
 
     def test_file_that_is_not_utf8(self, tmp_path):
         path = tmp_path / "latin.toml"
@@ -457,7 +467,14 @@ def configs(draw: st.DrawFn) -> Config:
             max_row_length=draw(st.integers(1, 2**62)),
             max_bytes=draw(st.integers(1, 2**62)),
         ),
-        OptimizerConfig(
+        ColumnsConfig(
+            id_column=draw(st.none() | TEXTS),
+            input_columns=draw(st.sampled_from(["", "a", "a,b", 'x", y'])),
+            missing=draw(st.sampled_from(["error", "forward", "mask"])),
+            comment=draw(TEXTS),
+            skip_lines=draw(st.integers(0, 9)),
+        ),
+        optimizer=OptimizerConfig(
             draw(st.sampled_from(["sgd", "adam", "adamw", "rmsprop"])),
             learning_rate=draw(FINITE),
             schedule=draw(st.sampled_from(["constant", "cosine", "linear"])),
@@ -466,7 +483,7 @@ def configs(draw: st.DrawFn) -> Config:
             weight_decay=draw(FINITE),
             clip_norm=draw(st.just(0.0) | FINITE),
         ),
-        TrainingConfig(
+        training=TrainingConfig(
             epochs,
             batch_size=draw(st.integers(1, 10**9)),
             target=draw(st.sampled_from(["last", "every"])),

@@ -1,6 +1,7 @@
 """The cells of a table's column, as numbers, texts or times; the first that is none is refused by its line."""
 
 import contextlib
+import re
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -8,6 +9,7 @@ from numpy.typing import NDArray
 
 from jaxrnn.data.readers.complaints import quote
 from jaxrnn.data.readers.options import FLOAT32_OVERFLOW
+from jaxrnn.data.sequences import encode
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -24,9 +26,9 @@ _NUMBER = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"
 def is_number(table: "Table", column: str) -> bool:
     """Whether every cell of a column is a number or missing, and one at least a number."""
 
-    array = _column(table, column)
+    array = column_of(table, column)
     if _is_text(array.type):
-        values, bad = _parsed(array)
+        values, bad = parse_numbers(array)
         return not bad.any() and not np.isnan(values).all()
     return _is_numeric(array.type)
 
@@ -45,9 +47,9 @@ def numbers(table: "Table", column: str) -> NDArray[np.float64]:
     """
     import pyarrow as pa
 
-    array = _column(table, column)
+    array = column_of(table, column)
     if _is_text(array.type):
-        values, bad = _parsed(array)
+        values, bad = parse_numbers(array)
         if bad.any():
             row = int(np.argmax(bad))
             table.refuse(row, column, found=quote(array[row].as_py()), expected="a number", remedy=_NO_NUMBER)
@@ -64,15 +66,59 @@ def numbers(table: "Table", column: str) -> NDArray[np.float64]:
     return values
 
 
-def texts(table: "Table", column: str) -> list[str]:
-    """Returns the cells of a column as text; whole numbers without a point, whatever type holds them.
+def encoded(table: "Table", column: str) -> tuple[NDArray[np.int32], tuple[str, ...]]:
+    """Numbers the texts of a column as `encode` does; only those that differ are looked at one by one.
+
+    Whole numbers have no point, whatever type holds them.
+
+    Returns:
+      (rows,) int32, and the text that each number stands for.
 
     Raises:
       DataError: A cell is missing.
     """
     import pyarrow as pa
 
-    array = _column(table, column)
+    array = column_of(table, column, decode=False)
+    if not pa.types.is_dictionary(array.type):
+        try:
+            array = array.dictionary_encode()
+        except pa.ArrowNotImplementedError:
+            found = f"the column {quote(column)} of type {quote(str(array.type))}"
+            remedy = "leave it out, or write it as text"
+            table.refuse_whole(found=found, expected="texts or numbers", remedy=remedy)
+    places = np.asarray(array.indices.cast(pa.int64()).fill_null(len(array.dictionary)))
+    # A dictionary may hold what no cell has: a category of pandas that is not used.
+    is_used = np.bincount(places, minlength=len(array.dictionary) + 1) > 0
+    used = np.flatnonzero(is_used)
+    listed, is_lost = _as_texts(array.dictionary.take(pa.array(used, mask=used == len(array.dictionary))))
+    places = (np.cumsum(is_used) - 1)[places]
+    if is_lost.any():
+        table.refuse(
+            int(np.argmax(is_lost[places])),
+            column,
+            found=f"nothing in {quote(column)}",
+            expected="a text or a number",
+            remedy="fill it in, or remove the row",
+        )
+    codes, vocabulary = encode(listed)
+    return codes[places], vocabulary
+
+
+def texts(table: "Table", column: str) -> list[str]:
+    """Returns the cells of a column as `encoded` takes them.
+
+    Raises:
+      DataError: A cell is missing.
+    """
+    codes, vocabulary = encoded(table, column)
+    return [vocabulary[code] for code in codes]
+
+
+def _as_texts(array: "pa.Array") -> tuple[list[str], NDArray[np.bool_]]:
+    """Returns values as text, and where there is none."""
+    import pyarrow as pa
+
     lost = np.asarray(array.is_null())
     if pa.types.is_floating(array.type):
         lost = lost | np.isnan(np.asarray(array.fill_null(float("nan")), np.float64))
@@ -83,17 +129,7 @@ def texts(table: "Table", column: str) -> list[str]:
     elif pa.types.is_boolean(array.type):
         listed = [str(value).lower() for value in listed]
     found = [value if isinstance(value, str) else str(value) for value in listed]
-    lost = lost | np.array([not text.strip() for text in found], bool)
-    if lost.any():
-        row = int(np.argmax(lost))
-        table.refuse(
-            row,
-            column,
-            found=f"nothing in {quote(column)}",
-            expected="a text or a number",
-            remedy="fill it in, or remove the row",
-        )
-    return found
+    return found, lost | np.array([not text.strip() for text in found], bool)
 
 
 def times(table: "Table", column: str) -> NDArray[Any]:
@@ -104,7 +140,7 @@ def times(table: "Table", column: str) -> NDArray[Any]:
     """
     import pyarrow as pa
 
-    array = _column(table, column)
+    array = column_of(table, column)
     kind = array.type
     if array.null_count:
         row = int(np.argmax(np.asarray(array.is_null())))
@@ -138,7 +174,7 @@ def _times_of_text(table: "Table", column: str, array: "pa.Array") -> NDArray[An
     for kind in (pa.int64(),) if is_whole else (pa.timestamp("us"),):
         with contextlib.suppress(pa.ArrowInvalid, pa.ArrowNotImplementedError):
             return np.asarray(trimmed.cast(kind))
-    values, bad = _parsed(array)
+    values, bad = parse_numbers(array)
     bad = bad | np.isnan(values)
     if bad.any():
         # The first that is neither: a column of times with one word among them is a column of times.
@@ -183,16 +219,20 @@ def _is_numeric(kind: "pa.DataType") -> bool:
     return pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)
 
 
-def _column(table: "Table", column: str) -> "pa.Array":
+def column_of(table: "Table", column: str, *, decode: bool = True) -> "pa.Array":
+    """Returns a column in one piece; what a dictionary holds in full, unless `decode` is False."""
     import pyarrow as pa
 
-    array = table.content.column(column).combine_chunks()
+    chunks = table.content.column(column)
+    if pa.types.is_string(chunks.type) or pa.types.is_string_view(chunks.type):
+        chunks = chunks.cast(pa.large_string())  # together they may be longer than a string's offsets can say
+    array = chunks.combine_chunks()
     if isinstance(array, pa.ChunkedArray):
         array = pa.concat_arrays(array.chunks) if array.num_chunks else pa.array([], array.type)
-    if pa.types.is_dictionary(array.type):
+    if pa.types.is_dictionary(array.type) and decode:
         array = array.dictionary_decode()
     if pa.types.is_string_view(array.type):
-        array = array.cast(pa.string())
+        array = array.cast(pa.large_string())
     return array
 
 
@@ -202,17 +242,53 @@ def _trimmed(array: "pa.Array") -> "pa.Array":
     return pc.ascii_trim_whitespace(array)
 
 
-def _parsed(array: "pa.Array") -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+def is_written_number(text: str) -> bool:
+    """Whether a text is a decimal number."""
+    return re.fullmatch(_NUMBER, text, re.ASCII) is not None
+
+
+def is_missing(array: "pa.Array") -> NDArray[np.bool_]:
+    """Where texts say that there is no value."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    return np.asarray(pc.is_in(pc.utf8_lower(array), pa.array(_MISSING, array.type)).fill_null(True))
+
+
+def with_points(array: "pa.Array", decimal: str) -> "pa.Array":
+    """Writes a point where a text that is a number has another character."""
+    import pyarrow.compute as pc
+
+    pattern = rf"^\s*[+-]?[0-9]*{'[' + decimal + ']'}[0-9]*([eE][+-]?[0-9]+)?\s*$"
+    return pc.if_else(pc.match_substring_regex(array, pattern), pc.replace_substring(array, decimal, "."), array)
+
+
+def parse_numbers(array: "pa.Array") -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """Reads texts as numbers; returns them, NaN where one is missing or bad, and where they are bad."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
+    plain = _plain_numbers(array)
+    if plain is not None:
+        return plain, np.zeros(plain.size, bool)
     trimmed = _trimmed(array)
-    is_missing = pc.is_in(pc.utf8_lower(trimmed), pa.array(_MISSING, trimmed.type)).fill_null(True)
-    is_lost = np.asarray(is_missing) | np.asarray(trimmed.is_null())
+    is_lost = is_missing(trimmed) | np.asarray(trimmed.is_null())
     is_written = pc.match_substring_regex(trimmed, _NUMBER)
     bad = ~np.asarray(is_written.fill_null(False)) & ~is_lost
     kept = pc.if_else(pa.array(~bad & ~is_lost), trimmed, pa.scalar(None, trimmed.type))
     # A sign that `cast` does not take.
-    plain = pc.replace_substring_regex(kept, r"^\+", "")
-    return np.asarray(plain.cast(pa.float64()).fill_null(float("nan")), np.float64), bad
+    unsigned = pc.replace_substring_regex(kept, r"^\+", "")
+    return np.asarray(unsigned.cast(pa.float64()).fill_null(float("nan")), np.float64), bad
+
+
+def _plain_numbers(array: "pa.Array") -> NDArray[np.float64] | None:
+    """Reads texts if all of them are plain numbers, without a look at each character by patterns; else None."""
+    import pyarrow as pa
+
+    content = array.buffers()[2] if _is_text(array.type) and not array.null_count else None
+    if content is None or content.to_pybytes().translate(None, b"0123456789+-.eE"):
+        return None
+    try:
+        return np.asarray(array.cast(pa.float64()), np.float64)
+    except pa.ArrowInvalid:
+        return None

@@ -1,87 +1,124 @@
 """Tables of text: CSV and TSV with a header, quoted as RFC 4180 says.
 
-pyarrow splits the text. Only to say where a fault is, Python's csv module, which counts lines, goes through it again.
+pyarrow splits the text. Only to say where a fault is, or if quotes are not where RFC 4180 has them, a pattern that
+counts lines goes through it cell by cell. (Python's csv module takes no cell of more than 131,072 characters.)
 """
 
-import csv
+import collections
 import functools
 import io
 import itertools
+import re
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
 
 from jaxrnn.data.readers.complaints import complaint, quote
 from jaxrnn.data.readers.sources import decode
+from jaxrnn.data.tables import cells
+from jaxrnn.data.tables.columns import TextOptions
 from jaxrnn.data.tables.step_tables import Table
 from jaxrnn.foundation.errors import DataError
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_DELIMITERS = {",": "','", "\t": r"'\t'", ";": "';'"}
+DELIMITERS = {",": "','", "\t": r"'\t'", ";": "';'"}
 _MOST_BLOCK_BYTES = (1 << 31) - 1  # what pyarrow takes
+_LINE = re.compile(r"[^\r\n]*(?:\r\n|\n|\r|\Z)")
+_LINE_END = re.compile(r"\r\n|\n|\r")
 _MOST_HEADER_LINES = 1000
 _MOST_COLUMNS = 10_000
 
 
-def read_delimited(
-    content: bytes, *, name: str, delimiter: str | None = None, comment: str | None = None, skip_lines: int = 0,
-    decimal: str = ".",
-) -> Table:  # fmt: skip
+class Text(NamedTuple):
+    """A text without the lines that are left out.
+
+    Attributes:
+      name: What messages call it.
+      content: Its lines.
+      numbers: The number of each of them in the file; None if they count from 1.
+    """
+
+    name: str
+    content: str
+    numbers: list[int] | None
+
+    def line(self, number: int) -> int:
+        """Returns the number in the file of a line of the content, counted from 1."""
+        return number if not self.numbers else self.numbers[min(number, len(self.numbers)) - 1]
+
+    def first_line(self) -> str:
+        """Returns the first line."""
+        return _LINE.match(self.content)[0]  # type: ignore[index]  # it matches nothing too
+
+
+def read_delimited(text: Text, options: TextOptions, *, has_roles: bool) -> Table:
     """Splits a text into columns of text.
 
     Args:
-      content: UTF-8, with or without a byte order mark.
-      name: What messages call it.
-      delimiter: The character between two cells; None takes the one of ``,``, a tab and ``;`` that the header has.
-      comment: Lines that begin with it are left out.
-      skip_lines: Lines before the header that are left out.
-      decimal: The character before the decimals; cells are given with a point.
+      text: Lines, the first of which has the names of the columns.
+      options: How it is cut; without a delimiter by the one of ``,``, a tab and ``;`` that the header has.
+      has_roles: Whether the caller names columns: then numbers may be names among others.
 
     Raises:
-      DataError: It is no UTF-8, the header does not name every column, or a line has another number of cells.
+      DataError: The header does not name every column, or a line has another number of cells.
     """
-    text, line_numbers = _lines_of(content, name, comment, skip_lines)
-    header, first_line = _header_of(text), line_numbers[0] if line_numbers else 1
-    if delimiter is None:
-        delimiter = _choose_delimiter(header, name, first_line)
-    names = next(_records(header, delimiter, name, line_numbers), (0, []))[1]
+    name = text.name
+    header = _header_of(text.content)
+    delimiter = options.delimiter or _choose_delimiter(header, name, text.line(1))
+    names = next(_records(text._replace(content=header), delimiter), (0, []))[1]
     if not names:
         raise complaint(name, found="an empty file", expected="a header and a line a step", remedy="check the path")
-    _require_names(names, name, first_line)
-    table = _split(text, names, delimiter, name, line_numbers)
-    if decimal != ".":
-        table = _with_points(table, decimal)
+    if not options.header:
+        _require_names(names, name, text.line(1), has_roles=has_roles)
+    require_closed_cells(text, delimiter)
+    table = _split(text, names, delimiter)
+    _require_no_blank_line(text, table, delimiter)
+    if options.decimal != ".":
+        columns = [cells.with_points(column, options.decimal) for column in table.columns]
+        table = type(table).from_arrays(columns, names=table.column_names)
 
     @functools.cache
     def lines() -> list[int]:
-        return [line for line, _ in _records(text, delimiter, name, line_numbers)][1:]
+        return [line for line, _ in _records(text, delimiter)][1:]
 
-    return Table(name, table, lambda row: lines()[row])
+    return Table(name, table, lambda row: lines()[row], form="a table of text")
 
 
-def _lines_of(content: bytes, name: str, comment: str | None, skip_lines: int) -> tuple[str, list[int] | None]:
-    """Returns the text without what is left out, and the number of each of its lines; None: they count from 1."""
+def names_of(text: Text) -> list[str]:
+    """Returns the names that the first line has if it is a header, whatever stands between them."""
+    return [cell.strip('"') for cell in re.split(r"[,;\t]", _header_of(text.content).strip())]
+
+
+def text_of(content: bytes, name: str, options: TextOptions) -> Text:
+    """Takes the lines of a text that are not left out.
+
+    Raises:
+      DataError: It is no UTF-8, or has a NUL byte.
+    """
+    comment, skip_lines = options.comment, options.skip_lines
     text = decode(content, name=name)
     if "\0" in text:
         line = text.count("\n", 0, text.index("\0")) + 1
         raise complaint(name, line, found="a NUL byte", expected="text", remedy="check that it is the right file")
     if comment is None and not skip_lines:
-        return text, None
+        return Text(name, text, None)
     kept: list[tuple[int, str]] = []
     is_quoted = False  # a line that goes on with a cell is no comment
     for number, one in enumerate(io.StringIO(text, newline=""), 1):
         if number > skip_lines and (is_quoted or not (comment and one.startswith(comment))):
             kept.append((number, one))
             is_quoted ^= one.count('"') % 2 == 1
-    return "".join(line for _, line in kept), [number for number, _ in kept]
+    return Text(name, "".join(line for _, line in kept), [number for number, _ in kept])
 
 
 def _header_of(text: str) -> str:
     """Returns the header's text, which may have quoted line ends."""
     header = ""
-    for line in itertools.islice(io.StringIO(text, newline=""), _MOST_HEADER_LINES):
-        header += line
+    for line in itertools.islice(_LINE.finditer(text), _MOST_HEADER_LINES):
+        header += line[0]
         if header.count('"') % 2 == 0:
             break
     return header
@@ -89,28 +126,39 @@ def _header_of(text: str) -> str:
 
 def _choose_delimiter(header: str, name: str, line: int) -> str:
     outside = "".join(header.split('"')[::2])
-    found = [delimiter for delimiter in _DELIMITERS if delimiter in outside]
+    found = [delimiter for delimiter in DELIMITERS if delimiter in outside]
     if len(found) > 1:
-        listed = " and ".join(_DELIMITERS[delimiter] for delimiter in found)
+        listed = " and ".join(DELIMITERS[delimiter] for delimiter in found)
         raise complaint(
             name, line, found=f"{listed} in the header", expected="one of them between names", remedy="give --delimiter"
         )
     return found[0] if found else ","
 
 
-def _require_names(names: list[str], name: str, line: int) -> None:
-    if all(_is_number(cell) for cell in names):
-        listed = ", ".join(quote(cell) for cell in names[:4])
+def _require_names(names: list[str], name: str, line: int, *, has_roles: bool) -> None:
+    numbers = [cell for cell in names if is_number(cell)]
+    listed = ", ".join(map(quote, numbers[:4]))
+    if numbers and not has_roles and len(numbers) < len(names):
+        raise complaint(
+            name,
+            line,
+            found=f"numbers ({listed}) among the names of columns",
+            expected="a header with a name for each column, or rows without one",
+            remedy="give --header if they are names; --label-column=first or --label-column=last if this is a row with"
+            " its class",
+        )
+    if len(numbers) == len(names):
         raise complaint(
             name,
             line,
             found=f"only numbers ({listed}) where the names of columns should be",
             expected="a header with a name for each column",
-            remedy="write one; a table saved by pandas with header=None has none",
+            remedy="write one, or give --header if these are names",
         )
 
 
-def _is_number(cell: str) -> bool:
+def is_number(cell: str) -> bool:
+    """Whether a cell is no name: a number, NaN and infinities among them."""
     try:
         float(cell)
     except ValueError:
@@ -118,32 +166,68 @@ def _is_number(cell: str) -> bool:
     return True
 
 
-def _records(text: str, delimiter: str, name: str, line_numbers: list[int] | None) -> Iterator[tuple[int, list[str]]]:
-    """Yields every record with the number of its first line."""
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-    before = 0
-    while True:
-        try:
-            record = next(reader, None)
-        except csv.Error as error:
-            raise complaint(
-                name,
-                _numbered(reader.line_num, line_numbers),
-                found=f"a cell that cannot be read ({quote(str(error))})",
-                expected='cells quoted with " and "" for a quote in them',
-                remedy="mend the quotes",
-            ) from error
-        if record is None:
-            return
-        yield _numbered(before + 1, line_numbers), record
-        before = reader.line_num
+def _records(text: Text, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+    """Yields every record with the number of its first line; a blank line has no cells."""
+    cell = _cell_pattern(delimiter)
+    content, place, line, first_line = text.content, 0, 1, 1
+    record: list[str] = []
+    has_more = bool(content)
+    while has_more:
+        match = cell.match(content, place)
+        if match is None:
+            raise _bad_cell(text.name, text.line(line), content[place : place + 60])
+        written, ending = match.groups()
+        record.append(written[1:-1].replace('""', '"') if written.startswith('"') else written)
+        place = match.end()
+        line += len(_LINE_END.findall(match[0]))
+        if ending != delimiter:
+            yield text.line(first_line), record if written or len(record) > 1 else []
+            record, first_line = [], line
+        has_more = place < len(content) or ending == delimiter
 
 
-def _numbered(line: int, line_numbers: list[int] | None) -> int:
-    return line if line_numbers is None else line_numbers[min(line, len(line_numbers)) - 1]
+def _cell_pattern(delimiter: str) -> re.Pattern[str]:
+    """Makes a pattern of a cell, quoted or not, and of what ends it."""
+    end = re.escape(delimiter)
+    quoted = rf'"[^"]*(?:""[^"]*)*"(?=[{end}\r\n]|\Z)'
+    return re.compile(rf'({quoted}|[^"{end}\r\n][^{end}\r\n]*|)({end}|\r\n|\n|\r|\Z)')
 
 
-def _split(text: str, names: list[str], delimiter: str, name: str, line_numbers: list[int] | None) -> "pa.Table":
+def _bad_cell(name: str, line: int, reason: str) -> DataError:
+    return complaint(
+        name,
+        line,
+        found=f"a cell that cannot be read ({quote(reason)})",
+        expected='cells quoted with " and "" for a quote in them',
+        remedy="mend the quotes",
+    )
+
+
+def require_closed_cells(text: Text, delimiter: str) -> None:
+    """Refuses a cell that begins with a quote and goes on behind its closing one.
+
+    Readers of CSV differ in what they make of it, and pyarrow drops the quotes without a word.
+
+    Raises:
+      DataError: There is such a cell; names its line.
+    """
+    if '"' not in text.content:
+        return
+    codes = np.frombuffer(text.content.encode(), np.uint8)
+    quotes = np.flatnonzero(codes == ord('"'))
+    ends = np.array([ord(delimiter), ord("\n"), ord("\r"), ord('"')], np.uint8)
+    padded = np.concatenate([ends[1:2], codes, ends[1:2]])
+    # Of well-formed cells every other quote opens, and stands before or behind what may stand there.
+    if (
+        quotes.size % 2 == 0
+        and np.isin(padded[quotes[::2]], ends).all()
+        and np.isin(padded[quotes[1::2] + 2], ends).all()
+    ):
+        return
+    collections.deque(_records(text, delimiter), maxlen=0)
+
+
+def _split(text: Text, names: list[str], delimiter: str) -> "pa.Table":
     """Splits all records but the header."""
     import pyarrow as pa
     from pyarrow import csv as arrow_csv
@@ -152,7 +236,7 @@ def _split(text: str, names: list[str], delimiter: str, name: str, line_numbers:
     try:
         if len(names) > _MOST_COLUMNS:
             raise pa.ArrowInvalid(f"{len(names)} columns")
-        content = text.encode()  # one block: a quoted cell may be as long as the file
+        content = text.content.encode()  # one block: a quoted cell may be as long as the file
         table = arrow_csv.read_csv(
             pa.BufferReader(content),
             read_options=arrow_csv.ReadOptions(
@@ -167,19 +251,32 @@ def _split(text: str, names: list[str], delimiter: str, name: str, line_numbers:
             ),
         )  # fmt: skip
     except pa.ArrowInvalid as error:
-        raise _fault_of(text, names, delimiter, name, line_numbers, str(error)) from error
+        raise _fault_of(text, names, delimiter, str(error)) from error
     return table.slice(1).rename_columns(names)
 
 
-def _fault_of(
-    text: str, names: list[str], delimiter: str, name: str, line_numbers: list[int] | None, reason: str
-) -> DataError:
+def _require_no_blank_line(text: Text, table: "pa.Table", delimiter: str) -> None:
+    """Refuses a blank line, of which pyarrow makes empty cells."""
+    import pyarrow.compute as pc
+
+    is_empty = np.ones(table.num_rows, bool)
+    for column in table.columns:
+        is_empty &= np.asarray(pc.equal(pc.binary_length(column), 0))
+        if not is_empty.any():
+            return
+    for line, record in _records(text, delimiter):
+        if not record:
+            expected = f"{table.num_columns} cell{'' if table.num_columns == 1 else 's'}"
+            raise complaint(text.name, line, 1, found="a blank line", expected=expected, remedy="remove the line")
+
+
+def _fault_of(text: Text, names: list[str], delimiter: str, reason: str) -> DataError:
     """Makes the complaint about the first record that is not as the header says."""
-    for line, record in _records(text, delimiter, name, line_numbers):
+    for line, record in _records(text, delimiter):
         if len(record) != len(names) or len(names) > _MOST_COLUMNS:
             found = f"{len(record)} cells" if record else "a blank line"
             return complaint(
-                name,
+                text.name,
                 line,
                 min(len(record), len(names)) + 1,
                 found=found,
@@ -188,17 +285,5 @@ def _fault_of(
                 remedy="mend the line, or the delimiter (--delimiter)",
             )  # fmt: skip
     return complaint(
-        name, found=f"text that cannot be split ({quote(reason)})", expected="a table", remedy="mend its quotes"
+        text.name, found=f"text that cannot be split ({quote(reason)})", expected="a table", remedy="mend its quotes"
     )
-
-
-def _with_points(table: "pa.Table", decimal: str) -> "pa.Table":
-    """Writes a point where a cell that is a number has another character."""
-    import pyarrow.compute as pc
-
-    pattern = rf"^\s*[+-]?[0-9]*{'[' + decimal + ']'}[0-9]*([eE][+-]?[0-9]+)?\s*$"
-    columns = []
-    for column in table.columns:
-        pointed = pc.replace_substring(column, decimal, ".")
-        columns.append(pc.if_else(pc.match_substring_regex(column, pattern), pointed, column))
-    return type(table).from_arrays(columns, names=table.column_names)

@@ -13,6 +13,7 @@ _KINDS = {
     "an object": "objects",
     "nothing": "",
 }
+_OWN_ROLES = {"id_column": "id", "label_column": "label"}
 _EXPECTED = 'an object such as {"id": "a", "values": [1, 2], "label": "x"}'
 
 
@@ -49,7 +50,7 @@ def read_json_lines(content: bytes, *, name: str) -> Table:
             columns[key].append(value)
         lines.append(number)
     arrays = {key: _array(values, key, name, lines) for key, values in columns.items()}
-    return Table(name, pa.table(arrays), lambda row: lines[row], has_own_roles=True)
+    return Table(name, pa.table(arrays), lambda row: lines[row], form="JSON Lines", own_roles=_OWN_ROLES)
 
 
 def _parse(line: bytes, name: str, number: int) -> dict[str, Any]:
@@ -63,6 +64,8 @@ def _parse(line: bytes, name: str, number: int) -> dict[str, Any]:
 
     try:
         row = json.loads(line, parse_constant=refuse, object_pairs_hook=once)
+        if b"\\u" in line:  # half of a surrogate pair
+            json.dumps(row, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as error:  # UnicodeDecodeError too
         reason = quote(str(error).partition(": line ")[0])
         raise complaint(

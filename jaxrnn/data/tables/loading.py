@@ -10,8 +10,15 @@ from jaxrnn.foundation.errors import DataError
 from jaxrnn.foundation.files import hash_file
 from jaxrnn.settings.config import Config
 
+SEQUENCE_SUFFIXES = (".ts", ".tsf", ".jsonl")
 # What a file to predict from may lack, though the training file had it.
-ANSWERS: dict[str, Any] = {"label_column": None, "target_columns": ()}
+ANSWERS: dict[str, Any] = {"label_column": None, "target_columns": (), "group_column": None}
+
+
+def reads_sequences(config: Config) -> bool:
+    """Whether the data is read as sequences, rather than as rows of numbers whose next ones are predicted."""
+    is_table = not config.columns.is_default or config.data.data.endswith(SEQUENCE_SUFFIXES)
+    return config.task.task != "next" or is_table
 
 
 def read_options(config: Config) -> dict[str, Any]:
@@ -20,6 +27,8 @@ def read_options(config: Config) -> dict[str, Any]:
     options = config.columns.as_options() | {"max_bytes": reader.max_bytes}
     if reader.delimiter != ",":  # the default stands for any that the header shows
         options["delimiter"] = reader.delimiter
+    if reader.header:  # else it is told from the file
+        options["header"] = True
     if config.task.task == "tag":
         options["each_step_has_a_label"] = True
     return options

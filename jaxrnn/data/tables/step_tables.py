@@ -3,17 +3,29 @@
 A table says where its rows stand in a file, so that every message names the line and the column.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 
 from jaxrnn.data.readers.complaints import complaint, quote
-from jaxrnn.data.sequences import CATEGORIES, IDS, INPUTS, LABELS, STATICS, TARGETS, TIMES, Field, Sequences, encode
+from jaxrnn.data.sequences import (
+    CATEGORIES,
+    GROUPS,
+    IDS,
+    INPUTS,
+    LABELS,
+    STATICS,
+    TARGETS,
+    TIMES,
+    Field,
+    Schedule,
+    Sequences,
+)
 from jaxrnn.data.tables import cells
-from jaxrnn.data.tables.columns import Columns
+from jaxrnn.data.tables.columns import Columns, Names
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -33,7 +45,7 @@ _NO_VALUES = {
     "year",
 }
 _ROLES = "--input-columns, --category-columns, --target-columns, --static-columns, --label-column, --id-column"
-_ROLES += ", --time-column"
+_ROLES += ", --time-column, --text-column"
 
 
 @dataclass(frozen=True)
@@ -45,19 +57,39 @@ class Table:
       content: The columns.
       line_of: Gives the line, or the row, of a row of the content; counts from 1.
       number_of: The numbers of columns, counted from 1, where they are not those of the content.
-      has_own_roles: Whether the format says what ``id`` and ``label`` are.
+      form: The format, in words.
+      own_roles: Columns that have a role by their format, unless the caller names others: by the field of `Columns`.
+      schedule: Frequency and horizon, if the format says them.
+      part_of: Gives the table of its own file for a row of the content, and the row there, if there are several files.
+      column_of: Gives the column of a step, where the steps of a list stand in columns of their own.
     """
 
     name: str
     content: "pa.Table"
     line_of: Callable[[int], int] = lambda row: row + 1
     number_of: Mapping[str, int] | None = None
-    has_own_roles: bool = False
+    form: str = "a table"
+    own_roles: Mapping[str, Names] = field(default_factory=dict)
+    schedule: Schedule | None = None
+    part_of: Callable[[int], tuple["Table", int]] | None = None
+    column_of: Callable[[int], int] | None = None
 
     def refuse(self, row: int, column: str, *, found: str, expected: str, remedy: str) -> NoReturn:
         """Raises the complaint about a cell."""
-        number = self.number_of[column] if self.number_of else self.content.column_names.index(column) + 1
-        raise complaint(self.name, self.line_of(row), number, found=found, expected=expected, remedy=remedy)
+        own, _ = self.part_of(row) if self.part_of else (self, row)
+        number = self.column_of(row) if self.column_of else own.numbers().get(column) or self.numbers()[column]
+        raise complaint(own.name, self.line_of(row), number, found=found, expected=expected, remedy=remedy)
+
+    def numbers(self) -> Mapping[str, int]:
+        """Returns the number of every column, counted from 1."""
+        return self.number_of or {name: number for number, name in enumerate(self.content.column_names, 1)}
+
+    def line_beside(self, row: int, other: int) -> str:
+        """Says the line of a row in a complaint about another one; its file too, if that is another."""
+        line = f"line {self.line_of(row)}"
+        if self.part_of is None or self.part_of(row)[0] is self.part_of(other)[0]:
+            return line
+        return f"{line} of {quote(self.part_of(row)[0].name)}"
 
     def refuse_whole(self, *, found: str, expected: str, remedy: str) -> NoReturn:
         """Raises a complaint about the table as a whole."""
@@ -81,8 +113,8 @@ def read_table(table: Table, columns: Columns) -> Sequences:
     inputs = columns.input_columns or _find_inputs(table, columns)
     if not (inputs or columns.category_columns or columns.target_columns):
         table.refuse_whole(found="no column to read", expected="one at least", remedy="give --input-columns")
-    order, lengths, ids = _arrange(table, columns)
-    sequences = _Reader(table, order, lengths)
+    order, lengths, ids = arrange(table, columns)
+    sequences = Arranged(table, order, lengths)
     steps: dict[str, Field] = {}
     if inputs:
         steps[INPUTS] = sequences.numbers(tuple(inputs), columns.missing)
@@ -93,18 +125,29 @@ def read_table(table: Table, columns: Columns) -> Sequences:
     if columns.time_column is not None:
         times = cells.times(table, columns.time_column)[order]
         steps[TIMES] = Field((columns.time_column,), times[:, None])
-    rows: dict[str, Field] = (
-        {} if ids is None else {IDS: Field((str(columns.id_column),), np.array(ids, object)[:, None])}
-    )
-    if columns.label_column is not None:
-        labels = sequences.categories((columns.label_column,))
-        if columns.each_step_has_a_label:
-            steps[LABELS] = labels
-        else:
-            rows[LABELS] = sequences.of_the_whole(labels)
+    if columns.label_column is not None and columns.each_step_has_a_label:
+        steps[LABELS] = sequences.categories((columns.label_column,))
+    return Sequences.from_lengths(lengths, steps, read_rows(sequences, columns, ids))
+
+
+def read_rows(sequences: "Arranged", columns: Columns, ids: Iterable[str] | None) -> dict[str, Field]:
+    """Reads what belongs to whole sequences: ids, labels, numbers and categories.
+
+    Raises:
+      DataError: It changes within a sequence.
+    """
+    rows: dict[str, Field] = {}
+    if ids is not None:
+        rows[IDS] = Field((str(columns.id_column),), np.array(ids, object)[:, None])
+    if columns.label_column is not None and not columns.each_step_has_a_label:
+        rows[LABELS] = sequences.of_the_whole(sequences.categories((columns.label_column,)))
+    if columns.group_column is not None:
+        rows[GROUPS] = sequences.of_the_whole(sequences.categories((columns.group_column,)))
     if columns.static_columns:
         rows[STATICS] = sequences.of_the_whole(sequences.numbers(tuple(columns.static_columns), "error"))
-    return Sequences.from_lengths(lengths, steps, rows)
+    if columns.static_category_columns:
+        rows[CATEGORIES] = sequences.of_the_whole(sequences.categories(tuple(columns.static_category_columns)))
+    return rows
 
 
 def require_columns(table: Table, columns: Columns) -> None:
@@ -119,9 +162,9 @@ def require_columns(table: Table, columns: Columns) -> None:
         if names.count(name) > 1:
             found = f"{names.count(name)} columns named {quote(name)}"
             table.refuse_whole(found=found, expected="names that differ", remedy="rename them")
-    for name, field in columns.roles():
+    for name, role in columns.roles():
         if name not in names:
-            remedy = f"mend --{field.replace('_', '-')}"
+            remedy = f"mend --{role.replace('_', '-')}"
             table.refuse_whole(found=f"no column {quote(name)}", expected=f"one of {listed}", remedy=remedy)
     if not table.content.num_rows:
         table.refuse_whole(found="no rows", expected="one a step", remedy="check that it is the right file")
@@ -148,12 +191,16 @@ def _find_inputs(table: Table, columns: Columns) -> list[str]:
     return left
 
 
-def _arrange(table: Table, columns: Columns) -> tuple[NDArray[np.int64], NDArray[np.int64], tuple[str, ...] | None]:
-    """Returns the rows in the order of ids and times, the lengths of the sequences, and their ids."""
+def arrange(table: Table, columns: Columns) -> tuple[NDArray[np.int64], NDArray[np.int64], tuple[str, ...] | None]:
+    """Returns the rows in the order of ids and times, the lengths of the sequences, and their ids.
+
+    Raises:
+      DataError: A time of a sequence is there twice.
+    """
     number = table.content.num_rows
     codes, ids = np.zeros(number, np.int32), None
     if columns.id_column is not None:
-        codes, ids = encode(cells.texts(table, columns.id_column))
+        codes, ids = cells.encoded(table, columns.id_column)
     if columns.time_column is None:
         order = np.argsort(codes, kind="stable")
     else:
@@ -163,19 +210,26 @@ def _arrange(table: Table, columns: Columns) -> tuple[NDArray[np.int64], NDArray
         if same.any():
             second = order[1:][same].min()
             first = order[np.flatnonzero(order == second)[0] - 1]
+            before = table.line_beside(int(first), int(second))
             whose = "" if ids is None else f" of {quote(ids[codes[second]])}"
             table.refuse(
                 int(second),
                 columns.time_column,
-                found=f"the time {quote(str(times[second]))}{whose} again, as in line {table.line_of(int(first))}",
+                found=f"the time {quote(str(times[second]))}{whose} again, as in {before}",
                 expected="each time of a sequence once",
                 remedy="remove one of the two, or name what tells them apart with --id-column",
             )
     return order, np.bincount(codes).astype(np.int64), ids
 
 
-class _Reader:
-    """Reads columns into the order of the sequences."""
+class Arranged:
+    """Reads columns into the order of the sequences.
+
+    Args:
+      table: Where they stand.
+      order: The rows of the table, in the order of the sequences and of their steps.
+      lengths: How many steps each sequence has.
+    """
 
     def __init__(self, table: Table, order: NDArray[np.int64], lengths: NDArray[np.int64]):
         self.table = table
@@ -202,7 +256,7 @@ class _Reader:
 
     def categories(self, names: tuple[str, ...]) -> Field:
         """Reads columns of texts, each different one a category."""
-        pairs = [encode(cells.texts(self.table, name)) for name in names]
+        pairs = [cells.encoded(self.table, name) for name in names]
         codes = np.stack([codes for codes, _ in pairs], axis=1)[self.order]
         return Field(names, codes, tuple(vocabulary for _, vocabulary in pairs))
 
@@ -220,7 +274,7 @@ class _Reader:
                 self.table.refuse(
                     row,
                     name,
-                    found=f"{quote(values[at])} where line {self.table.line_of(first)} of the same sequence has"
+                    found=f"{quote(values[at])} where {self.table.line_beside(first, row)} of the same sequence has"
                     f" {quote(values[int(begins[at])])}",
                     expected="one value for a whole sequence",
                     remedy="mend the line, or the --id-column; or take it as an input, for what changes",

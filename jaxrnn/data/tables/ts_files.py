@@ -16,6 +16,7 @@ from jaxrnn.data.tables.step_tables import Table
 _TAG = re.compile(rb"\s*@\w+")
 _MISSING = ("?", "nan", "")
 VALUES, LABEL = "values", "label"
+_OWN_ROLES = {"label_column": LABEL}
 
 
 def is_ts(head: bytes) -> bool:
@@ -71,7 +72,7 @@ def read_ts(content: bytes, *, name: str) -> Table:
     columns = {VALUES: pa.LargeListArray.from_arrays(pa.array(offsets), steps)}
     if labels:
         columns[LABEL] = pa.array(labels)
-    return Table(name, pa.table(columns), lambda row: lines[row], has_own_roles=True)
+    return Table(name, pa.table(columns), lambda row: lines[row], form="a .ts file", own_roles=_OWN_ROLES)
 
 
 def _is_true(tags: dict[str, list[str]], tag: str) -> bool:
@@ -107,8 +108,9 @@ def _steps(
 ) -> NDArray[np.float64]:
     """Returns the steps of a line, (length, features)."""
     expected = features
-    if expected is None and tags.get("dimensions", [""])[0].isdigit():
-        expected = int(tags["dimensions"][0])
+    declared = (tags.get("dimensions") or [""])[0]
+    if expected is None and declared.isascii() and declared.isdigit():
+        expected = int(declared)
     if (expected is not None and len(dimensions) != expected) or not dimensions:
         raise complaint(
             name,

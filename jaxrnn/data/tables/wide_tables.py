@@ -37,6 +37,8 @@ def read_wide_table(table: Table, columns: Columns) -> Sequences:
       DataError: As `read_table` does; or lists of a row differ in length, or are empty.
     """
     require_columns(table, columns)
+    if columns.id_column is not None and not _is_list(_type_of(table, columns.id_column)):
+        require_each_id_once(table, columns.id_column)
     taken = {name for name, _ in columns.roles()}
     lists = [name for name in table.content.column_names if _is_list(_type_of(table, name))]
     used = [name for name in lists if name in taken or not columns.input_columns]
@@ -56,28 +58,45 @@ def read_wide_table(table: Table, columns: Columns) -> Sequences:
             ("target_columns", columns.target_columns),
         )
     }
-    number = {name: number for number, name in enumerate(table.content.column_names, 1)}
-    places = number | {new: number[name] for name, features in flat.items() for new in features}
-    long = Table(table.name, content, lambda row: table.line_of(int(parents[row])), places)
+    number = table.numbers()
+    places = {**number, **{new: number[name] for name, features in flat.items() for new in features}}
+    part_of = table.part_of
+    long = Table(
+        table.name,
+        content,
+        lambda row: table.line_of(int(parents[row])),
+        places,
+        part_of=None if part_of is None else lambda row: part_of(int(parents[row])),
+        column_of=table.column_of,
+    )
     changed: Columns = dataclasses.replace(columns, id_column=columns.id_column or _ROW, **cast("Any", roles))
     sequences = read_table(long, changed)
     if columns.id_column is None:
         return Sequences(
             sequences.offsets, sequences.steps, {name: field for name, field in sequences.rows.items() if name != IDS}
         )
-    if len(sequences) < table.content.num_rows:
-        seen: dict[str, int] = {}
-        for row, value in enumerate(cells.texts(table, columns.id_column)):
-            if value in seen:
-                table.refuse(
-                    row,
-                    columns.id_column,
-                    found=f"the id {quote(value)} again, as in line {table.line_of(seen[value])}",
-                    expected="each id once",
-                    remedy="remove one of the two",
-                )
-            seen[value] = row
     return sequences
+
+
+def require_each_id_once(table: Table, column: str) -> None:
+    """Refuses a table of sequences that has an id twice.
+
+    Raises:
+      DataError: It does; names both lines.
+    """
+    codes, ids = cells.encoded(table, column)
+    if len(ids) == codes.size:
+        return
+    order = np.argsort(codes, kind="stable")
+    second = int(order[1:][np.diff(codes[order]) == 0].min())
+    first = int(np.argmax(codes == codes[second]))
+    table.refuse(
+        second,
+        column,
+        found=f"the id {quote(ids[codes[second]])} again, as in {table.line_beside(first, second)}",
+        expected="each id once",
+        remedy="remove one of the two",
+    )
 
 
 def _is_list(kind: "pa.DataType") -> bool:
@@ -150,5 +169,8 @@ def _long_table(
     columns = {new: array for features in flat.values() for new, array in features.items()}
     for name in table.content.column_names:
         if name in whole:
-            columns[name] = table.content.column(name).take(pa.array(parents))
+            column = table.content.column(name)
+            # Of texts the steps share the one of their sequence.
+            is_text = pa.types.is_string(column.type) or pa.types.is_large_string(column.type)
+            columns[name] = (column.dictionary_encode() if is_text else column).take(pa.array(parents))
     return pa.table({**columns, _ROW: pa.array(parents)})

@@ -1,0 +1,119 @@
+"""Columns of numbers, each with its own normaliser."""
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jaxrnn.data.normalizer import Normalizer
+from jaxrnn.foundation.errors import DataError
+from jaxrnn.foundation.escaping import escape, shorten
+from jaxrnn.settings.config import Config
+
+
+@dataclasses.dataclass(frozen=True)
+class Scaling:
+    """Columns of numbers, each with its normaliser."""
+
+    names: tuple[str, ...] = ()
+    normalizers: tuple[Normalizer, ...] = ()
+
+    @classmethod
+    def fit(cls, names: tuple[str, ...], values: NDArray[Any], config: Config) -> "Scaling":
+        """Fits a normaliser for each column.
+
+        Args:
+          names: The columns' names.
+          values: (count, columns) training values.
+          config: Says which normaliser.
+
+        Raises:
+          DataError: A column varies by less, or by more, than float32 holds; names it.
+        """
+        return cls(names, tuple(_fit_column(name, values[:, i], config) for i, name in enumerate(names)))
+
+    def normalize(self, values: NDArray[Any]) -> NDArray[np.float64]:
+        """Normalises (count, columns) values, to what float32 holds.
+
+        Raises:
+          DataError: A value is beyond float32; names its column.
+        """
+        normalized = np.empty(values.shape, np.float64)
+        for i, (name, normalizer) in enumerate(zip(self.names, self.normalizers, strict=True)):
+            with naming_column(name):
+                normalized[:, i] = normalizer.require_float32(np.asarray(values[:, i], np.float64))
+        return normalized
+
+    @property
+    def offsets(self) -> NDArray[np.float64]:
+        """What is subtracted from each column, in its units."""
+        return np.array([normalizer.offset for normalizer in self.normalizers])
+
+    @property
+    def scales(self) -> NDArray[np.float64]:
+        """What each column is then divided by."""
+        return np.array([normalizer.scale for normalizer in self.normalizers])
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns what `from_json` takes, in types that JSON has."""
+        return {"names": list(self.names), "offsets": self.offsets.tolist(), "scales": self.scales.tolist()}
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> "Scaling":
+        """Returns the columns that a checkpoint describes.
+
+        Raises:
+          ValueError, TypeError, KeyError: They are none.
+        """
+        names, offsets, scales = (tuple(content[key]) for key in ("names", "offsets", "scales"))
+        if not len(names) == len(offsets) == len(scales):
+            raise ValueError("names")
+        numbers = [Normalizer(float(offset), float(scale)) for offset, scale in zip(offsets, scales, strict=True)]
+        if not all(normalizer.is_usable for normalizer in numbers):
+            raise ValueError("scales")
+        return cls(as_texts(names), tuple(numbers))
+
+
+def _fit_column(name: str, values: NDArray[Any], config: Config) -> Normalizer:
+    data = config.data
+    if data.normalizer == "none":
+        return Normalizer()
+    if data.normalizer == "divide":
+        return Normalizer(0.0, data.divisor)
+    with naming_column(name):
+        least, greatest = float(values.min()), float(values.max())
+        return Normalizer.standard(float(values.mean()), float(values.std()), least, greatest)
+
+
+@contextlib.contextmanager
+def naming_column(name: str) -> Iterator[None]:
+    """Puts a column's name before a complaint about its values."""
+    try:
+        yield
+    except DataError as error:
+        raise DataError(f"column {escape(shorten(name))!r}: {error}") from error
+
+
+def as_text(value: Any) -> str:
+    """Refuses what is no text.
+
+    Raises:
+      TypeError: It is none.
+    """
+    if not isinstance(value, str):
+        raise TypeError("expected a text")
+    return value
+
+
+def as_texts(values: Any) -> tuple[str, ...]:
+    """Refuses what is no list of texts.
+
+    Raises:
+      TypeError: It is none.
+    """
+    if isinstance(values, str):
+        raise TypeError("expected a list of texts")
+    return tuple(map(as_text, values))

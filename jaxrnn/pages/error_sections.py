@@ -32,14 +32,15 @@ def errors_section(runs: list[ReportedRun]) -> Markup:
         else:
             parts.append(element("h3", f"{run.record.path}: {len(tested.rows):,} rows"))
             parts += _parts_of_rows(tested)
-    notes, tasks = [], tasks_of(runs)
+    tasks, notes = tasks_of(runs), []
     if "next" in tasks or "regress" in tasks:
         notes.append(f"Dots that fall together are drawn once, and at most {MAX_DOTS:,} of a chart, drawn at random.")
-    if "next" in tasks:
+    if any(not isinstance(run.tested, TestedSequences) for run in tasks.get("next", [])):
         notes.append("A worst row that stands in the file several times is listed once, with its first place.")
-    if tasks.keys() != {"next"}:
+    if any(isinstance(run.tested, TestedSequences) for run in runs):
         notes.append("Of sequences that are the same one is listed and drawn.")
-    return element("section", *parts, paragraph(" ".join(notes), class_="soft"))
+    note = paragraph(" ".join(notes), class_="soft") if notes else Markup("")
+    return element("section", *parts, note)
 
 
 def _from_summary(run: ReportedRun, summary: dict[str, Any]) -> Markup:

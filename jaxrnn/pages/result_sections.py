@@ -195,11 +195,8 @@ def _judged(tested: TestedRows | TestedSequences) -> list[str]:
 def _judged_by_summary(summary: dict[str, Any], task: str) -> list[str]:
     if not summary.get("test"):
         return []
-    figure = MAIN_FIGURE.get(task, "mae")
-    interval, against = (
-        summary.get("test_mae_interval" if task == "next" else "test_interval"),
-        summary.get("against_baselines"),
-    )
+    figure, against = MAIN_FIGURE[task], summary.get("against_baselines")
+    interval = summary.get("test_mae_interval") or summary.get("test_interval")
     near_zero = summary.get("accuracy_near_zero")
     if not against and task == "next":  # of a run that was written before it was judged
         baselines = {name: figures["mae"] for name, figures in summary["baselines"].items()}

@@ -81,6 +81,8 @@ def explain_drawings(tested: TestedSequences) -> Markup:
         parts.append(legend(tags[:MAX_FEATURES]))
         more = " Further tags have the same colours again." if len(tags) > MAX_FEATURES else ""
         notes.append(f"Bands: the true tag of each step, and the model's, with a line below wrong ones.{more}")
+    if tested.task == "next":
+        notes.append("The last step, which is predicted, is not drawn.")
     if notes:
         parts.append(paragraph(" ".join(notes), class_="soft"))
     return join(parts)

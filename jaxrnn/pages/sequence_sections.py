@@ -122,7 +122,7 @@ def _table_of_worst(tested: TestedSequences, errors: np.ndarray, worst: np.ndarr
         if tested.evaluation.predicted.shape[1] == 1:
             shown, kind = np.abs(tested.evaluation.predicted - actual_numbers(tested))[:, 0], "error"
         header, told = ["numbers", kind], [[tell(tested, sequence), f"{shown[sequence]:.4g}"] for sequence in worst]
-    lengths = [f"{length:,}" for length in rows.lengths[worst]]
+    lengths = [f"{length:,}" for length in tested.sequences.lengths[worst]]
     names = [name_sequence(tested, sequence) for sequence in worst]
     body = [
         [place, name, length, *cells]

@@ -233,6 +233,22 @@ def test_beside_a_run_of_next_values(runs, write, small_rows, tmp_path):
     assert "Not shown of" not in text
 
 
+def test_next_values_of_several_features(runs, write, tmp_path):
+    flags = ["--task=next", f"--data={runs / 'regress.csv'}", "--input-columns=x,size", "--target-columns=x,size"]
+    assert call("train", *SMALL, *flags, f"--run-dir={tmp_path / 'next'}").code == 0
+    text = write(tmp_path / "next")
+    page, summary = Page(text), json.loads((tmp_path / "next" / "summary.json").read_text())
+    assert "within_half</th>" in text
+    assert f"<td>{summary['baselines']['training_mean']['mae']:.4f}</td>" in text
+    assert "Not shown of" not in page.text
+    labels = page.values("svg", "aria-label")
+    for beginning in ("Predicted against actual values of x", "Predicted against actual values of size"):
+        assert sum(label.startswith(beginning) for label in labels) == 1, beginning
+    assert "The last step, which is predicted, is not drawn." in page.text
+    shutil.rmtree(tmp_path / "next" / "checkpoints")
+    assert "MAE: 95% interval" in write(tmp_path / "next"), "from summary.json"
+
+
 def test_other_losses_and_other_tests_are_said(runs, write, tmp_path):
     copy = Path(shutil.copytree(runs / "classify", tmp_path / "copy"))
     config = (copy / "config.toml").read_text()

@@ -83,6 +83,11 @@ def to_torch(checkpoint: str, out: str, *, member: int | None = None) -> None:
     if Path(out).exists():
         raise UserError(f"--out: {out} is there already and is never overwritten; name another file")
     trained = TrainedModel.load(checkpoint)
+    if trained.encoding is not None:
+        raise UserError(
+            f"{checkpoint}: reads sequences, with task = {trained.config.task.task}; expected a model of next values;"
+            " jaxrnn.to_torch_state_dict(model.model.rnn) gives the recurrent layer's weights of others"
+        )
     if trained.num_members > 1:
         trained = trained.member(_chosen_member(member, trained, checkpoint))
     elif member is not None:

@@ -56,7 +56,14 @@ def predict(
     Raises:
       UserError: Bad data, a bad checkpoint, or something that the model cannot tell; nothing is printed then.
     """
-    model = TrainedModel.load(checkpoint)
+    is_typed = path is None and sys.stdin is not None and sys.stdin.isatty()
+    source = "-" if path is None else path
+    try:
+        model = TrainedModel.load(checkpoint)
+    except UserError:
+        if not is_typed:
+            load_rows(source, reader, min_length=1)  # what is wrong with the data is said first
+        raise
     if model.encoding is not None:
         _refuse(model, "--horizon", wishes.horizon != 1)
         _refuse(model, "--std", wishes.std)
@@ -67,10 +74,10 @@ def predict(
     columns = [name for name in given if name in ColumnsConfig.__dataclass_fields__]
     _refuse(model, f"--{''.join(columns[:1]).replace('_', '-')}", bool(columns))
     _tell_members(model, checkpoint, std=wishes.std)
-    if path is None and sys.stdin is not None and sys.stdin.isatty():
+    if is_typed:
         _converse(model, reader, horizon=wishes.horizon)
     else:
-        _predict_file(model, "-" if path is None else path, reader, wishes)
+        _predict_file(model, source, reader, wishes)
 
 
 def _refuse(model: TrainedModel, flag: str, is_given: bool) -> None:

@@ -186,8 +186,8 @@ class Encoding:
         kept = np.ones(sequences.num_steps, bool)
         kept[ends - 1] = False
         shorter = sequences.offsets - np.arange(len(sequences) + 1)
-        steps = {"inputs": whole.inputs[kept], "categories": whole.categories[kept]}
-        return dataclasses.replace(whole, offsets=shorter, targets=wanted[ends - 1], before=before, **steps)
+        inputs, categories = whole.inputs[kept], whole.categories[kept]
+        return Encoded(shorter, inputs, categories, whole.statics, wanted[ends - 1], before=before)
 
     def _encode_categories(self, sequences: Sequences) -> NDArray[np.int32]:
         codes = np.zeros((sequences.num_steps, len(self.categories)), np.int32)

@@ -90,6 +90,24 @@ def test_any_number_of_devices_trains_what_one_trains(flags, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(("task", "label"), [("tag", "state"), ("classify", "side"), ("regress", "size")])
+def test_sequences_are_shared_as_rows_are(task, label, tmp_path):
+    lines = ["unit,day,x,y,side,size,state"]
+    for unit in range(50):
+        values = [f"{unit},{day},{(unit * day) % 7},{day % 3 - unit % 2}" for day in range(2 + unit % 5)]
+        lines += [f"{value},{'ab'[unit % 2]},{unit % 9},{'uv'[len(value) % 2]}" for value in values]
+    (tmp_path / "units.csv").write_text("\n".join(lines) + "\n")
+    flags = [f"--task={task}", f"--data={tmp_path / 'units.csv'}", "--id-column=unit", "--time-column=day"]
+    flags += ["--input-columns=x,y", f"--label-column={label}", "--bidirectional", "--batch-size=11"]
+    for devices in (1, 2, 3):
+        done = train("", tmp_path, f"--run-dir={devices}", f"--devices={devices}", *flags)
+        assert done.returncode == 0, done.stderr
+        assert (f"{devices} share a batch" if devices > 1 else "one is used") in done.stderr
+    for devices in (2, 3):
+        assert losses(tmp_path / str(devices)) == pytest.approx(losses(tmp_path / "1"), rel=1e-3)
+
+
+@pytest.mark.slow
 def test_it_is_said_when_cores_are_left_out(tmp_path):
     if len(os.sched_getaffinity(0)) < 2:
         pytest.skip("one core")

@@ -349,3 +349,61 @@ def write_csv(content: pa.Table, path, delimiter: str) -> None:
     from pyarrow import csv
 
     csv.write_csv(content, path, csv.WriteOptions(delimiter=delimiter))
+
+
+@pytest.fixture(scope="module")
+def given() -> Sequences:
+    generator = np.random.default_rng(0)
+    arrays = []
+    for _ in range(30):
+        slope, start = generator.uniform(0.5, 2.0), generator.normal()
+        steps = np.arange(generator.integers(2, 9))
+        arrays.append(np.stack([start + slope * steps, generator.normal(size=len(steps))], axis=1))
+    return jaxrnn.read(arrays)
+
+
+class TestNextOfSeveral:
+    """The next values of sequences of several features: the last step is predicted from those before it."""
+
+    def test_the_last_step_is_what_is_predicted(self, given):
+        config = config_of("next", bidirectional=False)
+        encoding = Encoding.fit(given, config)
+        rows = encoding.encode(given, "next")
+        targets, scaling = np.asarray(rows.targets), encoding.targets
+        assert rows.lengths.tolist() == (given.lengths - 1).tolist()
+        for number, array in enumerate(given.arrays()):
+            steps = slice(rows.offsets[number], rows.offsets[number + 1])
+            np.testing.assert_allclose(rows.inputs[steps] * scaling.scales + scaling.offsets, array[:-1], atol=1e-5)
+            np.testing.assert_allclose(targets[number] * scaling.scales + scaling.offsets, array[-1])
+            before = rows.before[number] * scaling.scales + scaling.offsets
+            np.testing.assert_allclose(before[0], array[-2])
+            np.testing.assert_allclose(before[1], array[-3] if len(array) > 2 else [np.nan] * 2)
+        whole = encoding.encode(given, "next", with_targets=False)
+        assert whole.lengths.tolist() == given.lengths.tolist()
+
+    def test_a_useless_feature_is_no_harm(self, given):
+        """The features are those of a line and of noise: nothing is better than the line's step and the mean."""
+        settings = {"hidden_size": 16, "epochs": 150, "learning_rate": 0.02, "batch_size": 30, "progress": False}
+        line = Sequences(given.offsets, {"inputs": Field(("0",), given.steps["inputs"].values[:, :1])})
+        wide = Sequences(given.offsets, dict(given.steps) | {"targets": line.steps["inputs"]})
+        alone, beside = jaxrnn.fit(line, **settings), jaxrnn.fit(wide, **settings)
+        error = alone.evaluate(line)["mae"], beside.evaluate(wide)["mae"]
+        against = beside.evaluate(wide).baselines
+        assert against["continue_step"]["mae"] < against["repeat_last"]["mae"]
+        assert max(error) < 0.5 * against["repeat_last"]["mae"]
+        assert beside.predict(wide).shape == (30, 1)
+        assert beside.evaluate(wide)["within_half"] > 0.5
+
+    def test_figures_are_the_same_on_the_device_and_on_the_host(self, given):
+        rows = given.take(np.arange(24)), given.take(np.arange(24, 30))
+        model = jaxrnn.fit(rows[0], validation=rows[1], epochs=2, hidden_size=4, batch_size=8, progress=False)
+        best = model.metadata["history"][model.metadata["epoch"] - 1]["validation"]
+        assert dict(model.evaluate(rows[1])) == pytest.approx(best, rel=1e-4)
+
+    def test_what_cannot_be_is_refused(self, given):
+        with pytest.raises(DataError, match="sequence 1: found a single step; expected two or more"):
+            jaxrnn.fit([np.ones((2, 2)), np.ones((1, 2))], progress=False)
+        with pytest.raises(
+            UserError, match="--target: got 'every', tbptt = 0; expected last and 0 where columns are named"
+        ):
+            jaxrnn.fit(given, target="every", progress=False)

@@ -161,7 +161,7 @@ def _header_remedy(line: str, line_number: int, options: ReadOptions) -> str:
     fields = line[:_ADVICE_LENGTH].split(options.delimiter)
     if line_number > 1 or options.header or any(_is_number(field) for field in fields):
         return ""
-    return "; if the first line is a header, give --header"
+    return "; if the first line is a header, give --header, or of a table the columns, such as --input-columns"
 
 
 def _short_row_remedy(line: str, options: ReadOptions) -> str:

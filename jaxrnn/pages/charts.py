@@ -63,6 +63,7 @@ def line_chart(
     is_log: bool = False,
     at_zero: bool = False,
     bands: Sequence[Band] = (),
+    max_points: int = MAX_POINTS_OF_LINE,
 ) -> Markup:
     """Draws lines.
 
@@ -74,13 +75,14 @@ def line_chart(
       is_log: Whether the upright axis is logarithmic; values that are not positive are then gaps.
       at_zero: Whether a linear upright axis begins at 0.
       bands: Colours of the steps below the lines.
+      max_points: How many of each line are drawn.
     """
     ends = [band.x + half for band in bands for half in (-0.5, 0.5)]
     x_axis = Axis.around(np.concatenate([*(line.x for line in series), *ends]), LEFT, RIGHT)
     y_axis = Axis.around(np.concatenate([line.y for line in series]), BOTTOM, TOP, is_log=is_log, at_zero=at_zero)
     drawn = []
     for line in series:
-        chosen = _thin_out(line.y)
+        chosen = _thin_out(line.y, max_points)
         x, y = x_axis.place(line.x[chosen]), y_axis.place(line.y[chosen])
         kind = f"line c{line.color % NUM_COLORS}" + (" dashed" if line.is_dashed else "")
         drawn.append(element("path", d=_path(x, y), class_=kind))
@@ -181,12 +183,12 @@ def _chart(
     )
 
 
-def _thin_out(y: np.ndarray) -> np.ndarray:
+def _thin_out(y: np.ndarray, max_points: int) -> np.ndarray:
     """Returns which points of a long line are drawn: the lowest and the highest of each stretch."""
-    if len(y) <= MAX_POINTS_OF_LINE:
+    if len(y) <= max_points:
         return np.arange(len(y))
     chosen = [0, len(y) - 1]
-    for stretch in np.array_split(np.arange(len(y)), MAX_POINTS_OF_LINE // 2):
+    for stretch in np.array_split(np.arange(len(y)), max_points // 2):
         finite = stretch[np.isfinite(y[stretch])]
         chosen += [finite[np.argmin(y[finite])], finite[np.argmax(y[finite])]] if len(finite) else [stretch[0]]
     return np.unique(chosen)

@@ -13,6 +13,7 @@ from jaxrnn.pages.markup import Markup, element, join, paragraph
 from jaxrnn.pages.predictions import TestedSequences
 
 MAX_FEATURES = NUM_COLORS
+MAX_POINTS = 200  # of a line: several stand in a chart, and three charts in a row
 MAX_CATEGORIES = 4  # columns of them
 MAX_TARGETS = 3
 MAX_TEXT, MAX_ID, MAX_TOKEN = 400, 40, 20
@@ -165,6 +166,7 @@ def _lines(tested: TestedSequences, sequence: int, window: Window) -> Markup:
         y_label=label,
         description=f"The inputs of {name_sequence(tested, sequence)}, {window}: {tell(tested, sequence)}",
         bands=bands,
+        max_points=MAX_POINTS,
     )
 
 

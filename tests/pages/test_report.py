@@ -457,6 +457,11 @@ class TestCharts:
         heights = [float(pair.split()[1]) for pair in re.split("[ML]", path)[1:]]
         assert len(heights) <= 700
         assert min(heights) < 50 < 200 < max(heights)
+        series = [Series(np.arange(1e5), y)]
+        few = line_chart(series, x_label="x", y_label="y", description="d", is_log=True, max_points=50)
+        (short,) = re.findall(r'd="([^"]*)" class="line', few)
+        assert 20 <= len(re.split("[ML]", short)) <= 60
+        assert f" {min(heights):g}" in short
 
     def test_many_dots_are_thinned_out(self):
         values = np.random.default_rng(0).normal(size=(2, 50_000))

@@ -48,21 +48,18 @@ def evaluate(
     """
     model = TrainedModel.load(checkpoint)
     reader = reader or model.config.reader
-    shared_rows = None
+    shared: tuple[int, int] | None = None
     rows: Rows
     if model.encoding is not None:
         opened = open_sequences(model, data, given)
-        rows, source = opened.sequences, opened.path
-        if opened.shared is not None:
-            shared_rows = dict(zip(("validation", "test"), opened.shared, strict=True))
+        rows, source, shared = opened.sequences, opened.path, opened.shared
     elif data is None:
         rows, _, shared, source = open_own_rows(model, reader)
-        shared_rows = dict(zip(("validation", "test"), shared, strict=True))
-        warning = leakage_warning(*shared)
-        if warning:
-            say(warning)
     else:
         rows, source = _open(data, reader, model), data
+    warning = leakage_warning(*shared) if shared else ""
+    if warning:
+        say(warning)
     with naming(source):
         found = measure_part(model, rows)
     evaluation, baselines = found.evaluation, found.baselines
@@ -79,8 +76,8 @@ def evaluate(
         }
         if model.config.task.task == "next":
             result["mae_interval"] = result.pop("interval")
-        if shared_rows is not None:
-            result["shared_rows"] = shared_rows
+        if shared is not None:
+            result["shared_rows"] = dict(zip(("validation", "test"), shared, strict=True))
         if model.num_members > 1:
             result["ensemble"] = {**evaluation.spread(), "members": evaluation.members}
         print(to_json(result))

@@ -3,13 +3,11 @@
 import dataclasses
 from typing import Any
 
-import numpy as np
-
-from jaxrnn.data.encoding import Encoded
 from jaxrnn.data.ragged import Ragged
 from jaxrnn.data.sequences import Sequences
 from jaxrnn.data.store.shards import ShardedRows
 from jaxrnn.evaluation.part_evaluation import PartEvaluation, evaluate_figures, evaluate_part
+from jaxrnn.evaluation.sequence_errors import count_confusions
 from jaxrnn.evaluation.sequence_evaluation import SequenceEvaluation
 from jaxrnn.evaluation.trained_model import TrainedModel
 from jaxrnn.evaluation.value_evaluation import Evaluation
@@ -76,17 +74,3 @@ def _measure_sequences(model: TrainedModel, sequences: Sequences) -> PartResult:
             "counts": count_confusions(found.predicted, found.rows, len(model.classes)).tolist(),
         }
     return PartResult(found, found.baselines, entries, found.verdict.notes, len(sequences))
-
-
-def count_confusions(probabilities: np.ndarray, rows: Encoded, num_classes: int) -> np.ndarray:
-    """Counts how many of each true class were taken for each other: (classes, classes), true ones first.
-
-    Args:
-      probabilities: (rows or steps, classes).
-      rows: What they were predicted from; classes that training has not seen are left out.
-      num_classes: How many there are.
-    """
-    targets = np.asarray(rows.targets)
-    is_known = targets >= 0
-    pairs = targets[is_known].astype(np.int64) * num_classes + probabilities[is_known].argmax(axis=1)
-    return np.bincount(pairs, minlength=num_classes**2).reshape(num_classes, num_classes)

@@ -10,10 +10,11 @@ from jaxrnn.foundation.escaping import printable, shorten
 from jaxrnn.foundation.files import write_atomically
 from jaxrnn.foundation.messages import say
 from jaxrnn.foundation.versions import versions
+from jaxrnn.pages.curve_sections import curves_section
 from jaxrnn.pages.error_sections import errors_section
 from jaxrnn.pages.predictions import predict_test_rows
 from jaxrnn.pages.records import read_runs
-from jaxrnn.pages.result_sections import MAX_LINE, ReportedRun, curves_section, figures_section, head_section
+from jaxrnn.pages.result_sections import MAX_LINE, ReportedRun, figures_section, head_section
 from jaxrnn.pages.settings_sections import configuration_section, environment_section
 from jaxrnn.pages.shell import GENERATOR, build_page
 

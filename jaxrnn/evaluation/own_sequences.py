@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from jaxrnn.data.readers.sources import open_file
 from jaxrnn.data.sequence_parts import split_sequences
 from jaxrnn.data.sequences import Sequences
 from jaxrnn.data.tables.loading import load_hashed_sequences
@@ -14,7 +15,6 @@ from jaxrnn.evaluation.trained_model import TrainedModel
 from jaxrnn.foundation.errors import DataError, UserError
 from jaxrnn.foundation.escaping import escape, shorten
 from jaxrnn.foundation.messages import say
-from jaxrnn.tasks.judgement import leakage_warning
 
 
 class OpenedSequences(NamedTuple):
@@ -71,11 +71,9 @@ def _open_own(model: TrainedModel) -> OpenedSequences:
     parts = split_sequences(model.config, read["data"], **given)
     if parts.test is None:
         raise UserError("the run has no test rows: all of its data trains or validates; give a file with --data")
-    shared = parts.shared_rows()
-    warning = leakage_warning(*shared)
-    if warning:
-        say(warning)
-    return OpenedSequences(parts.test.sequences, parts.test.numbers, shared, paths.get("test_data", paths["data"]))
+    return OpenedSequences(
+        parts.test.sequences, parts.test.numbers, parts.shared_rows(), paths.get("test_data", paths["data"])
+    )
 
 
 def _read_unchanged(model: TrainedModel, path: str, expected: str) -> Sequences:
@@ -88,6 +86,7 @@ def _read_unchanged(model: TrainedModel, path: str, expected: str) -> Sequences:
                 f" SHA-256 {escape(expected[:12])}..; give a file with --data"
             )
 
+    open_file(path).close()  # says what is wrong with the path itself
     try:
         return load_hashed_sequences(path, model.config, check=check)[0]
     except DataError:

@@ -58,7 +58,7 @@ def plot_curves(epochs: list[dict[str, Any]], best_epoch: int, path: str | Path)
     for axes, name in ((figure_axes, first), (loss_axes, "loss")):
         for part, color in (("training", TRAINING_COLOR), ("validation", VALIDATION_COLOR)):
             mean = np.array([epoch[part][name] for epoch in epochs])
-            if np.isnan(mean).all():  # no row validates
+            if epochs and not np.isfinite(mean).any():  # no row validates
                 continue
             axes.plot(numbers, mean, color=color, label=part, linewidth=1.2)
             if any(f"{part}_std" in epoch for epoch in epochs):  # of an ensemble
@@ -80,7 +80,8 @@ def plot_curves(epochs: list[dict[str, Any]], best_epoch: int, path: str | Path)
     title = "accuracy: 1 - mean(|y - p| / (|y| + epsilon))" if task == "next" else first
     figure_axes.set_title(title, fontsize=10)
     figure_axes.legend(loc="lower right" if first == "accuracy" else "upper right", fontsize=9)
-    if epochs and all(epoch[part]["loss"] > 0 for epoch in epochs for part in ("training", "validation")):
+    losses = np.array([epoch[part]["loss"] for epoch in epochs for part in ("training", "validation")])
+    if np.isfinite(losses).any() and not (losses <= 0).any():
         loss_axes.set_yscale("log")
     loss_axes.set_title("loss, in normalised units", fontsize=10)
     loss_axes.legend(loc="upper right", fontsize=9)

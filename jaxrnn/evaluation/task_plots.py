@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from jaxrnn.data.encoding import Encoded
 from jaxrnn.evaluation.plots import ACCENT_COLOR, TRAINING_COLOR, VALIDATION_COLOR, new_figure, save_figure
+from jaxrnn.evaluation.sequence_errors import count_confusions, error_of_each, reliability
 from jaxrnn.evaluation.sequence_evaluation import SequenceEvaluation
 from jaxrnn.evaluation.trained_model import TrainedModel
 from jaxrnn.foundation.escaping import printable, shorten
@@ -16,7 +16,6 @@ from jaxrnn.foundation.escaping import printable, shorten
 MAX_CLASSES_NAMED = 30
 MAX_FEATURES_DRAWN = 12
 NUM_SEQUENCES_DRAWN = 3
-NUM_BINS = 10
 
 
 def draw_task(evaluation: SequenceEvaluation, model: TrainedModel, directory: Path) -> list[Path]:
@@ -30,24 +29,6 @@ def draw_task(evaluation: SequenceEvaluation, model: TrainedModel, directory: Pa
     return drawn
 
 
-def reliability(probabilities: NDArray[Any], is_right: NDArray[np.bool_]) -> tuple[NDArray[Any], ...]:
-    """Compares how sure predictions are with how often they are right.
-
-    Args:
-      probabilities: (rows,) of the classes that were chosen.
-      is_right: (rows,): whether they were the true ones.
-
-    Returns:
-      ``(mean probability, share that is right, rows)`` of the bins of equal width that hold any rows.
-    """
-    bins = np.minimum((probabilities * NUM_BINS).astype(np.int64), NUM_BINS - 1)
-    counts = np.bincount(bins, minlength=NUM_BINS)
-    held = counts > 0
-    sure = np.bincount(bins, probabilities, NUM_BINS)[held] / counts[held]
-    right = np.bincount(bins, is_right.astype(np.float64), NUM_BINS)[held] / counts[held]
-    return sure, right, counts[held]
-
-
 def plot_classes(evaluation: SequenceEvaluation, classes: tuple[str, ...], path: Path) -> None:
     """Draws the confusion matrix, as shares of each true class, and how sure predictions are against how right.
 
@@ -57,9 +38,7 @@ def plot_classes(evaluation: SequenceEvaluation, classes: tuple[str, ...], path:
       path: The PNG file's path.
     """
     targets, chosen = np.asarray(evaluation.rows.targets), evaluation.predicted.argmax(axis=1)
-    is_known = targets >= 0
-    counts = np.zeros((len(classes), len(classes)), np.int64)
-    np.add.at(counts, (targets[is_known], chosen[is_known]), 1)
+    counts = count_confusions(evaluation.predicted, evaluation.rows, len(classes))
     figure, (matrix_axes, sure_axes) = new_figure(2)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     matrix_axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="auto")
@@ -133,19 +112,6 @@ def plot_sequences(evaluation: SequenceEvaluation, model: TrainedModel, path: Pa
         axes.tick_params(labelsize=7)
         axes.grid(alpha=0.25)
     save_figure(figure, path)
-
-
-def error_of_each(evaluation: SequenceEvaluation, model: TrainedModel) -> NDArray[np.float64]:
-    """Returns how wrong each sequence is: 1 - the true class's probability, the share of wrong steps, or the error."""
-    rows, predicted, targets = evaluation.rows, evaluation.predicted, np.asarray(evaluation.rows.targets)
-    if not model.classes:
-        assert model.encoding is not None
-        scales = model.encoding.targets.scales
-        return np.abs((predicted - model.encoding.targets.offsets) / scales - targets).mean(axis=1)
-    if not rows.every:
-        return 1 - np.where(targets >= 0, predicted[np.arange(len(predicted)), targets], 0)
-    wrong = np.concatenate([[0], np.cumsum(predicted.argmax(axis=1) != targets)])
-    return np.diff(wrong[rows.offsets]) / np.maximum(rows.lengths, 1)
 
 
 def _words(evaluation: SequenceEvaluation, model: TrainedModel, sequence: int) -> str:

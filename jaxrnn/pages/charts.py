@@ -1,6 +1,7 @@
 """Charts as inline SVG, coloured by the page's style sheet, so that they follow light and dark mode."""
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -14,6 +15,7 @@ WIDTH_OF_CHARACTER = 8.5  # of a wide sans-serif font at the size of the style s
 NUM_COLORS = 8
 MAX_POINTS_OF_LINE = 600
 MAX_DOTS = 3000
+BAND_HEIGHT, BAND_DISTANCE = 14, 22
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,8 +37,33 @@ class Series:
     has_dots: bool = False
 
 
+@dataclasses.dataclass(frozen=True)
+class Band:
+    """A colour for every step, below a chart.
+
+    Attributes:
+      name: What stands before it, of up to five letters.
+      x: (steps,), one apart.
+      colors: (steps,) numbers of colours; a negative one is none.
+      marks: (steps,): which steps have a line below them.
+    """
+
+    name: str
+    x: np.ndarray
+    colors: np.ndarray
+    marks: np.ndarray
+
+
 def line_chart(
-    series: list[Series], *, x_label: str, y_label: str, description: str, is_log: bool = False, at_zero: bool = False
+    series: list[Series],
+    *,
+    x_label: str,
+    y_label: str,
+    description: str,
+    is_log: bool = False,
+    at_zero: bool = False,
+    bands: Sequence[Band] = (),
+    max_points: int = MAX_POINTS_OF_LINE,
 ) -> Markup:
     """Draws lines.
 
@@ -47,18 +74,40 @@ def line_chart(
       description: What a person hears who does not see it.
       is_log: Whether the upright axis is logarithmic; values that are not positive are then gaps.
       at_zero: Whether a linear upright axis begins at 0.
+      bands: Colours of the steps below the lines.
+      max_points: How many of each line are drawn.
     """
-    x_axis = Axis.around(np.concatenate([line.x for line in series]), LEFT, RIGHT)
+    ends = [band.x + half for band in bands for half in (-0.5, 0.5)]
+    x_axis = Axis.around(np.concatenate([*(line.x for line in series), *ends]), LEFT, RIGHT)
     y_axis = Axis.around(np.concatenate([line.y for line in series]), BOTTOM, TOP, is_log=is_log, at_zero=at_zero)
     drawn = []
     for line in series:
-        chosen = _thin_out(line.y)
+        chosen = _thin_out(line.y, max_points)
         x, y = x_axis.place(line.x[chosen]), y_axis.place(line.y[chosen])
         kind = f"line c{line.color % NUM_COLORS}" + (" dashed" if line.is_dashed else "")
         drawn.append(element("path", d=_path(x, y), class_=kind))
         if line.has_dots or np.isfinite(y).sum() == 1:
             drawn.append(element("path", d=_dots(x, y), class_=f"dots large c{line.color % NUM_COLORS}"))
-    return _chart(x_axis, y_axis, drawn, x_label, y_label, description)
+    for number, band in enumerate(bands):
+        drawn += _draw_band(band, x_axis, BOTTOM + 6 + number * BAND_DISTANCE)
+    return _chart(x_axis, y_axis, drawn, x_label, y_label, description, below=BAND_DISTANCE * len(bands))
+
+
+def _draw_band(band: Band, x_axis: Axis, top: float) -> list[Markup]:
+    """Draws neighbours of one colour as one piece."""
+    drawn = [element("text", band.name, x=LEFT - 6, y=_number(top + BAND_HEIGHT - 2.5), text_anchor="end")]
+    starts = np.flatnonzero(np.diff(band.colors, prepend=-2))
+    for start, end in zip(starts, [*starts[1:], len(band.x)], strict=True):
+        if band.colors[start] >= 0:
+            left, right = x_axis.place(np.array([band.x[start] - 0.5, band.x[end - 1] + 0.5]))
+            size = {"width": _number(right - left), "height": BAND_HEIGHT}
+            kind = f"band c{int(band.colors[start]) % NUM_COLORS}"
+            drawn.append(element("rect", x=_number(left), y=_number(top), **size, class_=kind))
+    marked, y = band.x[band.marks], _number(top + BAND_HEIGHT + 2)
+    lines = [
+        f"M{_number(a)} {y}H{_number(b)}" for a, b in zip(*map(x_axis.place, (marked - 0.5, marked + 0.5)), strict=True)
+    ]
+    return [*drawn, element("path", d="".join(lines), class_="mark")] if lines else drawn
 
 
 def scatter_chart(points: Series, *, x_label: str, y_label: str, description: str, line: str = "diagonal") -> Markup:
@@ -103,7 +152,9 @@ def legend(entries: list[tuple[str, int, bool]]) -> Markup:
     )
 
 
-def _chart(x_axis: Axis, y_axis: Axis, drawn: list[Markup], x_label: str, y_label: str, description: str) -> Markup:
+def _chart(
+    x_axis: Axis, y_axis: Axis, drawn: list[Markup], x_label: str, y_label: str, description: str, *, below: int = 0
+) -> Markup:
     grid, words = [], []
     taken = 0.0  # up to where words stand below the chart
     for value, text in x_axis.ticks():
@@ -111,31 +162,33 @@ def _chart(x_axis: Axis, y_axis: Axis, drawn: list[Markup], x_label: str, y_labe
         grid.append(element("path", d=f"M{_number(x)} {TOP}V{BOTTOM}"))
         middle = min(x, WIDTH - half)
         if middle - half > taken:
-            words.append(element("text", text, x=_number(middle), y=BOTTOM + 17, text_anchor="middle"))
+            words.append(element("text", text, x=_number(middle), y=BOTTOM + below + 17, text_anchor="middle"))
             taken = middle + half + WIDTH_OF_CHARACTER / 2
     for value, text in y_axis.ticks():
         place = float(y_axis.place(np.array(value)))
         grid.append(element("path", d=f"M{LEFT} {_number(place)}H{RIGHT}"))
         words.append(element("text", text, x=LEFT - 6, y=_number(place + 4.5), text_anchor="end"))
-    words.append(element("text", x_label, x=(LEFT + RIGHT) / 2, y=HEIGHT - 9, text_anchor="middle", class_="name"))
+    words.append(
+        element("text", x_label, x=(LEFT + RIGHT) / 2, y=HEIGHT + below - 9, text_anchor="middle", class_="name")
+    )
     words.append(element("text", y_label, x=4, y=13, class_="name"))
     return element(
         "svg",
         element("g", *grid, class_="grid"),
         *drawn,
         element("g", *words),
-        viewBox=f"0 0 {WIDTH} {HEIGHT}",
+        viewBox=f"0 0 {WIDTH} {HEIGHT + below}",
         role="img",
         aria_label=description,
     )
 
 
-def _thin_out(y: np.ndarray) -> np.ndarray:
+def _thin_out(y: np.ndarray, max_points: int) -> np.ndarray:
     """Returns which points of a long line are drawn: the lowest and the highest of each stretch."""
-    if len(y) <= MAX_POINTS_OF_LINE:
+    if len(y) <= max_points:
         return np.arange(len(y))
     chosen = [0, len(y) - 1]
-    for stretch in np.array_split(np.arange(len(y)), MAX_POINTS_OF_LINE // 2):
+    for stretch in np.array_split(np.arange(len(y)), max_points // 2):
         finite = stretch[np.isfinite(y[stretch])]
         chosen += [finite[np.argmin(y[finite])], finite[np.argmax(y[finite])]] if len(finite) else [stretch[0]]
     return np.unique(chosen)

@@ -46,6 +46,7 @@ def table(
     *,
     caption: str,
     row_classes: Sequence[str | None] | None = None,
+    cell_classes: Sequence[Sequence[str | None]] | None = None,
     is_text: bool = False,
 ) -> Markup:
     """Returns a table in a box of its own that scrolls, so that the page does not.
@@ -55,13 +56,16 @@ def table(
       rows: The first cell of each is its heading.
       caption: What it shows.
       row_classes: A class for each row, or None.
+      cell_classes: A class, or None, for each cell behind a row's heading.
       is_text: Whether its cells are words, which stand to the left.
     """
     body = []
     for number, (first, *cells) in enumerate(rows):
         row_class = row_classes[number] if row_classes else None
         heading = element("th", first, scope="row")
-        body.append(element("tr", heading, *(element("td", cell) for cell in cells), class_=row_class))
+        classes = cell_classes[number] if cell_classes else [None] * len(cells)
+        data = [element("td", cell, class_=kind) for cell, kind in zip(cells, classes, strict=True)]
+        body.append(element("tr", heading, *data, class_=row_class))
     head = element("thead", element("tr", *(element("th", name, scope="col") for name in header)))
     whole = element("table", head, element("tbody", *body), class_="text" if is_text else None, aria_label=caption)
     # Not a <caption>: that would be as wide as the table, and scroll out of a phone's sight with it.

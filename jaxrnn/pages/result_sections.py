@@ -1,34 +1,74 @@
-"""Sections of the page about results: figures, what they are worth, learning curves."""
+"""Sections of the page about results: how far the runs are, their figures, and what those are worth."""
 
 import math
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from jaxrnn.foundation.escaping import shorten
 from jaxrnn.pages import markup
-from jaxrnn.pages.charts import Series, chart_box, legend, line_chart
 from jaxrnn.pages.markup import Markup, element, join, paragraph
-from jaxrnn.pages.predictions import TestedRows
+from jaxrnn.pages.predictions import TestedRows, TestedSequences
 from jaxrnn.pages.records import RunRecord
-from jaxrnn.settings.task_config import FIGURES_OF_TASK
+from jaxrnn.settings.task_config import FIGURES_OF_TASK, FURTHER_FIGURES, TASKS, task_of_figures
 from jaxrnn.tasks.figures import ACCURACY_NOTE, format_figure
 from jaxrnn.tasks.judgement import compare_with_baselines, describe_interval, describe_near_zero, leakage_warning
+from jaxrnn.tasks.verdict import MAIN_FIGURE
 
 
 class ReportedRun(NamedTuple):
     """A run and its predictions; None where there are none."""
 
     record: RunRecord
-    tested: TestedRows | None
+    tested: TestedRows | TestedSequences | None
+
+    @property
+    def task(self) -> str:
+        """What the run predicts, by its model or its configuration, or else by the names of its figures."""
+        if self.tested is not None:
+            return self.tested.task
+        if self.record.config is not None:
+            return self.record.config["task"]
+        summary = self.record.summary or {}
+        figures = [
+            summary.get("test"),
+            summary.get("validation"),
+            *[epoch["training"] for epoch in self.record.epochs[:1]],
+        ]
+        return task_of_figures(next((found for found in figures if found), {}))
 
 
 ACCURACY_NOTE_WITHOUT_NUMBER = ACCURACY_NOTE.replace("{epsilon:g}", "accuracy_epsilon")
 # What comes from a run's files may be of any length.
 MAX_LINE, MAX_BASELINES = 1000, 10
 # What decides which rows are tested, and in which unit the loss is: figures of runs that differ here are no match.
-KEYS_OF_THE_TEST = ("split", "split_fractions", "split_seed", "seed", "split_block")
-KEYS_OF_THE_LOSS = ("loss", "target", "normalizer", "divisor")
+KEYS_OF_THE_TEST = ("split", "split_fractions", "split_seed", "seed", "split_block", "group_column")
+KEYS_OF_THE_LOSS = {
+    "next": ("loss", "target", "normalizer", "divisor"),
+    "classify": ("class_weights",),
+    "regress": ("loss", "normalizer", "divisor"),
+    "tag": ("class_weights",),
+}
+CAPTIONS = {
+    "next": "Figures of the last values of rows; mae and rmse in the data's units, the loss in normalised ones",
+    "classify": "Figures of the classes of sequences",
+    "regress": "Figures of the numbers of sequences; mae and rmse in the data's units, the loss in normalised ones",
+    "tag": "Figures of the tags of steps",
+}
+EXPLANATIONS = {
+    "classify": "accuracy is the share of sequences whose class is right, balanced_accuracy the mean of that share over"
+    " the true classes; macro_f1 is the mean over the classes of 2 * precision * recall / (precision + recall);"
+    " log_loss is the mean of -log of the true class's probability; roc_auc is the area under the ROC curve, of more"
+    " than two classes the mean of each against the rest, and is undefined unless every class is there",
+    "regress": "r2 is 1 - the squared error in proportion to that of the mean of these rows, which has 0; mae and rmse"
+    " are in the data's units; of several targets each figure is the mean",
+    "tag": "accuracy is the share of steps whose tag is right; macro_f1 is the mean over the tags of"
+    " 2 * precision * recall / (precision + recall); rows_right is the share of sequences without a wrong step",
+}
+TITLES = {
+    "next": "Next values",
+    "classify": "Classes of sequences",
+    "regress": "Numbers of sequences",
+    "tag": "Tags of steps",
+}
 
 
 def head_section(runs: list[ReportedRun]) -> Markup:
@@ -43,38 +83,59 @@ def head_section(runs: list[ReportedRun]) -> Markup:
     return element("section", *parts)
 
 
+def tasks_of(runs: list[ReportedRun]) -> dict[str, list[ReportedRun]]:
+    """Returns the runs of each task, those that could be read; the one of next values where none could."""
+    found = {task: [run for run in runs if run.record.is_run and run.task == task] for task in TASKS}
+    return {task: several for task, several in found.items() if several} or {"next": []}
+
+
 def figures_section(runs: list[ReportedRun]) -> Markup:
-    """Returns the figures of all runs, the baselines, and what they are worth in words."""
+    """Returns the figures of all runs, the baselines, and what they are worth in words: a table for each task."""
+    tasks = tasks_of(runs)
     parts = [element("h2", "Figures")]
-    rows, notes, names = [], [], FIGURES_OF_TASK["next"]
+    for task, several in tasks.items():
+        if len(tasks) > 1:
+            parts.append(element("h3", TITLES[task]))
+        level = (3 if len(tasks) == 1 else 4) if len(runs) > 1 else None
+        parts += _figures_of_task(task, several, level)
+    return element("section", *parts)
+
+
+def _figures_of_task(task: str, runs: list[ReportedRun], level: int | None) -> list[Markup]:
+    """Returns a table and notes, which have the run's name as a heading of this level."""
+    rows, notes = [], []
+    names = (*FIGURES_OF_TASK[task], *FURTHER_FIGURES[task])
     for run in runs:
         figures, lines = _figures_of(run), _notes_of(run)
-        rows += [[name, *[_write(key, values[key]) for key in names]] for name, values in figures.items()]
+        rows += [[name, *[_write(key, values) for key in names]] for name, values in figures.items()]
         notes.append((run.record, lines))
     if not rows:
-        return element("section", *parts, paragraph("There are none yet."))
-    parts.append(
-        markup.table(
-            ["", *names],
-            rows,
-            caption="Figures of the last values of rows; mae and rmse in the data's units, the loss in normalised ones",
-        )
-    )
-    read = [run for run in runs if run.record.is_run]
-    different = [what for what in (_different_tests(read), _different_losses(read)) if what]
+        is_over = runs and all(run.record.summary is not None for run in runs)
+        return [paragraph("There are none: all rows train." if is_over else "There are none yet.")]
+    parts = [markup.table(["", *names], rows, caption=CAPTIONS[task])]
+    tested = [run for run in runs if run.record.summary is None or run.tested or run.record.summary["test"]]
+    different = [what for what in (_different_tests(tested), _different_losses(runs, task)) if what]
     if different:
         parts.append(element("div", *map(paragraph, different), class_="notice"))
     for record, lines in notes:
-        if len(runs) > 1 and lines:
-            parts.append(element("h3", shorten(record.path)))
+        if level is not None and lines:
+            parts.append(element(f"h{level}", shorten(record.path)))
         parts.append(join(lines))
+    return [*parts, paragraph(_as_sentence(_explain(task, runs)), class_="soft")]
+
+
+def _explain(task: str, runs: list[ReportedRun]) -> str:
+    if task != "next":
+        return EXPLANATIONS[task]
     epsilons = sorted({run.record.config["accuracy_epsilon"] for run in runs if run.record.config})
-    note = ACCURACY_NOTE.format(epsilon=epsilons[0]) if len(epsilons) == 1 else ACCURACY_NOTE_WITHOUT_NUMBER
-    return element("section", *parts, paragraph(_as_sentence(note), class_="soft"))
+    return ACCURACY_NOTE.format(epsilon=epsilons[0]) if len(epsilons) == 1 else ACCURACY_NOTE_WITHOUT_NUMBER
 
 
-def _write(key: str, value: float) -> str:
-    return format_figure(key, value) if math.isfinite(value) else "not finite"
+def _write(key: str, figures: dict[str, float]) -> str:
+    value = figures.get(key, math.nan)
+    if math.isfinite(value):
+        return format_figure(key, value)
+    return "undefined" if key in ("roc_auc", "r2") else "not finite"
 
 
 def _figures_of(run: ReportedRun) -> dict[str, dict[str, float]]:
@@ -83,6 +144,7 @@ def _figures_of(run: ReportedRun) -> dict[str, dict[str, float]]:
     summary = record.summary
     if summary is not None:
         found[f"{record.name}, validation"] = summary["validation"]
+    baselines: dict[str, dict[str, float]] = {}
     if tested is not None:
         when = "" if summary is not None else f" (best so far, checkpoint of epoch {tested.epoch})"
         found[f"{record.name}, test{when}"] = tested.figures
@@ -92,42 +154,58 @@ def _figures_of(run: ReportedRun) -> dict[str, dict[str, float]]:
     elif summary is not None:
         found[f"{record.name}, test"] = summary["test"]
         baselines = summary["baselines"]
-    else:
-        return found
     named = list(baselines.items())[:MAX_BASELINES]
-    return found | {f"{record.name}, baseline {shorten(name, 60)}": figures for name, figures in named}
+    found |= {f"{record.name}, baseline {shorten(name, 60)}": figures for name, figures in named}
+    return {name: figures for name, figures in found.items() if figures}  # a part without rows has none
 
 
 def _notes_of(run: ReportedRun) -> list[Markup]:
     """What the figures are worth: of the predictions if there are any, else as summary.json has it."""
-    summary = run.record.summary or {}
-    if run.tested is not None:
-        interval, against, near_zero = run.tested.judgement
-        shared = dict(zip(("validation", "test"), run.tested.shared, strict=True))
-    else:
-        found = [summary.get(key) for key in ("test_mae_interval", "against_baselines", "accuracy_near_zero")]
-        interval, against, near_zero = ({} if value is None else value for value in found)
-        if summary and not against:  # of a run that was written before it was judged
-            baselines = {name: figures["mae"] for name, figures in summary["baselines"].items()}
-            against = compare_with_baselines(summary["test"]["mae"], baselines)
-        shared = summary.get("shared_rows") or {}
-    lines, warning = [], ""
+    summary, tested = run.record.summary or {}, run.tested
+    lines, warning, shared = [], "", {}
     try:  # of another version the file may hold something else
-        if against:
-            lines.append(against["sentence"])
-        if interval:
-            lines.append(describe_interval(interval))
-        if near_zero:
-            lines.append(describe_near_zero(near_zero))
+        lines = _judged(tested) if tested is not None else _judged_by_summary(summary, run.task)
+        shared = _shared_rows(run)
         if shared:
             warning = leakage_warning(shared["validation"], shared["test"])
     except (KeyError, TypeError, ValueError, AttributeError):
         run.record.missing.append("summary.json: what the figures are worth is not in a form that is known here.")
     notes = [paragraph(_as_sentence(line)) for line in lines if line]
-    if run.tested is not None or shared:
+    if shared:
         seen = warning or "no validation or test row stands in the training part"
         notes.append(element("div", paragraph(_as_sentence(seen)), class_="notice" if warning else None))
     return notes
+
+
+def _shared_rows(run: ReportedRun) -> dict[str, Any]:
+    """Returns how many rows that do not train stand in the training part; nothing where all rows train."""
+    if run.tested is not None:
+        return dict(zip(("validation", "test"), run.tested.shared, strict=True))
+    summary = run.record.summary or {}
+    return summary.get("shared_rows") or {} if summary.get("validation") or summary.get("test") else {}
+
+
+def _judged(tested: TestedRows | TestedSequences) -> list[str]:
+    if isinstance(tested, TestedSequences):
+        return tested.evaluation.verdict.notes
+    interval, against, near_zero = tested.judgement
+    return [against["sentence"], describe_interval(interval), describe_near_zero(near_zero)]
+
+
+def _judged_by_summary(summary: dict[str, Any], task: str) -> list[str]:
+    if not summary.get("test"):
+        return []
+    figure, against = MAIN_FIGURE[task], summary.get("against_baselines")
+    interval = summary.get("test_mae_interval") or summary.get("test_interval")
+    near_zero = summary.get("accuracy_near_zero")
+    if not against and task == "next":  # of a run that was written before it was judged
+        baselines = {name: figures["mae"] for name, figures in summary["baselines"].items()}
+        against = compare_with_baselines(summary["test"]["mae"], baselines)
+    return [
+        against["sentence"] if against else "",
+        describe_interval(interval, figure=figure) if interval else "",
+        describe_near_zero(near_zero) if near_zero else "",
+    ]
 
 
 def _as_sentence(line: str) -> str:
@@ -138,9 +216,7 @@ def _as_sentence(line: str) -> str:
 
 
 def _different_tests(runs: list[ReportedRun]) -> str:
-    described = [(run.record.environment or {}).get("data", {}).get("sha256") for run in runs]
-    settings = [_values_of(run, KEYS_OF_THE_TEST) for run in runs]
-    if any(settings[0] != other for other in settings) or len(set(map(str, described))) > 1:
+    if len({str(_tested_on(run)) for run in runs}) > 1:
         return (
             "These runs were not all tested on the same rows (the data or the split differ), so their figures cannot be"
             " compared directly; --split-seed gives runs of different seeds the same split."
@@ -148,11 +224,22 @@ def _different_tests(runs: list[ReportedRun]) -> str:
     return ""
 
 
-def _different_losses(runs: list[ReportedRun]) -> str:
-    settings = [_values_of(run, KEYS_OF_THE_LOSS) for run in runs]
-    if any(settings[0] != other for other in settings):
+def _tested_on(run: ReportedRun) -> list[Any]:
+    """Returns what says which rows a run is tested on: a file's hash, or one with the split."""
+    data = (run.record.environment or {}).get("data", {})
+    given = data.get("given")
+    if isinstance(given, dict) and "test" in given:
+        return [given["test"]]
+    return [data.get("sha256"), sorted(given or {}), *_values_of(run, KEYS_OF_THE_TEST)]
+
+
+def _different_losses(runs: list[ReportedRun], task: str) -> str:
+    settings = [_values_of(run, KEYS_OF_THE_LOSS[task]) for run in runs]
+    if all(settings[0] == other for other in settings):
+        return ""
+    if task in ("next", "regress"):
         return "The loss is not the same in all runs (its kind, target or unit differ): compare mae and rmse."
-    return ""
+    return "The loss is not the same in all runs (their classes are weighted differently): compare the other figures."
 
 
 def _values_of(run: ReportedRun, keys: tuple[str, ...]) -> list[Any]:
@@ -162,47 +249,3 @@ def _values_of(run: ReportedRun, keys: tuple[str, ...]) -> list[Any]:
         seed = values.pop("seed", None)
         values["split_seed"] = seed if values["split_seed"] is None else values["split_seed"]
     return list(values.values())
-
-
-def curves_section(runs: list[ReportedRun]) -> Markup:
-    """Returns the learning curves of all runs, laid over each other."""
-    heading = element("h2", "Learning curves")
-    with_epochs = [(number, run.record) for number, run in enumerate(runs) if run.record.epochs]
-    if not with_epochs:
-        return element("section", heading, paragraph("No epoch is finished yet."))
-    charts = []
-    for name, title in (("loss", "Loss"), ("mae", "Mean absolute error")):
-        series, told = [], []
-        for color, record in with_epochs:
-            epochs = np.array([epoch["epoch"] for epoch in record.epochs])
-            for part in ("training", "validation"):
-                values = np.array([epoch[part][name] for epoch in record.epochs])
-                is_training = part == "training"
-                part_color = color + 1 if is_training and len(runs) == 1 else color
-                series.append(Series(epochs, values, part_color, is_dashed=is_training))
-            told.append(_tell_curve(record.name, epochs, values, name))
-        unit = "normalised units" if name == "loss" else "the data's units"
-        chart = line_chart(
-            series, x_label="epoch", y_label=f"{name}, in {unit}", description="; ".join(told), is_log=True
-        )
-        charts.append(chart_box(title, chart, level=3))
-    if len(runs) == 1:
-        names, lead = legend([("validation", 0, False), ("training", 1, True)]), ""
-    else:
-        names = legend([(shorten(record.path), color, False) for color, record in with_epochs])
-        lead = "Solid: validation; dashed: training. "
-    if any(record.config and record.config["ensemble"] > 1 for _, record in with_epochs):
-        lead += "Of an ensemble the mean over its members. "
-    note = paragraph(f"{lead}The upright axis is logarithmic; a value of 0 is a gap.", class_="soft")
-    return element("section", heading, names, element("div", *charts, class_="charts"), note)
-
-
-def _tell_curve(run: str, epochs: np.ndarray, values: np.ndarray, name: str) -> str:
-    finite = np.flatnonzero(np.isfinite(values))
-    if not len(finite):
-        return f"{run}: validation {name} is never finite"
-    best = finite[np.argmin(values[finite])]
-    return (
-        f"{run}: validation {name} from {values[finite[0]]:.3g} in epoch {epochs[finite[0]]} to"
-        f" {values[finite[-1]]:.3g} in epoch {epochs[finite[-1]]}, lowest {values[best]:.3g} in epoch {epochs[best]}"
-    )

@@ -142,7 +142,7 @@ def read_environment(path: Path) -> dict[str, Any]:
 
 
 def read_summary(path: Path) -> dict[str, Any]:
-    """Returns what summary.json holds, with NaN for figures that were not finite.
+    """Returns what summary.json holds, with NaN for figures that were not finite; none of a part without rows.
 
     Raises:
       MissingRunFileError: There is none.
@@ -152,7 +152,7 @@ def read_summary(path: Path) -> dict[str, Any]:
     baselines = _require_object(path, content, "baselines")
     named = {key: _require_object(path, content, key) for key in ("validation", "test")}
     try:
-        content |= {key: as_figures(figures) for key, figures in named.items()}
+        content |= {key: as_figures(figures) if figures else {} for key, figures in named.items()}
         content["baselines"] = {name: as_figures(figures) for name, figures in baselines.items()}
     except ValueError as error:
         raise _damaged(path, error) from error

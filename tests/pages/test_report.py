@@ -10,11 +10,11 @@ import shutil
 import subprocess
 import sys
 import threading
-from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import pytest
+from page_reader import NASTY, Page
 
 from jaxrnn import report, train
 from jaxrnn.data.readers.reader import read_sequences
@@ -28,38 +28,6 @@ from jaxrnn.pages.predictions import predict_test_rows
 from jaxrnn.pages.records import read_runs
 from jaxrnn.pages.result_sections import ReportedRun
 from jaxrnn.pages.shell import GENERATOR, build_page
-
-VOID_TAGS = {"meta", "link"}
-NASTY = "\"><script>alert(1)</script><img src=x onerror=alert(1)>'&\x1b[31m"
-
-
-class Page(HTMLParser):
-    """A page's elements, headings, and text, with a complaint for every element that is not closed in its turn."""
-
-    def __init__(self, text: str):
-        super().__init__()
-        self.tags: list[str] = []
-        self.attributes: list[tuple[str, str, str | None]] = []
-        self.text = ""
-        self.open: list[str] = []
-        self.feed(text)
-        self.close()
-        assert not self.open
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append(tag)
-        self.attributes += [(tag, name, value) for name, value in attrs]
-        if tag not in VOID_TAGS:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        self.text += data
-
-    def values(self, tag: str, name: str) -> list[str | None]:
-        return [value for found, key, value in self.attributes if (found, key) == (tag, name)]
 
 
 @pytest.fixture(scope="module")
@@ -489,6 +457,11 @@ class TestCharts:
         heights = [float(pair.split()[1]) for pair in re.split("[ML]", path)[1:]]
         assert len(heights) <= 700
         assert min(heights) < 50 < 200 < max(heights)
+        series = [Series(np.arange(1e5), y)]
+        few = line_chart(series, x_label="x", y_label="y", description="d", is_log=True, max_points=50)
+        (short,) = re.findall(r'd="([^"]*)" class="line', few)
+        assert 20 <= len(re.split("[ML]", short)) <= 60
+        assert f" {min(heights):g}" in short
 
     def test_many_dots_are_thinned_out(self):
         values = np.random.default_rng(0).normal(size=(2, 50_000))

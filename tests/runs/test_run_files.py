@@ -205,6 +205,12 @@ class TestEnvironment:
             with pytest.raises(RunFileError, match=rf"{name}: found .*; expected .*; put back a copy"):
                 read(run_copy / name)
 
+    def test_a_part_without_rows_has_no_figures(self, run_copy):
+        path = run_copy / "summary.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"validation": {}, "test": {}, "baselines": {}}))
+        summary = read_summary(path)
+        assert [summary[key] for key in ("validation", "test", "baselines")] == [{}, {}, {}]
+
     @pytest.mark.parametrize("content", [None, b"", "summary.json"])
     def test_other_data_is_refused_by_the_checkpoint_where_the_file_is_gone(self, run_copy, small_rows, content):
         path = run_copy / "environment.json"

@@ -75,7 +75,7 @@ class Checkpointer:
             self.directory.mkdir(parents=True, exist_ok=True)
             self._remove_unfinished_steps()
         except OSError as error:
-            raise CheckpointError(f"{self.directory}: cannot be written: {error.strerror}") from error
+            raise CheckpointError(f"{self.directory}: cannot be written: {error.strerror or error}") from error
 
     @functools.cached_property
     def _ocp(self) -> Any:

@@ -138,6 +138,13 @@ class TestSteps:
         with pytest.raises(CheckpointError, match="file"):
             Checkpointer(tmp_path / "file" / "steps")
 
+    def test_a_link_in_the_place_of_a_step_is_refused_and_kept(self, saved):
+        (saved / "other").mkdir()
+        (saved / "7").symlink_to(saved / "other")
+        with pytest.raises(CheckpointError, match=r"cannot be written: .*symbolic link"):
+            Checkpointer(saved)
+        assert (saved / "7").is_symlink()
+
 
 def restore_both(directory: Path, step: int) -> None:
     with Checkpointer(directory, read_only=True) as checkpointer:

@@ -43,6 +43,10 @@ _MASKS = "nn/test_layers.py nn/test_transformations.py nn/test_layer_properties.
 _CELLS = "nn/test_cells.py nn/test_golden.py nn/test_layers.py"
 _KERNELS = "nn/test_cpu_kernels.py nn/test_native.py"
 _POSITIONS = "training/test_positions.py"
+_TRAINING = "training/test_training.py"
+_TRUNCATION = "training/test_truncation.py"
+_EPOCH_ENDS = "training/test_epoch_ends.py"
+_WRITING = "runs/test_run_lock.py"
 MUTATIONS = [
     Mutation("nn/engine/masks.py", "acts = latest > before", "acts = latest >= before", _MASKS),
     Mutation("nn/engine/masks.py", "(at(latest, after) > time)", "(at(latest, after) >= time)", _MASKS),
@@ -59,9 +63,7 @@ MUTATIONS = [
     Mutation("nn/kernels/cells.h", "{2, 0, 1, -1}", "{2, 1, 0, -1}", _KERNELS),
     Mutation("nn/kernels/forward.h", "if (arrays.reset && arrays.reset[pair])", "if (false)", _KERNELS),
     Mutation("nn/kernels/backward.h", "arrays.reset ? arrays.reset[pair] : 0", "0", _KERNELS),
-    Mutation(
-        "models/windows.py", "jnp.minimum(left, steps) + 1", "jnp.minimum(left, steps)", "training/test_truncation.py"
-    ),
+    Mutation("models/windows.py", "jnp.minimum(left, steps) + 1", "jnp.minimum(left, steps)", _TRUNCATION),
     Mutation(
         "models/objective.py",
         "jnp.arange(targets.shape[1])[None] < num_inputs",
@@ -70,32 +72,28 @@ MUTATIONS = [
     ),
     Mutation("tasks/metrics.py", "return weight[None] * stack(", "return stack(", "tasks/test_metrics.py"),
     Mutation("tasks/metrics.py", "return add_two(total, taken + lost)", "return total, taken", "tasks/test_metrics.py"),
-    Mutation("training/trainer.py", "(score > before.best_score)", "(score >= before.best_score)", "training"),
-    Mutation("training/trainer.py", "(waited > settings.patience)", "(waited >= settings.patience)", "training"),
-    Mutation("training/trainer.py", "jnp.where, weight > 0)", "jnp.where, weight >= 0)", "training"),
-    Mutation("training/whole_epochs.py", "trainer.schedule(epoch *", "trainer.schedule((epoch + 1) *", "training"),
-    Mutation("training/piecewise_epochs.py", "(state.epoch * trainer", "((state.epoch + 1) * trainer", "training"),
-    Mutation(
-        "training/batch_order.py", "jax.random.fold_in(key, number), rows", "key, rows", "training/test_training.py"
-    ),
+    Mutation("training/trainer.py", "(score > before.best_score)", "(score >= before.best_score)", _EPOCH_ENDS),
+    Mutation("training/trainer.py", "(waited > settings.patience)", "(waited >= settings.patience)", _EPOCH_ENDS),
+    Mutation("training/trainer.py", "jnp.where, weight > 0)", "jnp.where, weight >= 0)", _TRUNCATION),
+    Mutation("training/whole_epochs.py", "trainer.schedule(epoch *", "trainer.schedule((epoch + 1) *", _TRAINING),
+    Mutation("training/piecewise_epochs.py", "(state.epoch * trainer", "((state.epoch + 1) * trainer", _POSITIONS),
+    Mutation("training/batch_order.py", "jax.random.fold_in(key, number), rows", "key, rows", _EPOCH_ENDS),
     Mutation(
         "training/super_batches.py", "np.roll(leaf, -number", "np.roll(leaf, number", "training/test_streaming.py"
     ),
     Mutation("training/stream_order.py", "(part, window, 1).shuffle", "(part, window).shuffle", _POSITIONS),
     Mutation("training/train_state.py", "        if not bad_batch:\n", "        if True:\n", "training"),
     Mutation("training/fit.py", "self.saved[0] + 1 if", "self.saved[0] if", _POSITIONS),
-    Mutation(
-        "training/restoring.py", "state.best_epoch) <= patience", "state.best_epoch) < patience", "runs/test_resume.py"
-    ),
+    Mutation("training/restoring.py", "state.best_epoch) <= patience", "state.best_epoch) < patience", _EPOCH_ENDS),
     Mutation("evaluation/loading.py", 'metadata.get("epoch", 1) == 0', "False", _POSITIONS),
-    Mutation("runs/step_files.py", "own != _digest_of(digests)", "False", "runs"),
-    Mutation("runs/step_files.py", "        os.fsync(file.fileno())\n", "", "runs"),
-    Mutation("foundation/files.py", "        sync_directory(path.parent)\n", "", "runs"),
+    Mutation("runs/step_files.py", "own != _digest_of(digests)", "False", "runs/test_checkpoint.py"),
+    Mutation("runs/step_files.py", "        os.fsync(file.fileno())\n", "", _WRITING),
+    Mutation("foundation/files.py", "        sync_directory(path.parent)\n", "", _WRITING),
     Mutation(
         "runs/run_lock.py",
         "if self._is_current(file):\n                self._file = file",
         "if True:\n                self._file = file",
-        "runs/test_run_lock.py",
+        _WRITING,
     ),
     Mutation(
         "console/signals.py",

@@ -4,10 +4,10 @@
     python -m benchmarks.real_data --data=DIR          JapaneseVowels_TRAIN.ts and .._TEST.ts in DIR
     python -m benchmarks.real_data --only=epochs       how long an epoch takes, nothing else
 
-Of each: accuracy on the test file of the set (mean over the seeds, and of the mean prediction), seconds to train with
-all compiling, sequences predicted a second. PyTorch trains the same network in the same way: bidirectional GRU of 64 units,
-the last states and a linear layer, Adam with the same rate and schedule, gradients clipped alike, the same batches'
-size; packed, and padded with an index of the last steps. aeon's classifiers are what its documentation offers for
+Of each: accuracy on the set's test file (mean over the seeds, and of the mean prediction), seconds to train with all
+compiling, sequences predicted a second. PyTorch trains the same network in the same way: a bidirectional GRU of 64
+units, the last states and a linear layer, Adam with the same rate and schedule, gradients clipped alike, batches of the
+same size; packed, and padded with an index of the last steps. aeon's classifiers are what its documentation offers for
 sequences of unequal lengths. Times of epochs are taken in turn, in this process, after compiling.
 """
 

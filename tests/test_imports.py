@@ -17,6 +17,7 @@ MAX_LINES = 350
 # table stands in docs/design.md, with the reasons.
 LOWER = ["foundation", "settings"]
 MODELS = [*LOWER, "data", "data.readers", "data.store", "data.tables", "nn", "nn.engine", "parallel", "tasks"]
+TOP = [*LOWER, "console", "data", "data.store", "data.tables", "runs", "parallel", "evaluation", "training"]
 MAY_IMPORT = {
     "foundation": [],
     "settings": ["foundation"],
@@ -36,7 +37,7 @@ MAY_IMPORT = {
     "interop": [*LOWER, "nn", "nn.engine", "models", "runs", "evaluation"],
     "pages": [*LOWER, "data", "tasks", "runs", "evaluation"],
     "commands": [*MODELS, "console", "models", "runs", "evaluation", "training", "interop", "pages"],
-    "": [*LOWER, "console", "data", "data.store", "runs", "parallel", "training", "commands"],
+    "": [*TOP, "commands"],
 }
 # They hold nothing, or, at the top, names to be looked up lazily.
 PACKAGES = {"", *MAY_IMPORT}
@@ -172,6 +173,7 @@ def test_importing_changes_nothing_global():
     code = f"""
 import importlib, json, logging, random, signal, sys, threading, warnings
 import flax.nnx, jax, matplotlib.figure, numpy, optax, orbax.checkpoint, pyarrow, tyro, jaxtyping, jax.monitoring
+import sklearn.metrics, sklearn.utils.validation
 
 def look():
     root = logging.getLogger()
@@ -221,7 +223,19 @@ import importlib, json, sys
 import jaxrnn
 for name in {LEAN!r}:
     importlib.import_module("jaxrnn." + name)
-print(json.dumps([name for name in ("jax", "numpy", "pyarrow", "flax", "matplotlib", "orbax") if name in sys.modules]))
+heavy = ("jax", "numpy", "pyarrow", "flax", "matplotlib", "orbax", "sklearn")
+print(json.dumps([name for name in heavy if name in sys.modules]))
+"""
+    assert json.loads(run_python(code)) == []
+
+
+def test_scikit_learn_is_imported_for_its_estimators_alone():
+    code = f"""
+import importlib, json, sys
+import jaxrnn
+for name in {sorted(set(MODULES) - {"sklearn"})!r}:
+    importlib.import_module("jaxrnn." + name if name else "jaxrnn")
+print(json.dumps([name for name in sys.modules if name.partition(".")[0] == "sklearn"]))
 """
     assert json.loads(run_python(code)) == []
 

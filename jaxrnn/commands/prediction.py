@@ -3,6 +3,7 @@
 import dataclasses
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -61,7 +62,7 @@ def predict(
     try:
         model = TrainedModel.load(checkpoint)
     except UserError:
-        if not is_typed:
+        if not is_typed and not Path(checkpoint).exists():
             load_rows(source, reader, min_length=1)  # what is wrong with the data is said first
         raise
     if model.encoding is not None:

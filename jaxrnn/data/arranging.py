@@ -70,15 +70,19 @@ def arrange(rows: Ragged, batching: Batching, *, batch_size: int, num_buckets: i
     """
     if batching == "pack":
         packed_rows = place_sequences(rows.lengths - 1, int(rows.lengths.max()) - 1).num_rows
-        batch_rows = max(1, round(batch_size * packed_rows / len(rows)))
-        if batch_rows >= 2 * EVEN_ROWS:
-            batch_rows -= batch_rows % EVEN_ROWS
+        batch_rows = packed_batch_rows(batch_size, packed_rows, len(rows))
         return Arranged((pack_rows(rows, multiple_of=batch_rows),), (packed_rows,), batch_rows, batching)
     lengths = choose_bucket_lengths(rows.lengths, num_buckets if batching == "bucket" else 1)
     buckets = bucket_rows(rows, lengths, multiple_of=batch_size)
     return Arranged(
         tuple(bucket for _, bucket in buckets), tuple(len(indices) for indices, _ in buckets), batch_size, batching
     )
+
+
+def packed_batch_rows(batch_size: int, packed_rows: int, num_sequences: int) -> int:
+    """Returns how many packed rows hold about `batch_size` sequences; a multiple of 8 where they are many."""
+    batch_rows = max(1, round(batch_size * packed_rows / num_sequences))
+    return batch_rows - batch_rows % EVEN_ROWS if batch_rows >= 2 * EVEN_ROWS else batch_rows
 
 
 def in_chunks(part: Any, chunk: int) -> Any:

@@ -260,7 +260,10 @@ def _labels_of(sequences: Sequences, *, each_step: bool) -> Field:
 
 
 def _targets_of(sequences: Sequences) -> tuple[tuple[str, ...], NDArray[np.float64]]:
-    """Returns the numbers that belong to whole sequences and are to be predicted: labels, or constant targets."""
+    """Returns the numbers of whole sequences to predict: targets of rows, or labels, or targets that do not change."""
+    of_rows = sequences.rows.get(TARGETS)
+    if of_rows is not None:
+        return of_rows.names, np.asarray(of_rows.values, np.float64)
     labels, field = sequences.rows.get(LABELS), sequences.steps.get(TARGETS)
     if labels is not None:
         values = np.array([_as_number(text, labels.names[0]) for text in labels.vocabulary[0]], np.float64)
@@ -313,8 +316,11 @@ def _columns(field: Field | None, names: tuple[str, ...], count: int, what: str)
         return np.zeros((count, 0))
     held = () if field is None else field.names
     unnamed = tuple(map(str, range(len(names))))
-    if field is not None and held == unnamed:  # arrays: their features are counted, not called by a name
-        return field.values
+    if field is not None and held == tuple(map(str, range(len(held)))):  # arrays: their features are only counted
+        if len(held) == len(names):
+            return field.values
+        if names == unnamed:
+            raise DataError(f"found {len(held)} features a step; expected {len(names)}, as the model was trained")
     for name in names:
         if name not in held:
             raise DataError(_missing(name, held, what))

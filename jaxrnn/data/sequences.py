@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from jaxrnn.data.ragged import Ragged
 
 # The fields that readers fill in; a file may have any of them.
-INPUTS, CATEGORIES, TARGETS, TIMES = "inputs", "categories", "targets", "times"  # of every step
+INPUTS, CATEGORIES, TARGETS, TIMES = "inputs", "categories", "targets", "times"  # of every step; targets of rows too
 LABELS, STATICS, IDS, GROUPS = "labels", "statics", "ids", "groups"  # of a sequence; labels of every step too
 
 
@@ -87,7 +87,8 @@ class Sequences:
     Args:
       offsets: Where each sequence starts among the steps, and after the last their number: int64, (sequences + 1,).
       steps: Fields of (num_steps, columns): ``inputs``, ``categories``, ``targets``, ``labels``, ``times``.
-      rows: Fields of (sequences, columns): ``labels``, ``statics``, ``ids``, and the ``categories`` of whole sequences.
+      rows: Fields of (sequences, columns): ``labels``, ``targets``, ``statics``, ``ids``, and the ``categories`` of
+        whole sequences.
       schedule: Frequency and horizon, if the file says them.
 
     Raises:

@@ -1,12 +1,14 @@
-"""Encoded sequences as rectangular arrays: padded to a few lengths, in whole batches."""
+"""Encoded sequences as rectangular arrays: padded to a few lengths, or several in a row, in whole batches."""
 
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from jaxrnn.data.arranging import packed_batch_rows
 from jaxrnn.data.batching import choose_bucket_lengths
 from jaxrnn.data.encoding import Encoded
+from jaxrnn.data.packing import flat_steps, number_segments, place_sequences
 
 
 class StepBatch(NamedTuple):
@@ -25,6 +27,61 @@ class StepBatch(NamedTuple):
     statics: Any
     targets: Any
     lengths: Any
+
+
+class PackedSteps(NamedTuple):
+    """Several sequences in a row. As a pytree its leaves are arrays, on the host or on a device.
+
+    Attributes:
+      inputs: (rows, length, inputs) float32, 0 at padding.
+      categories: (rows, length, columns) int32, 0 at padding.
+      statics: (rows, length, statics) float32, those of the sequence that a step belongs to.
+      targets: (rows, length) int32 classes, those of whole sequences at their last steps and -1 elsewhere; or (rows,
+        length, targets) float32, of which those at last steps count.
+      segment_ids: (rows, length) int32 from 1, 0 at padding.
+    """
+
+    inputs: Any
+    categories: Any
+    statics: Any
+    targets: Any
+    segment_ids: Any
+
+
+def pack_steps(rows: Encoded, *, batch_size: int) -> tuple[PackedSteps, int, int]:
+    """Packs sequences into rows as long as the longest of them.
+
+    Args:
+      rows: Encoded sequences with targets.
+      batch_size: About how many sequences a batch is to hold.
+
+    Returns:
+      ``(packed, num_rows, batch_rows)``: the rows filled up to whole batches, how many of them hold sequences, and how
+      many make a batch.
+    """
+    lengths = rows.lengths
+    length = int(lengths.max(initial=1))
+    placed = place_sequences(lengths, length)
+    batch_rows = packed_batch_rows(batch_size, placed.num_rows, len(rows))
+    num_rows = placed.num_rows + -placed.num_rows % batch_rows
+    where = flat_steps(placed, lengths, length)
+
+    def packed(values: NDArray[Any], places: NDArray[np.int64], fill: int = 0) -> NDArray[Any]:
+        result = np.full((num_rows * length, *values.shape[1:]), fill, values.dtype)
+        result[places] = values
+        return result.reshape(num_rows, length, *values.shape[1:])
+
+    owner = np.repeat(np.arange(len(rows)), lengths)
+    targets = np.asarray(rows.targets)
+    ends = where[rows.offsets[1:] - 1]
+    if targets.ndim == 2:
+        held = packed(targets.astype(np.float32), ends)
+    else:
+        held = packed(targets, where if rows.every else ends, -1)
+    segment_ids = np.zeros((num_rows, length), np.int32)
+    segment_ids[: placed.num_rows] = number_segments(placed, lengths, length)
+    steps = packed(rows.inputs, where), packed(rows.categories, where), packed(rows.statics[owner], where)
+    return PackedSteps(*steps, held, segment_ids), placed.num_rows, batch_rows
 
 
 def pad_steps(rows: Encoded, indices: NDArray[np.int64], length: int, num_rows: int) -> StepBatch:

@@ -10,7 +10,7 @@ from jax.sharding import Mesh
 from jaxrnn.data.batching import Bucket
 from jaxrnn.data.normalizer import Normalizer
 from jaxrnn.data.packing import PackedRows
-from jaxrnn.data.step_batches import StepBatch
+from jaxrnn.data.step_batches import PackedSteps, StepBatch
 from jaxrnn.foundation.array_types import Array, Bool, Float
 from jaxrnn.models.next_value import NextValueModel
 from jaxrnn.models.sequence_model import SequenceModel
@@ -20,7 +20,7 @@ from jaxrnn.settings.config import Config
 from jaxrnn.tasks import metrics
 from jaxrnn.tasks.task import SequenceTask
 
-Batch = Bucket | PackedRows | StepBatch
+Batch = Bucket | PackedRows | StepBatch | PackedSteps
 
 
 def by_itself(tree: Any) -> Any:
@@ -84,18 +84,27 @@ def score_targets(
 
 
 def sequence_loss_and_sums(
-    model: SequenceModel, batch: StepBatch, task: SequenceTask, told: Any, config: Config, mesh: Mesh | None = None
+    model: SequenceModel,
+    batch: StepBatch | PackedSteps,
+    task: SequenceTask,
+    told: Any,
+    config: Config,
+    mesh: Mesh | None = None,
 ) -> tuple[tuple[Array, Array], metrics.MetricSums]:
     """As `loss_and_sums`, of a batch of sequences.
 
     Args:
       model: The model.
-      batch: Normalised sequences; those of length 0 count for nothing.
+      batch: Normalised sequences, padded or packed; what only fills it up counts for nothing.
       task: What the outputs mean.
       told: What the task is told of the data.
       config: The run's configuration.
       mesh: As in `predict_targets`.
     """
+    if isinstance(batch, PackedSteps):
+        packed = (batch.inputs, batch.categories, batch.statics, batch.segment_ids)
+        outputs = call_on_shares(lambda model, *packed: model.packed(*packed), model, packed, config, mesh)
+        return task.measure_packed(outputs, batch.targets, batch.segment_ids, told)
     read = (batch.inputs, batch.categories, batch.statics, batch.lengths)
     outputs = call_on_shares(lambda model, *read: model(*read), model, read, config, mesh)
     return task.measure(outputs, batch.targets, batch.lengths, told)

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax import lax
 
 from jaxrnn.foundation.array_types import Array, Float, Int
 from jaxrnn.nn.engine import loops
@@ -96,19 +97,50 @@ class SequenceModel(nnx.Module):
         lengths: Int[Array, " batch"],
     ) -> Float[Array, "*rows outputs"]:
         """Returns what the head gives: (batch, outputs), or with readout = every (batch, time, outputs)."""
+        statics = jnp.broadcast_to(statics[:, None], (*inputs.shape[:2], statics.shape[1]))
         return self.linear(self._read(self.steps(inputs, categories, statics), lengths))
+
+    def packed(
+        self,
+        inputs: Float[Array, "batch time inputs"],
+        categories: Int[Array, "batch time columns"],
+        statics: Float[Array, "batch time statics"],
+        segment_ids: Int[Array, "batch time"],
+    ) -> Float[Array, "batch time outputs"]:
+        """Reads several sequences a row; what the head gives for each stands at its last step.
+
+        With readout = every each step has its own; elsewhere what stands there means nothing.
+        """
+        outputs, _ = self.rnn(self.steps(inputs, categories, statics), segment_ids=segment_ids)
+        if self.readout == "every":
+            return self.linear(outputs)
+        before = jnp.pad(segment_ids[:, :-1], ((0, 0), (1, 0)), constant_values=-1)
+        begins, place = segment_ids != before, jnp.arange(segment_ids.shape[1])[None]
+        first = lax.cummax(jnp.where(begins, place, 0), axis=1)  # where the sequence of each step begins
+        if self.readout == "last":
+            forward = outputs[..., : self.rnn.output_size]
+            back = jnp.take_along_axis(outputs[..., self.rnn.output_size :], first[..., None], axis=1)
+            return self.linear(jnp.concatenate([forward, back], axis=-1))
+
+        def go_on(left: tuple[Array, Array], right: tuple[Array, Array]) -> tuple[Array, Array]:
+            combine = jnp.add if self.readout == "mean" else jnp.maximum
+            return left[0] | right[0], jnp.where(right[0], right[1], combine(left[1], right[1]))
+
+        _, so_far = lax.associative_scan(go_on, (begins[..., None], outputs), axis=1)
+        if self.readout == "mean":
+            so_far = so_far / (place - first + 1)[..., None]
+        return self.linear(so_far)
 
     def steps(
         self,
         inputs: Float[Array, "batch time inputs"],
         categories: Int[Array, "batch time columns"],
-        statics: Float[Array, "batch statics"],
+        statics: Float[Array, "batch time statics"],
     ) -> Float[Array, "batch time features"]:
         """Returns what the recurrent layer reads."""
         parts = [inputs] if inputs.shape[2] else []
         parts += [embedding(categories[:, :, i]) for i, embedding in enumerate(self.embeddings)]
-        if statics.shape[1]:
-            parts.append(jnp.broadcast_to(statics[:, None], (*inputs.shape[:2], statics.shape[1])))
+        parts += [statics] if statics.shape[2] else []
         return parts[0] if len(parts) == 1 else jnp.concatenate(parts, axis=-1)
 
     def _read(self, steps: Float[Array, "batch time features"], lengths: Int[Array, " batch"]) -> Array:

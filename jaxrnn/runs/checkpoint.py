@@ -93,6 +93,7 @@ class Checkpointer:
                 create=not self._read_only,
                 preservation_policy=preservation_policy.LatestN(self._keep),
                 enable_async_checkpointing=False,
+                lightweight_initialize=True,  # it would read a file of every step, damaged ones and pipes too
                 save_root_metadata=False,
                 cleanup_tmp_directories=not self._read_only,
                 atomicity_options=ocp.options.AtomicityOptions(mode=ocp.options.AtomicityMode.COMMIT_FILE),

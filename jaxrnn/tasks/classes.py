@@ -49,6 +49,9 @@ class Classify:
         counts = (lengths > 0) & (targets >= 0)
         return _measure(outputs[:, None], targets[:, None], counts[:, None], told)
 
+    def measure_packed(self, outputs: Array, targets: Array, segment_ids: Array, told: Any) -> Any:
+        return _measure(outputs, targets, (targets >= 0) & (segment_ids > 0), told)
+
     def compute(self, sums: MetricSums, told: Any) -> dict[str, Any]:
         del told
         figures = _figures(sums)
@@ -76,6 +79,18 @@ class Tag:
     def measure(self, outputs: Array, targets: Array, lengths: Array, told: Any) -> Any:
         counts = (jnp.arange(targets.shape[1])[None] < lengths[:, None]) & (targets >= 0)
         return _measure(outputs, targets, counts, told)
+
+    def measure_packed(self, outputs: Array, targets: Array, segment_ids: Array, told: Any) -> Any:
+        counts = (targets >= 0) & (segment_ids > 0)
+        loss, sums = _measure(outputs, targets, counts, told)
+        # Segments are numbered from 1 in each row: of each of them, whether any step counts, and whether one is wrong.
+        wrong = counts & (outputs.argmax(axis=-1) != targets)
+        rows, zeros = jnp.arange(targets.shape[0])[:, None], jnp.zeros((targets.shape[0], targets.shape[1] + 1), bool)
+        has_any, has_wrong = (zeros.at[rows, segment_ids].max(flags) for flags in (counts, wrong))
+        tallies = sums.rows._replace(
+            rows_right=jnp.sum(has_any & ~has_wrong, dtype=jnp.int32), rows=jnp.sum(has_any, dtype=jnp.int32)
+        )
+        return loss, sums._replace(rows=tallies)
 
     def compute(self, sums: MetricSums, told: Any) -> dict[str, Any]:
         del told

@@ -65,9 +65,19 @@ class Regress:
         return MetricSums(zero, zero, tallies, np.zeros(2, np.float32))
 
     def measure(self, outputs: Array, targets: Array, lengths: Array, told: Any) -> Any:
+        return self._measure(outputs, targets, lengths > 0, told)
+
+    def measure_packed(self, outputs: Array, targets: Array, segment_ids: Array, told: Any) -> Any:
+        behind = jnp.pad(segment_ids[:, 1:], ((0, 0), (0, 1)))
+        is_last = (segment_ids > 0) & (behind != segment_ids)
+        flat_outputs, flat_targets = (values.reshape(-1, values.shape[-1]) for values in (outputs, targets))
+        return self._measure(flat_outputs, flat_targets, is_last.reshape(-1), told)
+
+    def _measure(self, outputs: Array, targets: Array, counts: Array, told: Any) -> Any:
+        """Sums over (rows, targets) outputs and targets, and (rows,) which count."""
         if outputs.shape != targets.shape:
             raise ValueError(f"measure: got outputs {outputs.shape}, targets {targets.shape}; expected the same")
-        counts = (lengths > 0).astype(outputs.dtype)
+        is_there, counts = counts, counts.astype(outputs.dtype)
         each = elementwise_loss(self.loss, outputs, targets).mean(axis=1)
         loss = jnp.sum(counts * each), jnp.sum(counts)
         error, counted = abs(lax.stop_gradient(outputs) - targets), counts[:, None]
@@ -79,7 +89,7 @@ class Regress:
             actual_squared=jnp.sum(counted * targets * targets, axis=0),
             relative=jnp.sum(counted * relative, axis=0),
             within_half=jnp.sum(counted * within_half, axis=0),
-            rows=jnp.sum(lengths > 0, dtype=jnp.int32),
+            rows=jnp.sum(is_there, dtype=jnp.int32),
         )
         return loss, MetricSums(*loss, tallies)
 

@@ -58,6 +58,19 @@ class SequenceTask(Task, Protocol):
         """
         ...
 
+    def measure_packed(
+        self, outputs: Any, targets: Any, segment_ids: Any, told: Any
+    ) -> tuple[tuple[Any, Any], MetricSums]:
+        """As `measure`, of several sequences a row.
+
+        Args:
+          outputs: (rows, length, outputs).
+          targets: As `PackedSteps.targets` holds them.
+          segment_ids: (rows, length): 0 at padding.
+          told: What the program is told of the data.
+        """
+        ...
+
 
 def task_of(config: Config, sizes: Sizes = ONE_NUMBER) -> Task:
     """Returns the task of a configuration, with as many classes or targets as the network has outputs."""

@@ -7,12 +7,12 @@ import jax
 import numpy as np
 
 from jaxrnn.data.arranging import Arranged, arrange, choose_batching, in_chunks
-from jaxrnn.data.encoding import Encoding
+from jaxrnn.data.encoding import Encoded, Encoding
 from jaxrnn.data.normalizer import Normalizer
 from jaxrnn.data.ragged import Ragged
 from jaxrnn.data.sequence_parts import SequenceParts
 from jaxrnn.data.split import Split, draw_split
-from jaxrnn.data.step_batches import arrange_steps
+from jaxrnn.data.step_batches import StepBatch, arrange_steps, pack_steps
 from jaxrnn.foundation.errors import UserError
 from jaxrnn.parallel.device_memory import planned_bytes, require_memory
 from jaxrnn.parallel.devices import replicate
@@ -140,8 +140,6 @@ def _arrange_sequences(config: Config, parts: SequenceParts) -> tuple[Plan, Part
     """Encodes and pads sequences; returns the plan, the training and the validation parts."""
     settings, task = config.training, config.task.task
     where = f"with task = {task}" if task != "next" else "where columns are named"
-    if settings.batching == "pack":
-        raise UserError(f"--batching: got 'pack'; expected auto, pad or bucket {where}")
     if settings.target != "last" or settings.tbptt:
         raise UserError(f"--target: got {settings.target!r}, tbptt = {settings.tbptt}; expected last and 0 {where}")
     encoding = Encoding.fit(parts.training.sequences, config)
@@ -149,31 +147,39 @@ def _arrange_sequences(config: Config, parts: SequenceParts) -> tuple[Plan, Part
         if part is not None:
             encoding.encode(part.sequences, task)
     rows = encoding.encode(parts.training.sequences, task)
-    batch_rows = min(settings.batch_size, len(rows))
-    max_buckets = 1 if settings.batching == "pad" else settings.num_buckets
-    training = arrange_steps(rows, max_buckets=max_buckets, batch_size=batch_rows)
+    training = _arrange_encoded(rows, config, settings.batch_size)
     plan = make_plan(
         config,
         Normalizer(),
-        "pad" if len(training) == 1 else "bucket",
-        lengths=[part.inputs.shape[1] for _, part in training],
-        num_rows=tuple(len(indices) for indices, _ in training),
-        real_steps=tuple(int(part.lengths.sum()) for _, part in training),
+        training.batching,
+        lengths=[part.inputs.shape[1] for part in training.parts],
+        num_rows=training.num_rows,
+        real_steps=tuple(map(_real_steps, training.parts)),
         num_sequences=len(rows),
-        batch_rows=batch_rows,
+        batch_rows=training.batch_rows,
         encoding=encoding,
     )
-    prepared = tuple(part for _, part in training)
     if parts.validation is None:
-        return plan, prepared, ()
-    checked = encoding.encode(parts.validation.sequences, task)
-    chunk = min(VALIDATION_CHUNK_ROWS, len(checked))
-    validation = arrange_steps(checked, max_buckets=max_buckets, batch_size=chunk)
-    return plan, prepared, tuple(in_chunks(part, chunk) for _, part in validation)
+        return plan, training.parts, ()
+    validation = _arrange_encoded(encoding.encode(parts.validation.sequences, task), config, VALIDATION_CHUNK_ROWS)
+    return plan, training.parts, tuple(in_chunks(part, validation.batch_rows) for part in validation.parts)
+
+
+def _arrange_encoded(rows: Encoded, config: Config, batch_size: int) -> Arranged:
+    """Pads sequences to one length or a few, or packs them; "auto" pads to a few."""
+    settings, batch_size = config.training, min(batch_size, len(rows))
+    if settings.batching == "pack":
+        packed, num_rows, batch_rows = pack_steps(rows, batch_size=batch_size)
+        return Arranged((packed,), (num_rows,), batch_rows, "pack")
+    max_buckets = 1 if settings.batching == "pad" else settings.num_buckets
+    found = arrange_steps(rows, max_buckets=max_buckets, batch_size=batch_size)
+    num_rows_of = tuple(len(indices) for indices, _ in found)
+    return Arranged(tuple(part for _, part in found), num_rows_of, batch_size, "pad" if len(found) == 1 else "bucket")
 
 
 def _real_steps(part: Any) -> int:
     """Counts the steps that are not padding; the last value of a row is a target only."""
     if hasattr(part, "segment_ids"):
         return int(np.count_nonzero(part.segment_ids))
-    return int(np.maximum(part.lengths - 1, 0).sum())
+    is_of_steps = isinstance(part, StepBatch)
+    return int(np.maximum(part.lengths - (not is_of_steps), 0).sum())

@@ -20,7 +20,7 @@ from jax.sharding import Mesh
 
 from jaxrnn.data.encoding import ONE_NUMBER, Sizes
 from jaxrnn.data.normalizer import Normalizer
-from jaxrnn.data.step_batches import StepBatch
+from jaxrnn.data.step_batches import PackedSteps, StepBatch
 from jaxrnn.foundation.array_types import Array
 from jaxrnn.models.model_state import abstract_model, new_model, program_config, split_model
 from jaxrnn.models.objective import Batch, by_itself, loss_and_sums, sequence_loss_and_sums, window_loss_and_sums
@@ -140,7 +140,7 @@ class Trainer:
         return self.program, Normalizer(given.offset, given.scale), self.data_mesh
 
     def _loss_and_sums(self, model: Any, batch: Batch, given: Given) -> tuple[tuple[Array, Array], metrics.MetricSums]:
-        if not isinstance(batch, StepBatch):
+        if not isinstance(batch, StepBatch | PackedSteps):
             return loss_and_sums(model, batch, *self._run_of(given))
         task = cast("SequenceTask", self.task)
         return sequence_loss_and_sums(model, batch, task, given.told, self.program, self.data_mesh)

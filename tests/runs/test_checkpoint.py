@@ -173,6 +173,19 @@ class TestDamage:
             assert str(name) in str(caught.value)
             shutil.rmtree(copy)
 
+    @pytest.mark.parametrize("change", ["a digit of a sum", "a file left out"])
+    def test_a_manifest_that_was_changed_is_named_itself(self, saved, change):
+        manifest = saved / "2" / MANIFEST_NAME
+        digests = json.loads(manifest.read_text())
+        name = str(largest_file(saved / "2").relative_to(saved / "2"))
+        digest = digests.pop(name)
+        if change == "a digit of a sum":
+            digests[name] = ("1" if digest[0] == "0" else "0") + digest[1:]
+        manifest.write_text(json.dumps(digests))
+        with pytest.raises(CheckpointError) as caught:
+            restore_both(saved, 2)
+        assert str(caught.value).startswith(f"{manifest}: is missing or not what was written")
+
     def test_manifest_that_is_no_json_object(self, saved):
         for content in ("", "{", "[]", "7", '{"a": 1}', '{"../../../x": "0"}'):
             (saved / "2" / MANIFEST_NAME).write_text(content)

@@ -262,6 +262,19 @@ class TestForgedSteps:
         assert done.code == 0
         assert f"warning: {path}: is " in done.err
 
+    @pytest.mark.parametrize("damage", ["a pipe", "a time that no calendar has"])
+    def test_what_the_older_step_holds_costs_the_newest_nothing(self, run_copy, small_rows, damage):
+        path = step_of(run_copy, 0) / "_CHECKPOINT_METADATA"
+        content = json.loads(path.read_text()) | {"commit_timestamp_nsecs": 2**63}
+        path.unlink()
+        os.mkfifo(path) if damage == "a pipe" else path.write_text(json.dumps(content))
+        for command in (("predict", f"--checkpoint={run_copy}", small_rows), ("eval", f"--checkpoint={run_copy}")):
+            done = call(*command)
+            assert (done.code, done.err.count("warning")) == (0, 0), done.err
+        (run_copy / "summary.json").unlink()
+        done = go_on(run_copy)
+        assert done.code == 0, done.err
+
     @pytest.mark.parametrize("name", ["_CHECKPOINT_METADATA", "arrays/_METADATA", "metadata/metadata"])
     @pytest.mark.parametrize(
         "content", [b"", b"1e999", b"[]", b"{}", b"\xff", b'{"format_version": 99, "versions": 3}']

@@ -1,6 +1,7 @@
 """One process at a time in a run directory, and files that are there whole or not at all."""
 
 import errno
+import fcntl
 import os
 import re
 import signal
@@ -19,6 +20,7 @@ from jaxrnn.foundation.files import write_atomically
 from jaxrnn.runs import run_directory
 from jaxrnn.runs.run_directory import RunDirectory
 from jaxrnn.runs.run_lock import LOCK_NAME, RunLock
+from jaxrnn.runs.step_files import write_manifest
 from jaxrnn.settings.config import Config
 from jaxrnn.settings.toml_files import to_toml
 
@@ -76,6 +78,22 @@ class TestLock:
         finally:
             second.__exit__()
         assert not list(tmp_path.iterdir())
+
+    def test_a_file_that_is_removed_before_it_is_locked_is_no_lock(self, tmp_path, monkeypatch):
+        flock, path, locked = fcntl.flock, tmp_path / LOCK_NAME, []
+
+        def remove_first(file, operation):
+            if not locked:
+                path.unlink()
+            locked.append(os.fstat(file).st_ino)
+            flock(file, operation)
+
+        monkeypatch.setattr("jaxrnn.runs.run_lock.fcntl.flock", remove_first)
+        with RunLock(tmp_path):
+            assert len(locked) == 2
+            assert path.stat().st_ino == locked[1]
+            with pytest.raises(UserError, match="in use"):
+                RunLock(tmp_path).__enter__()
 
     def test_at_any_moment_one_of_many_holds_it(self, tmp_path):
         held, most = [], []
@@ -170,9 +188,10 @@ class TestWritingAtomically:
             assert [file.name for file in tmp_path.iterdir()] == ["summary.json"]
             assert path.read_text() == "old"
 
-    def test_the_file_is_on_the_disk_before_its_name_and_the_directory_after(self, tmp_path, monkeypatch):
+    @pytest.mark.parametrize("written", ["a file", "the manifest of a step"])
+    def test_the_file_is_on_the_disk_before_its_name_and_the_directory_after(self, tmp_path, monkeypatch, written):
         done = []
-        fsync, replace = os.fsync, Path.replace
+        fsync, replace, rename = os.fsync, Path.replace, Path.rename
 
         def note_sync(file):
             number = file if isinstance(file, int) else file.fileno()
@@ -184,8 +203,17 @@ class TestWritingAtomically:
             return replace(path, target)
 
         monkeypatch.setattr(run_directory.os, "fsync", note_sync)
+
+        def note_rename(path, target):
+            done.append("replace")
+            return rename(path, target)
+
         monkeypatch.setattr(Path, "replace", note_replace)
-        write_atomically(tmp_path / "config.toml", "a = 1\n")
+        monkeypatch.setattr(Path, "rename", note_rename)
+        if written == "a file":
+            write_atomically(tmp_path / "config.toml", "a = 1\n")
+        else:
+            write_manifest(tmp_path)
         assert done == ["file", "replace", "directory"]
 
     def test_metrics_are_on_the_disk_before_a_checkpoint_of_them(self, tmp_path, monkeypatch):

@@ -1,6 +1,7 @@
 """Where a run stands: what is saved of it, in the middle of an epoch too, and what is served of such a checkpoint."""
 
 import contextlib
+import json
 import signal
 from pathlib import Path
 
@@ -81,15 +82,17 @@ def test_before_the_first_epoch_is_finished_there_is_no_best_model(cut_short, pr
 
 def test_goes_on_at_the_batch_with_pieces_of_another_size(cut_short, prepared, tmp_path):
     """The constant that cuts an epoch into pieces may change between two versions; the rows that come next do not."""
-    run_dir = cut_short(4, "--batching=bucket")
+    run_dir = cut_short(4, "--batching=bucket", "--schedule=linear")
     batches = metadata_of(run_dir)["batch"]
     assert batches == 4
     done = call("train", "--resume", f"--run-dir={run_dir}")
     assert done.code == 0, done.err
     assert "of the next" in done.err
     whole = tmp_path / "whole"
-    flags = [*SMALL, "--batch-size=10", "--epochs=3", "--batching=bucket", f"--data={prepared}"]
+    flags = [*SMALL, "--batch-size=10", "--epochs=3", "--batching=bucket", "--schedule=linear", f"--data={prepared}"]
     assert call("train", *flags, f"--run-dir={whole}").code == 0
+    rates = [json.loads(line)["learning_rate"] for line in (whole / "metrics.jsonl").read_text().splitlines()]
+    assert rates == pytest.approx([0.01, 0.01 * 2 / 3, 0.01 / 3], rel=1e-5), "those that the epochs began with"
     assert (run_dir / "metrics.jsonl").read_bytes() == (whole / "metrics.jsonl").read_bytes()
     ours, theirs = arrays_of(run_dir), arrays_of(whole)
     assert ours == theirs

@@ -14,11 +14,13 @@ import jaxrnn
 from jaxrnn.data.encoding import Encoding
 from jaxrnn.data.sequence_parts import SequenceParts, shares_of, split_sequences
 from jaxrnn.data.sequences import Field, Sequences
-from jaxrnn.data.step_batches import arrange_steps, pad_steps
+from jaxrnn.data.step_batches import arrange_steps, pack_steps, pad_steps
 from jaxrnn.foundation.errors import DataError, UserError
 from jaxrnn.models.model_state import new_model, parameter_structs, split_model
+from jaxrnn.models.objective import sequence_loss_and_sums
 from jaxrnn.runs.checkpoint import named_leaves
 from jaxrnn.settings.config import Config
+from jaxrnn.tasks.task import sequence_task_of, told_of
 from jaxrnn.training.compilation import CompilationCounter
 
 FEATURES = ["speed", "load"]
@@ -183,6 +185,41 @@ def test_padding_is_undone(sequences):
         assert (batch.targets[len(indices) :] == -1).all()
         seen += indices.tolist()
     assert sorted(seen) == list(range(len(sequences)))
+
+
+@pytest.mark.parametrize("task", ["classify last", "classify mean", "regress max", "tag every"])
+def test_packed_sequences_are_worth_what_padded_ones_are(task):
+    """Loss, figures and gradients, of sequences of one step too, and of rows that only fill a batch up."""
+    kind, readout = task.split()
+    config = config_of(kind, **({} if kind == "tag" else {"readout": readout}))
+    label = {"classify": {"label_column": "side"}, "regress": {"label_column": "unit_again"}}.get(
+        kind, {"label_column": "state", "each_step_has_a_label": True}
+    )
+    content = table()
+    content = content.append_column("unit_again", content.column("unit"))
+    kept = (np.asarray(content["unit"]) > 2) | (np.asarray(content["hour"]) == 0)
+    given = jaxrnn.read(content.filter(pa.array(kept)), **label, **ROLES)
+    assert given.lengths.min() == 1
+    encoding = Encoding.fit(given, config)
+    rows = encoding.encode(given, kind)
+    padded = pad_steps(rows, np.arange(len(rows)), 8, len(rows) + 3)
+    packed, num_rows, batch_rows = pack_steps(rows, batch_size=len(rows))
+    assert len(packed.inputs) % batch_rows == 0
+    assert num_rows < len(rows)
+    whole, told = sequence_task_of(config, encoding.sizes), told_of(config, encoding)
+    graphdef, params = nnx.split(new_model(config, nnx.Rngs(0), encoding.sizes))
+
+    @jax.jit
+    def worth(params, padded, packed):
+        def loss_of(params, batch):
+            (loss, weight), sums = sequence_loss_and_sums(nnx.merge(graphdef, params), batch, whole, told, config)
+            return loss / weight, whole.compute(whole.zero(1) + sums, told)
+
+        return [jax.value_and_grad(loss_of, has_aux=True)(params, batch) for batch in (padded, packed)]
+
+    one, other = worth(params, padded, packed)
+    for left, right in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True):
+        np.testing.assert_allclose(left, right, rtol=2e-4, atol=2e-6)
 
 
 class TestSplit:

@@ -242,13 +242,17 @@ def test_buckets_and_shuffling_show_every_row_once_an_epoch():
 
 
 def test_the_epochs_compile_once_however_many_calls():
-    config = config_of(epochs=13)
+    config = config_of(epochs=13, schedule="linear")
     trainer, data, state = start(config)
     jax.block_until_ready(state)
+    rates = []
     with CompilationCounter() as counter:
         for num_epochs in (1, 3, 2, 7):
-            state, _ = data.run_epochs(trainer, state, num_epochs)
+            state, history = data.run_epochs(trainer, state, num_epochs)
+            rates.append(history.learning_rate)
         jax.block_until_ready(state)
+    found = np.concatenate([rate[:number] for rate, number in zip(rates, (1, 3, 2, 7), strict=True)])
+    np.testing.assert_allclose(found, 0.05 * (1 - np.arange(13) / 13), rtol=1e-5)
     assert int(state.epoch) == 13
     assert counter.count == 1
     assert counter.seconds > 0

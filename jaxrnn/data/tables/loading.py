@@ -1,10 +1,12 @@
 """Reads sequences as a configuration says."""
 
-from collections.abc import Callable
+import dataclasses
+import os
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from jaxrnn.data.readers.sources import open_file
-from jaxrnn.data.sequences import Sequences
+from jaxrnn.data.sequences import CATEGORIES, Sequences
 from jaxrnn.data.tables.reading import read
 from jaxrnn.foundation.errors import DataError
 from jaxrnn.foundation.files import hash_file
@@ -38,7 +40,8 @@ def load_sequences(source: Any, config: Config, *, with_answers: bool = True) ->
     """Reads sequences.
 
     Args:
-      source: A file, or a table or list as `jaxrnn.read` takes it.
+      source: A file, or a table or list as `jaxrnn.read` takes it. Where the configuration reads texts, a list of
+        strings holds texts, not paths.
       config: Says what the columns are.
       with_answers: Whether what is to be predicted has to be there; else it is read if it is.
 
@@ -47,7 +50,11 @@ def load_sequences(source: Any, config: Config, *, with_answers: bool = True) ->
     """
     options = read_options(config)
     if isinstance(source, list | tuple):
-        options = {"max_bytes": options["max_bytes"]}
+        column = config.columns.text_column
+        if column is not None and all(isinstance(text, str) for text in source):
+            return _read_texts(source, config, column)
+        if not any(isinstance(path, str | os.PathLike) for path in source):  # arrays, whose features have no names
+            options = {"max_bytes": options["max_bytes"]}
     if with_answers:
         return read(source, **options)
     try:
@@ -57,6 +64,13 @@ def load_sequences(source: Any, config: Config, *, with_answers: bool = True) ->
             return read(source, **(options | {key: value for key, value in ANSWERS.items() if key in options}))
         except DataError:
             raise error from None
+
+
+def _read_texts(texts: Iterable[str], config: Config, column: str) -> Sequences:
+    """Reads texts as if they stood in a column of this name."""
+    sequences = read(texts, tokens=config.columns.tokens)
+    tokens = dataclasses.replace(sequences.steps[CATEGORIES], names=(column,))
+    return dataclasses.replace(sequences, steps={CATEGORIES: tokens})
 
 
 def load_hashed_sequences(

@@ -1,0 +1,88 @@
+"""The examples run from top to bottom, with fewer epochs, and say what they are there to say."""
+
+import importlib.util
+import runpy
+
+import numpy as np
+import pytest
+
+import jaxrnn
+
+# A line of each that comes last, and how many epochs make it appear.
+SAID = {
+    "fit_dataframe": (2, "lives: ["),
+    "machine_states": (2, "predicted "),
+    "sentiment": (2, "This book is not clever, it is tiresome. good with probability "),
+    "vowels": (2, "by accuracy the model ("),
+}
+
+
+@pytest.fixture
+def example(repository):
+    def load(name: str) -> dict:
+        return runpy.run_path(str(repository / "examples" / f"{name}.py"))
+
+    return load
+
+
+def test_every_example_is_run(repository):
+    assert sorted(path.stem for path in (repository / "examples").glob("*.py")) == sorted(SAID)
+
+
+@pytest.mark.parametrize("name", sorted(SAID))
+def test_an_example_runs(name, example, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    epochs, said = SAID[name]
+    example(name)["main"](epochs=epochs)
+    assert said in capsys.readouterr().out
+    assert not list(tmp_path.iterdir())
+
+
+def without(package: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *more: None if name == package else find(name, *more))
+
+
+def test_vowels_come_from_aeon_or_are_made(example, tmp_path, monkeypatch):
+    names = example("vowels")
+    directory = tmp_path / "aeon" / "datasets" / "data" / "JapaneseVowels"
+    directory.mkdir(parents=True)
+    (tmp_path / "aeon" / "__init__.py").touch()
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(__import__("sys").modules, "aeon", raising=False)
+    assert names["read_vowels"]() is None
+    for part, row in (("TRAIN", "1,2:3,4:1\n"), ("TEST", "5:6:2\n")):
+        text = "@problemName JapaneseVowels\n@univariate false\n@equalLength false\n@classLabel true 1 2\n@data\n"
+        (directory / f"JapaneseVowels_{part}.ts").write_text(text + row)
+    training, test = names["read_vowels"]()
+    assert training.arrays()[0].tolist() == [[1, 3], [2, 4]]
+    assert test.rows["labels"].texts() == ["2"]
+    without("aeon", monkeypatch)
+    assert names["read_vowels"]() is None
+    made = names["make_vowels"](200, seed=1)
+    assert made.arrays()[0].shape[1] == 12
+    assert (made.lengths.min(), made.lengths.max()) == (7, 29)
+    assert set(made.rows["labels"].texts()) == set("123456789")
+
+
+def test_sentences_are_read_back(example, tmp_path):
+    names = example("sentiment")
+    names["write_sentences"](tmp_path / "sentences.csv")
+    sentences = jaxrnn.read(tmp_path / "sentences.csv", text_column="sentence", label_column="meant")
+    assert "".join(sentences[0].steps["categories"].texts()) == "The film was wonderful."
+    counts = np.bincount(sentences.rows["labels"].values[:, 0])
+    assert counts[0] == counts[1]
+
+
+def test_a_dataframe_and_a_table_hold_the_same(example, monkeypatch):
+    pytest.importorskip("pandas")
+    names = example("fit_dataframe")
+    columns = names["measure_batteries"](3, seed=0)
+    frame = names["as_frame"](columns)
+    without("pandas", monkeypatch)
+    table = names["as_frame"](columns)
+    assert type(frame).__module__.startswith("pandas")
+    assert type(table).__module__.startswith("pyarrow")
+    assert names["frame_columns"](frame) == names["frame_columns"](table)
+    given = {"id_column": "battery", "time_column": "charge", "label_column": "life"}
+    assert jaxrnn.read(frame, **given) == jaxrnn.read(table, **given)

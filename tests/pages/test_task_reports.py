@@ -13,12 +13,18 @@ from page_reader import NASTY, Page
 from small_runs import call
 
 from jaxrnn import report
+from jaxrnn.data.sequences import Sequences
 from jaxrnn.evaluation.own_sequences import open_sequences
 from jaxrnn.evaluation.sequence_errors import count_confusions, error_of_each, reliability
 from jaxrnn.evaluation.trained_model import TrainedModel
+from jaxrnn.pages import sequence_drawings
 from jaxrnn.pages.charts import Band, Series, line_chart
 from jaxrnn.pages.class_sections import MAX_CLASSES, confusion_table
+from jaxrnn.pages.markup import join
+from jaxrnn.pages.predictions import predict_test_rows
+from jaxrnn.pages.records import read_runs
 from jaxrnn.pages.sequence_drawings import MAX_TAGGED_STEPS, Window
+from jaxrnn.pages.sequence_sections import sequence_parts
 
 pytestmark = pytest.mark.usefixtures("programs_kept")
 
@@ -309,6 +315,31 @@ class TestWhatIsMissing:
 
 
 class TestParts:
+    def test_sequences_without_ids_are_named_by_their_row(self, runs):
+        (record,) = read_runs((str(runs / "regress"),))
+        tested = predict_test_rows(record)
+        sequences = tested.sequences
+        rows = {name: field for name, field in sequences.rows.items() if name != "ids"}
+        text = join(sequence_parts(tested._replace(sequences=Sequences(sequences.offsets, sequences.steps, rows))))
+        error = error_of_each(tested.evaluation, tested.model)
+        first = re.search(r"<table[^>]*with the largest errors.*?<tbody><tr>.*?<td>(.*?)</td>", text).group(1)
+        assert first == f"row {tested.row_numbers[np.argmax(error)]}"
+        assert "rows are counted from 1" in text
+
+    def test_of_a_long_sequence_the_tags_around_the_first_wrong_one_are_drawn(self, runs, monkeypatch):
+        monkeypatch.setattr(sequence_drawings, "MAX_TAGGED_STEPS", 2)
+        monkeypatch.setattr(sequence_drawings, "STEPS_BEFORE", 1)
+        (record,) = read_runs((str(runs / "tag"),))
+        tested = predict_test_rows(record)
+        rows = tested.evaluation.rows
+        wrong = tested.evaluation.predicted.argmax(axis=1) != rows.targets
+        for sequence, (start, end) in enumerate(itertools.pairwise(rows.offsets)):
+            first = int(np.argmax(wrong[start:end]))
+            begin = max(0, min(first - 1, end - start - 2))
+            text = sequence_drawings.draw_sequence(tested, sequence, 5)
+            assert f"steps {begin + 1} to {begin + 2} of {end - start}" in text
+            assert ('class="mark"' in text) == bool(wrong[start:end].any())
+
     def test_of_many_classes_those_in_error_are_shown(self):
         counts = np.diag(np.full(100, 5))
         counts[70, 71] = 3

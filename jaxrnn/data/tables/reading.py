@@ -11,6 +11,7 @@ from typing import Any, Literal
 from jaxrnn.data.readers.complaints import complaint, quote
 from jaxrnn.data.readers.options import ReadOptions
 from jaxrnn.data.sequences import Sequences
+from jaxrnn.data.tables.columnar_tables import without_views
 from jaxrnn.data.tables.columns import Columns, Names, TextOptions, Tokens
 from jaxrnn.data.tables.files import paths_of, read_files
 from jaxrnn.data.tables.lists import read_arrays, read_text_list
@@ -149,7 +150,10 @@ def read(
 
 
 def _frame(source: Any) -> Table:
-    if not hasattr(source, "__arrow_c_stream__") and type(source).__module__.partition(".")[0] != "pandas":
+    is_pandas = type(source).__module__.partition(".")[0] == "pandas" and hasattr(source, "columns")
+    # A column alone, a Series, has a stream as well, of no columns.
+    is_column = hasattr(source, "__arrow_c_stream__") and not hasattr(source, "columns") and hasattr(source, "dtype")
+    if is_column or not (is_pandas or hasattr(source, "__arrow_c_stream__")):
         raise TypeError(
             f"source: got {type(source).__name__}; expected a path, a DataFrame or another table with"
             " __arrow_c_stream__, or a list of paths, arrays or texts"
@@ -157,8 +161,8 @@ def _frame(source: Any) -> Table:
     import pyarrow as pa
 
     try:
-        return Table("the table", pa.table(source))
-    except pa.ArrowException as error:
+        return Table("the table", without_views(pa.table(source)))
+    except (pa.ArrowException, ValueError) as error:  # ValueError: pandas has two columns of one name
         remedy = "give each column one type"
         raise complaint("the table", found=quote(str(error)), expected="plain columns", remedy=remedy) from error
 

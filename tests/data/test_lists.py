@@ -42,12 +42,12 @@ def test_labels_in_a_list_are_those_of_a_table():
 
 @pytest.mark.parametrize("lost", [None, float("nan"), np.datetime64("NaT"), "", " ", ["a"], np.zeros(2)])
 def test_a_label_that_is_missing_is_no_class(lost):
-    with pytest.raises(UserError, match="^labels 1: got .*; expected a text or a number"):
+    with pytest.raises(UserError, match=r"^labels 1: got .*; expected a text or a number"):
         jaxrnn.read([[1.0], [2.0]], labels=["a", lost])
 
 
 def test_labels_are_a_list():
-    with pytest.raises(UserError, match="^labels: got 'int'; expected 1, one for each array"):
+    with pytest.raises(UserError, match=r"^labels: got 'int'; expected 1, one for each array"):
         jaxrnn.read([[1.0]], labels=3)
 
 
@@ -55,7 +55,7 @@ def test_labels_are_a_list():
     ("array", "found"), [(np.ma.array([1.0, 2.0], mask=[0, 1]), "masked values"), ([1e300], "values beyond float32")]
 )
 def test_arrays_hold_a_number_at_every_step(array, found):
-    with pytest.raises(UserError, match=f"array 0: got '?{found}"):
+    with pytest.raises(UserError, match=rf"array 0: got '?{found}"):
         jaxrnn.read([array])
 
 

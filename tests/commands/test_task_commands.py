@@ -189,6 +189,11 @@ def test_a_complaint_names_its_file_once(runs, tmp_path):
     assert (done.code, done.err.count("short.csv")) == (2, 1)
 
 
+def test_a_column_with_two_roles_is_named_by_its_flag(units):
+    done = call("train", "--task=classify", f"--data={units}", *ROLES, "--label-column=day", *SMALL, "--dry-run")
+    assert (done.code, done.err.startswith("error: --label-column: got 'day'")) == (2, True)
+
+
 def test_a_run_goes_on_with_the_parts_that_it_has(runs, units, tmp_path):
     run = tmp_path / "run"
     shutil.copytree(runs["classify"], run)

@@ -134,8 +134,8 @@ class TrainedModel:
 
         Args:
           rows: With task = next `Ragged` rows in the data's units, a path or a list of them, each of one value or
-            more. With the others `Sequences`, or what `jaxrnn.read` takes: a path, a DataFrame, a list of arrays; of a model with `text_column` a list of
-            texts. Labels are not needed.
+            more. With the others `Sequences`, or what `jaxrnn.read` takes: a path, a DataFrame, a list of arrays; of a
+            model with `text_column` a list of texts. Labels are not needed.
           horizon: How many values follow, with task = next; each is predicted from those before it, predictions
             included.
 

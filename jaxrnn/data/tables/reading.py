@@ -77,7 +77,7 @@ def read(
       tokens: What the steps of a text are: "character" (the default), "word" or "byte".
       each_step_has_a_label: Labels may change within a sequence.
       missing: What becomes of inputs that are missing: "error", "forward" for the last one before, or "mask" for 0 and
-        a further input that is 1 there.
+        a further input for each that is 1 there, whether or not this file lacks any.
       delimiter: The character between two cells of a text; None takes the one of ``,``, a tab and ``;`` in its header.
       comment: Lines of a text that begin with it are left out.
       skip_lines: Lines before a text's header that are left out.

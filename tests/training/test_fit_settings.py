@@ -35,3 +35,5 @@ def test_what_is_to_be_told_may_not_be_missing():
     table = pa.table({"unit": [0, 1], "x": [1.0, 2.0], "y": [None, 2.0]})
     with pytest.raises(UserError, match=r"a missing value in 'y', .*; --missing is of inputs only"):
         jaxrnn.read(table, id_column="unit", target_columns="y", missing="mask")
+    with pytest.raises(UserError, match=r"missing: got 'mask'; expected error or forward with task = next"):
+        jaxrnn.fit(table, missing="mask")

@@ -162,8 +162,7 @@ def by_pandas(case: Case) -> dict[str, tuple[np.ndarray, list[str], str]]:
         if case.options["missing"] == "forward":
             values = values.ffill()
         elif case.options["missing"] == "mask":
-            lost = [name for name in inputs if frame[name].isna().any()]
-            marks = [values[name].isna().astype(float).rename(f"{name} is missing") for name in lost]
+            marks = [values[name].isna().astype(float).rename(f"{name} is missing") for name in inputs]
             values = pd.concat([values.fillna(0.0), *marks], axis=1)
         found[str(unit)] = values.to_numpy(np.float64), group["kind"].tolist(), group["label"].iloc[0]
     return found

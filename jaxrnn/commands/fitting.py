@@ -95,7 +95,12 @@ def fit(
 
 
 def _configure(task: str, file: str | None, settings: dict[str, Any]) -> Config:
-    flat = dict(settings)
+    # numpy's numbers are those of Python: they come out of a search over an array.
+    flat = {
+        key: value.tolist() if isinstance(value, np.generic | np.ndarray) else value for key, value in settings.items()
+    }
+    for key, instead in {"data": "train", "validation_data": "validation", "test_data": "evaluate()"}.items():
+        require(key not in flat, key, flat.get(key), f"none: the rows are given, to {instead}")
     for key in ("input_columns", "category_columns", "target_columns", "static_columns"):
         if not isinstance(flat.get(key, ""), str):
             flat[key] = ",".join(flat[key])

@@ -79,6 +79,8 @@ class Scaling:
 
 def _fit_column(name: str, values: NDArray[Any], config: Config) -> Normalizer:
     data = config.data
+    if not values.size:
+        raise DataError(f"column {escape(shorten(name))!r}: found no training values; expected one at least")
     if data.normalizer == "none":
         return Normalizer()
     if data.normalizer == "divide":

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from jaxrnn.data.batching import Bucket, pad_sequences
 from jaxrnn.data.encoding import Encoding
 from jaxrnn.data.normalizer import Normalizer
 from jaxrnn.data.ragged import Ragged
+from jaxrnn.data.readers.loading import load_rows
 from jaxrnn.data.sequences import Sequences
 from jaxrnn.data.tables.loading import load_sequences
 from jaxrnn.evaluation.loading import load_checkpoint
@@ -131,9 +133,9 @@ class TrainedModel:
         """Predicts what follows each row, or what is asked of each sequence.
 
         Args:
-          rows: With task = next `Ragged` rows in the data's units, of one value or more. With the others `Sequences`,
-            or what `jaxrnn.read` takes: a path, a DataFrame, a list of arrays; of a model with `text_column` a list of
-            texts. Labels are not needed.
+          rows: With task = next `Ragged` rows in the data's units, a path or a list of them, each of one value or
+            more. With the others `Sequences`, or what `jaxrnn.read` takes: a path, a DataFrame, a list of arrays; of a
+            model with `text_column` a list of texts. Labels are not needed.
           horizon: How many values follow, with task = next; each is predicted from those before it, predictions
             included.
 
@@ -191,7 +193,13 @@ class TrainedModel:
     def _as_sequences(self, rows: Any, *, with_answers: bool = False) -> Sequences:
         return rows if isinstance(rows, Sequences) else load_sequences(rows, self.config, with_answers=with_answers)
 
-    def predict_members(self, rows: Ragged, horizon: int = 1) -> np.ndarray:
+    def _as_rows(self, rows: Any) -> Ragged:
+        if isinstance(rows, Ragged):
+            return rows
+        is_path = isinstance(rows, str | os.PathLike)
+        return load_rows(str(rows), self.config.reader, min_length=1) if is_path else Ragged.from_rows(rows)
+
+    def predict_members(self, rows: Any, horizon: int = 1) -> np.ndarray:
         """Predicts with every member of an ensemble, each going on from its own predictions.
 
         Args:
@@ -206,6 +214,7 @@ class TrainedModel:
         """
         if horizon < 1:
             raise ValueError(f"horizon: got {horizon}; expected at least 1")
+        rows = self._as_rows(rows)
         if len(rows) and rows.lengths.min() < 1:
             raise ValueError("rows: got an empty row; expected at least one value to predict from")
         predicted = np.zeros((self.num_members, len(rows), horizon))
@@ -230,7 +239,7 @@ class TrainedModel:
           DataError: As `predict`, or there are no labels.
         """
         if self.encoding is None:
-            return self._evaluate_values(rows)
+            return self._evaluate_values(self._as_rows(rows))
         sequences = self._as_sequences(rows, with_answers=True)
         return evaluate_sequences(self.config, self.encoding, self.params, self.other, sequences)
 

@@ -65,10 +65,19 @@ def check_same_data(description: dict[str, Any], run_dir: RunDirectory) -> None:
     before = origin["data"]
     if before["sha256"] != description["sha256"]:
         raise other_data(description["path"], description["sha256"], before)
-    given = before.get("given")
-    for part, sha256 in given.items() if isinstance(given, dict) else ():
-        now = description.get("given", {}).get(part)
-        if now is not None and now != sha256:
+    given, now_given = (
+        found if isinstance(found := about.get("given"), dict) else {} for about in (before, description)
+    )
+    for part in sorted(given.keys() | now_given.keys()):
+        sha256, now = given.get(part), now_given.get(part)
+        if sha256 is None or now is None:  # then other sequences of the data would train
+            began = "without one" if sha256 is None else "with one"
+            got = "a file" if sha256 is None else "none"
+            raise UserError(
+                f"--resume: --{part}-data: got {got}; expected the parts that the run has, which began {began};"
+                " start a new run without --resume"
+            )
+        if now != sha256:
             raise UserError(
                 f"--resume: --{part}-data: got other data than the run began with (SHA-256 {now[:12]}..); expected"
                 f" {shorten(str(sha256))[:12]}..; give the file that it began with"

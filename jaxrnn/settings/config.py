@@ -205,6 +205,9 @@ class Config:
         for key in ("validation_data", "test_data"):
             value = getattr(data, key)
             require(task != "next" or value is None, key, value, "none with task = next")
+        is_masked = self.columns.missing == "mask"
+        expected = "error or forward with task = next: what is missing is no next value"
+        require(task != "next" or not is_masked, "missing", "mask", expected)
         require(task != "next" or data.split != "given", "split", data.split, "another one with task = next")
         if task != "next":
             require(self.training.tbptt == 0, "tbptt", self.training.tbptt, f"0 with task = {task}")

@@ -183,6 +183,25 @@ def test_files_of_parts(units, tmp_path):
     assert done.code == 2
 
 
+def test_a_complaint_names_its_file_once(runs, tmp_path):
+    (tmp_path / "short.csv").write_text("unit,day,x\nu,1,2.0\n")
+    done = call("predict", f"--checkpoint={runs['classify']}", str(tmp_path / "short.csv"))
+    assert (done.code, done.err.count("short.csv")) == (2, 1)
+
+
+def test_a_column_with_two_roles_is_named_by_its_flag(units):
+    done = call("train", "--task=classify", f"--data={units}", *ROLES, "--label-column=day", *SMALL, "--dry-run")
+    assert (done.code, done.err.startswith("error: --label-column: got 'day'")) == (2, True)
+
+
+def test_a_run_goes_on_with_the_parts_that_it_has(runs, units, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(runs["classify"], run)
+    done = call("train", "--resume", "--epochs=5", f"--test-data={units}", f"--run-dir={run}")
+    assert (done.code, done.out) == (2, "")
+    assert "--resume: --test-data: got a file; expected the parts that the run has" in done.err
+
+
 def test_without_test_rows_the_figures_are_empty(units, tmp_path):
     flags = ["--task=classify", f"--data={units}", *ROLES, "--label-column=side", *SMALL, "--split=given"]
     done = call("train", *flags, f"--run-dir={tmp_path / 'run'}")

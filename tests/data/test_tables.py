@@ -191,8 +191,8 @@ def test_missing_values_are_filled_or_marked() -> None:
     found = jaxrnn.read(table, id_column="unit", missing="forward")
     assert found.steps["inputs"].values.tolist() == [[7, 8], [8, 16], [1, 1], [1, 2], [1, 4]]
     found = jaxrnn.read(table, id_column="unit", missing="mask")
-    assert found.steps["inputs"].names == ("speed", "load", "speed is missing")
-    assert found.steps["inputs"].values[2:].tolist() == [[1, 1, 0], [0, 2, 1], [0, 4, 1]]
+    assert found.steps["inputs"].names == ("speed", "load", "speed is missing", "load is missing")
+    assert found.steps["inputs"].values[2:].tolist() == [[1, 1, 0, 0], [0, 2, 1, 0], [0, 4, 1, 0]]
 
 
 def test_a_line_of_empty_cells_is_not_blank(tmp_path: Path) -> None:

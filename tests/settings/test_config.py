@@ -118,7 +118,7 @@ class TestNames:
             "category_columns": "a,b", "target_columns": "a,b", "static_columns": "a,b",
         }  # fmt: skip
         beside = dict.fromkeys(
-            ("validation_data", "test_data", "bidirectional", "readout", "class_weights"), "classify"
+            ("validation_data", "test_data", "bidirectional", "readout", "class_weights", "missing"), "classify"
         )
         for field in dataclasses.fields(section):
             before = field.default
@@ -470,7 +470,7 @@ def configs(draw: st.DrawFn) -> Config:
         ColumnsConfig(
             id_column=draw(st.none() | TEXTS),
             input_columns=draw(st.sampled_from(["", "a", "a,b", 'x", y'])),
-            missing=draw(st.sampled_from(["error", "forward", "mask"])),
+            missing=draw(st.sampled_from(["error", "forward"])),
             comment=draw(TEXTS),
             skip_lines=draw(st.integers(0, 9)),
         ),

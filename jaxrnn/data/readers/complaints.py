@@ -50,4 +50,6 @@ def naming(name: str) -> Iterator[None]:
     try:
         yield
     except DataError as error:
+        if str(error).startswith(f"{escape(name)}:"):  # raised where it is known
+            raise
         raise DataError(f"{escape(name)}: {error}") from error

@@ -26,7 +26,27 @@ def read_columnar(content: bytes, *, name: str, max_bytes: int) -> Table:
     with whole_file(name):
         table = _parquet(content, name, max_bytes) if content[:4] == b"PAR1" else _arrow(content, name, max_bytes)
         table.validate(full=True)
-    return Table(name, table)
+        return Table(name, without_views(table))
+
+
+def without_views(table: "pa.Table") -> "pa.Table":
+    """Returns a table whose texts lie as Arrow's functions take them; polars has views, which many of them do not."""
+    import pyarrow as pa
+
+    schema = pa.schema([pa.field(field.name, _without_views(field.type)) for field in table.schema])
+    return table if schema.types == table.schema.types else table.cast(schema)
+
+
+def _without_views(kind: "pa.DataType") -> "pa.DataType":
+    import pyarrow as pa
+
+    if pa.types.is_string_view(kind):
+        return pa.large_string()
+    if pa.types.is_dictionary(kind) and pa.types.is_string_view(kind.value_type):
+        return pa.dictionary(kind.index_type, pa.large_string(), ordered=kind.ordered)
+    if pa.types.is_large_list(kind):
+        return pa.large_list(_without_views(kind.value_type))
+    return pa.list_(_without_views(kind.value_type)) if pa.types.is_list(kind) else kind
 
 
 def _parquet(content: bytes, name: str, max_bytes: int) -> "pa.Table":

@@ -1,15 +1,18 @@
 """Sequences out of lists in memory: of arrays, or of texts."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
 
+from jaxrnn.data.readers.options import FLOAT32_OVERFLOW
 from jaxrnn.data.sequences import CATEGORIES, IDS, INPUTS, LABELS, Field, Sequences, encode
 from jaxrnn.data.tables.columns import Tokens
 from jaxrnn.data.tables.tokens import tokenise
 from jaxrnn.foundation.errors import UserError
 from jaxrnn.settings.checking import require
+
+_LOST = ("nan", "NaT", "<NA>")  # how numpy and pandas print what is missing
 
 
 def read_arrays(
@@ -37,6 +40,9 @@ def read_arrays(
         require(values.ndim == 2, name, f"shape {values.shape}", expected)
         found.append(values.astype(np.float64))
         require(bool(np.isfinite(found[-1]).all()), name, "NaN or infinite values", "finite ones")
+        require(not np.ma.is_masked(array), name, "masked values", "values at every step")
+        is_small = bool((np.abs(found[-1]) < FLOAT32_OVERFLOW).all())
+        require(is_small, name, "values beyond float32", "magnitudes below 3.4028236e38; use other units")
         features = found[0].shape[1]
         require(values.shape[1] == features, name, f"{values.shape[1]} features", f"{features}, as the first has")
     require(bool(found), "source", "no arrays", "at least one")
@@ -86,11 +92,28 @@ def _rows(labels: Sequence[Any] | None, ids: Sequence[Any] | None, count: int) -
     for field, given in ((LABELS, labels), (IDS, ids)):
         if given is None:
             continue
-        require(len(given) == count, field, f"{len(given)}", f"{count}, one for each array or text")
-        texts = [str(value) for value in given]
+        expected = f"{count}, one for each array or text"
+        require(isinstance(given, Collection), field, type(given).__name__, expected)
+        require(len(given) == count, field, f"{len(given)}", expected)
+        texts = [_as_text(field, number, value) for number, value in enumerate(given)]
         if field == LABELS:
             codes, vocabulary = encode(texts)
             rows[field] = Field(("label",), codes[:, None], (vocabulary,))
         else:
             rows[field] = Field(("id",), np.array(texts, object)[:, None])
     return rows
+
+
+def _as_text(field: str, number: int, value: Any) -> str:
+    """Returns a label or an id as the cell of a DataFrame becomes one, so that each finds the other's classes."""
+    name = f"{field} {number}"
+    if not isinstance(value, str):
+        require(np.ndim(value) == 0, name, type(value).__name__, "a text or a number")
+        if isinstance(value, bool | np.bool_):
+            return str(value).lower()
+        if isinstance(value, float | np.floating) and np.isfinite(value) and value == int(value):
+            return str(int(value))
+    text = str(value)
+    is_lost = value is None or (not isinstance(value, str) and text in _LOST) or not text.strip()
+    require(not is_lost, name, "nothing" if value is None else text, "a text or a number; leave what has none out")
+    return text

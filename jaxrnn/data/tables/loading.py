@@ -10,6 +10,7 @@ from jaxrnn.data.sequences import CATEGORIES, Sequences
 from jaxrnn.data.tables.reading import read
 from jaxrnn.foundation.errors import DataError
 from jaxrnn.foundation.files import hash_file
+from jaxrnn.settings.checking import SettingError
 from jaxrnn.settings.config import Config
 
 SEQUENCE_SUFFIXES = (".ts", ".tsf", ".jsonl")
@@ -90,7 +91,10 @@ def load_hashed_sequences(
     sha256 = hash_file(path)
     if check is not None:
         check(sha256)
-    sequences = load_sequences(path, config)
+    try:
+        sequences = load_sequences(path, config)
+    except SettingError as error:  # one that only the columns of a file show to be wrong
+        raise error.renamed(f"--{error.key.replace('_', '-')}") from error
     if hash_file(path) != sha256:
         raise DataError(f"{path}: was written to while it was read; expected a file at rest; try again")
     return sequences, sha256

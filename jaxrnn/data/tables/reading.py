@@ -11,6 +11,7 @@ from typing import Any, Literal
 from jaxrnn.data.readers.complaints import complaint, quote
 from jaxrnn.data.readers.options import ReadOptions
 from jaxrnn.data.sequences import Sequences
+from jaxrnn.data.tables.columnar_tables import without_views
 from jaxrnn.data.tables.columns import Columns, Names, TextOptions, Tokens
 from jaxrnn.data.tables.files import paths_of, read_files
 from jaxrnn.data.tables.lists import read_arrays, read_text_list
@@ -76,7 +77,7 @@ def read(
       tokens: What the steps of a text are: "character" (the default), "word" or "byte".
       each_step_has_a_label: Labels may change within a sequence.
       missing: What becomes of inputs that are missing: "error", "forward" for the last one before, or "mask" for 0 and
-        a further input that is 1 there.
+        a further input for each that is 1 there, whether or not this file lacks any.
       delimiter: The character between two cells of a text; None takes the one of ``,``, a tab and ``;`` in its header.
       comment: Lines of a text that begin with it are left out.
       skip_lines: Lines before a text's header that are left out.
@@ -149,7 +150,10 @@ def read(
 
 
 def _frame(source: Any) -> Table:
-    if not hasattr(source, "__arrow_c_stream__") and type(source).__module__.partition(".")[0] != "pandas":
+    is_pandas = type(source).__module__.partition(".")[0] == "pandas" and hasattr(source, "columns")
+    # A column alone, a Series, has a stream as well, of no columns.
+    is_column = hasattr(source, "__arrow_c_stream__") and not hasattr(source, "columns") and hasattr(source, "dtype")
+    if is_column or not (is_pandas or hasattr(source, "__arrow_c_stream__")):
         raise TypeError(
             f"source: got {type(source).__name__}; expected a path, a DataFrame or another table with"
             " __arrow_c_stream__, or a list of paths, arrays or texts"
@@ -157,8 +161,8 @@ def _frame(source: Any) -> Table:
     import pyarrow as pa
 
     try:
-        return Table("the table", pa.table(source))
-    except pa.ArrowException as error:
+        return Table("the table", without_views(pa.table(source)))
+    except (pa.ArrowException, ValueError) as error:  # ValueError: pandas has two columns of one name
         remedy = "give each column one type"
         raise complaint("the table", found=quote(str(error)), expected="plain columns", remedy=remedy) from error
 

@@ -121,7 +121,7 @@ def read_table(table: Table, columns: Columns) -> Sequences:
     if columns.category_columns:
         steps[CATEGORIES] = sequences.categories(tuple(columns.category_columns))
     if columns.target_columns:
-        steps[TARGETS] = sequences.numbers(tuple(columns.target_columns), "error")
+        steps[TARGETS] = sequences.numbers(tuple(columns.target_columns), "never")
     if columns.time_column is not None:
         times = cells.times(table, columns.time_column)[order]
         steps[TIMES] = Field((columns.time_column,), times[:, None])
@@ -144,7 +144,7 @@ def read_rows(sequences: "Arranged", columns: Columns, ids: Iterable[str] | None
     if columns.group_column is not None:
         rows[GROUPS] = sequences.of_the_whole(sequences.categories((columns.group_column,)))
     if columns.static_columns:
-        rows[STATICS] = sequences.of_the_whole(sequences.numbers(tuple(columns.static_columns), "error"))
+        rows[STATICS] = sequences.of_the_whole(sequences.numbers(tuple(columns.static_columns), "never"))
     if columns.static_category_columns:
         rows[CATEGORIES] = sequences.of_the_whole(sequences.categories(tuple(columns.static_category_columns)))
     return rows
@@ -238,19 +238,19 @@ class Arranged:
         self.starts = np.cumsum(lengths) - lengths
 
     def numbers(self, names: tuple[str, ...], missing: str) -> Field:
-        """Reads columns of numbers; what is missing is refused, filled, or marked."""
+        """Reads columns of numbers; what is missing is refused, filled, or marked; "never": it may not be."""
         found, marks = [], {}
         for name in names:
             values = cells.numbers(self.table, name)[self.order]
             lost = np.isnan(values)
-            if lost.any():
+            if missing == "mask":  # of a column that lacks nothing too: the next file may lack some, and has to fit
+                marks[f"{name} is missing"] = lost.astype(np.float64)
+                values = np.where(lost, 0.0, values)
+            elif lost.any():
                 if missing == "forward":
                     values = self._filled(name, values, lost)
-                elif missing == "mask":
-                    marks[f"{name} is missing"] = lost.astype(np.float64)
-                    values = np.where(lost, 0.0, values)
                 else:
-                    self._refuse_missing(name, lost)
+                    self._refuse_missing(name, lost, is_input=missing == "error")
             found.append(values)
         return Field((*names, *marks), np.stack([*found, *marks.values()], axis=1))
 
@@ -296,12 +296,13 @@ class Arranged:
             )
         return values[latest]
 
-    def _refuse_missing(self, name: str, lost: NDArray[np.bool_]) -> NoReturn:
+    def _refuse_missing(self, name: str, lost: NDArray[np.bool_], *, is_input: bool) -> NoReturn:
+        ways = "give --missing=forward for the one before, --missing=mask for 0 and a mark, or remove the step"
         many = "the only one" if lost.sum() == 1 else f"the first of {int(lost.sum())}"
         self.table.refuse(
             int(self.order[lost].min()),
             name,
             found=f"a missing value in {quote(name)}, {many}",
             expected="a number",
-            remedy="give --missing=forward for the one before, --missing=mask for 0 and a mark, or remove the step",
+            remedy=ways if is_input else "fill it in, or remove the sequence; --missing is of inputs only",
         )

@@ -33,7 +33,10 @@ RECIPES = {
     "early-stop": [*SMALL, "--patience=60", "--learning-rate=0.003", "--schedule=constant", "--epochs=3000"],
     "shared": [*SMALL, "--devices=2", "--nonlinearity=relu", "--optimizer=sgd", "--momentum=0.9", "--epochs=1200"],
     "stream": [*SMALL, "--cell=gru", "--batching=bucket", "--batch-size=400", "--epochs=10"],
+    "classify": [*SMALL, "--task=classify", "--id-column=unit", "--time-column=day", "--input-columns=x,y",
+                 "--label-column=side", "--bidirectional", "--schedule=constant", "--epochs=1500"],
 }  # fmt: skip
+SEQUENCES = {"classify"}  # a table of steps of two features
 STREAMED = {"stream"}  # from prepared data, an epoch of several pieces: saved in the middle of epochs too
 SIGNALS = {
     "KILL": [signal.SIGKILL],
@@ -167,7 +170,20 @@ class Bench:
         subprocess.run(command, env=self.environment, check=True, capture_output=True)
         return target
 
+    @functools.cached_property
+    def units(self) -> Path:
+        """A table of sequences of two features, made when first asked for."""
+        generator, path = np.random.default_rng(0), self.directory / "units.csv"
+        lines = ["unit,day,x,y,side"]
+        for unit in range(120):
+            for day, (x, y) in enumerate(generator.normal(size=(int(generator.integers(2, 9)), 2))):
+                lines.append(f"{unit},{day},{x + unit % 2},{y},{('left', 'right')[unit % 2]}")
+        path.write_text("\n".join(lines) + "\n")
+        return path
+
     def arguments(self, name: str) -> list[str]:
+        if name in SEQUENCES:
+            return [*RECIPES[name], f"--data={self.units}"]
         return [*RECIPES[name], f"--data={self.prepared if name in STREAMED else self.rows}"]
 
     def unbroken(self, name: str) -> Path:

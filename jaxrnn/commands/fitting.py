@@ -73,6 +73,9 @@ def fit(
       ['slow']
     """
     chosen = _configure(task, config, settings)
+    share = chosen.data.split_fractions.test
+    is_left = "split_fractions" in settings and validation is None and share > 0
+    require(not is_left, "split_fractions", share, "a test share of 0: test rows are given to evaluate()")
     if task == "next" and not _are_sequences(train, chosen):
         rows, split = _rows_of(train, validation, chosen, share_wanted="split_fractions" in settings)
         source = MemorySource(chosen, rows, split)

@@ -317,6 +317,8 @@ class TestFit:
     def test_settings_are_checked(self, sequences):
         with pytest.raises(UserError, match="hiden_size: unknown key; did you mean hidden_size"):
             jaxrnn.fit(sequences, task="classify", hiden_size=3)
+        with pytest.raises(UserError, match=r"split_fractions: got 0\.2; expected a test share of 0"):
+            jaxrnn.fit(sequences, task="classify", split_fractions=(0.6, 0.2, 0.2))
         with pytest.raises(UserError, match="patience: got 3; expected 0 without validation rows"):
             jaxrnn.fit(sequences, task="classify", patience=3)
         with pytest.raises(UserError, match="monitor: got 'mae'; expected one of loss, accuracy, balanced_accuracy"):

@@ -377,3 +377,19 @@ def test_drawn_tables_rows_and_texts_are_read_as_pandas_reads_them(capsys: pytes
     pytest.importorskip("pandas")
     assert main(["--cases=240", "--seed=3"]) == 0
     assert capsys.readouterr().out.endswith("240 cases, 0 failed\n")
+
+
+def test_times_that_name_their_zone_are_those_of_utc(tmp_path):
+    path = tmp_path / "zones.csv"
+    times = ["2024-03-01T12:00:00Z", "2024-03-01T12:30:00+02:00", "2024-03-01 11:00:00.5+00:00"]
+    path.write_text("t,x\n" + "".join(f"{time},{number}\n" for number, time in enumerate(times)))
+    found = jaxrnn.read(path, time_column="t")
+    assert found.steps["inputs"].values[:, 0].tolist() == [1.0, 2.0, 0.0]
+    assert found.steps["times"].values[:, 0].astype(str).tolist() == [
+        "2024-03-01T10:30:00.000000", "2024-03-01T11:00:00.500000", "2024-03-01T12:00:00.000000",
+    ]  # fmt: skip
+    table = pa.table({"t": pa.array(times).cast(pa.timestamp("us", tz="UTC")), "x": [0.0, 1.0, 2.0]})
+    assert jaxrnn.read(table, time_column="t") == found
+    path.write_text(path.read_text().replace("Z,", ","))
+    with pytest.raises(DataError, match=r"zones.csv:2:1: found '2024-03-01T12:00:00'; .* all in one form"):
+        jaxrnn.read(path, time_column="t")

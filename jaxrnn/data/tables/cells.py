@@ -171,7 +171,8 @@ def _times_of_text(table: "Table", column: str, array: "pa.Array") -> NDArray[An
     trimmed = _trimmed(array)
     # `cast` takes hexadecimals too.
     is_whole = bool(pc.all(pc.match_substring_regex(trimmed, r"^-?[0-9]+$")).as_py())
-    for kind in (pa.int64(),) if is_whole else (pa.timestamp("us"),):
+    # Times that name their zone become those of UTC; a column has such times, or others, not both.
+    for kind in (pa.int64(),) if is_whole else (pa.timestamp("us"), pa.timestamp("us", tz="UTC")):
         with contextlib.suppress(pa.ArrowInvalid, pa.ArrowNotImplementedError):
             return np.asarray(trimmed.cast(kind))
     values, bad = parse_numbers(array)
@@ -189,11 +190,11 @@ def _times_of_text(table: "Table", column: str, array: "pa.Array") -> NDArray[An
 def _is_time(text: str) -> bool:
     import pyarrow as pa
 
-    try:
-        pa.array([text]).cast(pa.timestamp("us"))
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-        return False
-    return True
+    for zone in (None, "UTC"):
+        with contextlib.suppress(pa.ArrowInvalid, pa.ArrowNotImplementedError):
+            pa.array([text]).cast(pa.timestamp("us", tz=zone))
+            return True
+    return False
 
 
 @contextlib.contextmanager

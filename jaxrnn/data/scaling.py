@@ -47,6 +47,10 @@ class Scaling:
                 normalized[:, i] = normalizer.require_float32(np.asarray(values[:, i], np.float64))
         return normalized
 
+    def denormalize(self, values: NDArray[Any]) -> NDArray[np.float64]:
+        """Takes (.., columns) normalised values back to the columns' units."""
+        return np.asarray(values, np.float64) * self.scales + self.offsets
+
     @property
     def offsets(self) -> NDArray[np.float64]:
         """What is subtracted from each column, in its units."""

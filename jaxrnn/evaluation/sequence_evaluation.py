@@ -83,10 +83,18 @@ def evaluate_sequences(
     members = predict_members(config, encoding, params, other, rows)
     predicted = members.mean(axis=0)
     measured = (rows, encoding, config)
-    against = verdict.baselines(*measured)
-    judged = verdict.judge_predictions(predicted, *measured, groups=sequences.group_ids(), against=against)
-    each = [verdict.measure(member, *measured) for member in members]
-    return SequenceEvaluation(verdict.measure(predicted, *measured), predicted, rows, each, against, judged)
+    figures, against = verdict.measure(predicted, *measured), verdict.baselines(*measured)
+    each = [verdict.measure(member, *measured) for member in members] if len(members) > 1 else [figures]
+    judged = verdict.judge_predictions(
+        predicted,
+        rows,
+        encoding,
+        figure=verdict.MAIN_FIGURE[config.task.task],
+        figures=figures,
+        groups=sequences.group_ids(),
+        against=against,
+    )
+    return SequenceEvaluation(figures, predicted, rows, each, against, judged)
 
 
 def predict_members(config: Config, encoding: Encoding, params: Any, other: Any, rows: Encoded) -> NDArray[np.float64]:
@@ -117,7 +125,7 @@ def predict_members(config: Config, encoding: Encoding, params: Any, other: Any,
         places = (rows.offsets[indices][:, None] + np.arange(outputs.shape[2]))[counts]
         predicted[:, places] = outputs[:, counts]
     if not encoding.classes:
-        return predicted * encoding.targets.scales + encoding.targets.offsets
+        return encoding.targets.denormalize(predicted)
     shifted = np.exp(predicted - predicted.max(axis=2, keepdims=True))
     return shifted / shifted.sum(axis=2, keepdims=True)
 

@@ -74,7 +74,7 @@ def plot_numbers(evaluation: SequenceEvaluation, model: TrainedModel, path: Path
     """
     assert model.encoding is not None
     targets = model.encoding.targets
-    actual = np.asarray(evaluation.rows.targets, np.float64) * targets.scales + targets.offsets
+    actual = targets.denormalize(np.asarray(evaluation.rows.targets))
     figure, all_axes = new_figure(len(targets.names))
     for number, (axes, name) in enumerate(zip(np.atleast_1d(all_axes), targets.names, strict=True)):
         known, found = actual[:, number], evaluation.predicted[:, number]
@@ -122,7 +122,7 @@ def _words(evaluation: SequenceEvaluation, model: TrainedModel, sequence: int) -
         return f"{int(right.sum())} of {right.size} steps right"
     if not model.classes:
         assert model.encoding is not None
-        actual = targets[sequence] * model.encoding.targets.scales + model.encoding.targets.offsets
+        actual = model.encoding.targets.denormalize(targets[sequence])
         return f"{evaluation.predicted[sequence][0]:.4g}, actual {actual[0]:.4g}"
     probabilities, true = evaluation.predicted[sequence], int(targets[sequence])
     taken = model.classes[int(probabilities.argmax())]

@@ -138,7 +138,7 @@ def actual_numbers(tested: TestedSequences) -> np.ndarray:
     encoding = tested.model.encoding
     assert encoding is not None
     targets = np.asarray(tested.evaluation.rows.targets, np.float64)
-    return targets * encoding.targets.scales + encoding.targets.offsets
+    return encoding.targets.denormalize(targets)
 
 
 def _window(wrong: np.ndarray, limit: int) -> Window:
@@ -156,7 +156,7 @@ def _lines(tested: TestedSequences, sequence: int, window: Window) -> Markup:
     names = encoding.inputs.names
     label = "inputs, normalised"
     if len(names) == 1:
-        values = values * encoding.inputs.scales + encoding.inputs.offsets
+        values = encoding.inputs.denormalize(values)
         label = name_input(names[0], 0)
     x = np.arange(window.start, window.end) + 1.0
     bands = _bands(tested, sequence, window, x) if rows.every else []

@@ -6,7 +6,7 @@ import numpy as np
 
 from jaxrnn.data.encoding import ONE_NUMBER, Encoding, Sizes
 from jaxrnn.settings.config import Config
-from jaxrnn.tasks.classes import Classify, Tag
+from jaxrnn.tasks.classes import Classes
 from jaxrnn.tasks.metrics import MetricSums
 from jaxrnn.tasks.next_value import NextValue
 from jaxrnn.tasks.readout import Readout
@@ -85,7 +85,7 @@ def sequence_task_of(config: Config, sizes: Sizes) -> SequenceTask:
         return Regress(readout, training.loss, sizes.outputs)
     if config.task.task == "next":
         return Regress(readout, training.loss, sizes.outputs, "next", training.accuracy_epsilon)
-    return Tag(sizes.outputs) if config.task.task == "tag" else Classify(readout, sizes.outputs)
+    return Classes("every" if config.task.task == "tag" else readout, sizes.outputs)
 
 
 def told_of(config: Config, encoding: Encoding) -> dict[str, Any]:

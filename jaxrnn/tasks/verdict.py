@@ -100,7 +100,7 @@ def number_figures(predicted: NDArray[Any], rows: Encoded, encoding: Encoding, c
 
     offsets, scales = encoding.targets.offsets, encoding.targets.scales
     normalized = np.asarray(rows.targets, np.float64)
-    actual = normalized * scales + offsets
+    actual = encoding.targets.denormalize(normalized)
     losses = elementwise_loss(config.training.loss, (predicted - offsets) / scales, normalized)
     spread, error = np.ptp(actual, axis=0) > 0, np.abs(predicted - actual)
     return {
@@ -147,7 +147,7 @@ def baselines(rows: Encoded, encoding: Encoding, config: Config) -> dict[str, di
 def _from_before(rows: Encoded, encoding: Encoding) -> dict[str, NDArray[np.float64]]:
     """Returns the value before, that value plus the step that led to it, and the mean of the training rows."""
     assert rows.before is not None
-    latest, earlier = np.moveaxis(rows.before * encoding.targets.scales + encoding.targets.offsets, 1, 0)
+    latest, earlier = np.moveaxis(encoding.targets.denormalize(rows.before), 1, 0)
     step = np.where(np.isnan(earlier), 0.0, latest - earlier)
     mean = np.tile(np.array(encoding.target_means), (len(latest), 1))
     return {"repeat_last": latest, "continue_step": latest + step, "training_mean": mean}
@@ -157,8 +157,9 @@ def judge_predictions(
     predicted: NDArray[Any],
     rows: Encoded,
     encoding: Encoding,
-    config: Config,
     *,
+    figure: str,
+    figures: dict[str, float],
     groups: NDArray[Any],
     against: dict[str, dict[str, float]],
 ) -> Verdict:
@@ -168,20 +169,19 @@ def judge_predictions(
       predicted: As `measure` takes them.
       rows: What they were predicted from.
       encoding: The classes, or the targets' units.
-      config: Says the task.
+      figure: The name of the main figure.
+      figures: The predictions' own.
       groups: (rows,): rows of the same number are drawn together.
       against: The baselines' figures.
     """
-    task = config.task.task
-    name = MAIN_FIGURE[task]
-    value = measure(predicted, rows, encoding, config)[name]
     each = _each(predicted, rows, encoding)
     if rows.every:
         groups = np.repeat(groups, rows.lengths)
     interval = mean_error_interval(each, groups)
-    others = {baseline: figures[name] for baseline, figures in against.items()}
-    compared = compare_with_baselines(value, others, figure=name, higher_is_better=name in HIGHER_IS_BETTER)
-    notes = [describe_interval(interval, figure=name), compared["sentence"]]
+    others = {baseline: found[figure] for baseline, found in against.items()}
+    is_higher_better = figure in HIGHER_IS_BETTER
+    compared = compare_with_baselines(figures[figure], others, figure=figure, higher_is_better=is_higher_better)
+    notes = [describe_interval(interval, figure=figure), compared["sentence"]]
     if encoding.classes:
         unseen = int((np.asarray(rows.targets) < 0).sum())
         if unseen:
@@ -195,5 +195,4 @@ def _each(predicted: NDArray[Any], rows: Encoded, encoding: Encoding) -> NDArray
     targets = np.asarray(rows.targets)
     if encoding.classes:
         return (predicted.argmax(axis=1) == targets).astype(np.float64)
-    actual = targets.astype(np.float64) * encoding.targets.scales + encoding.targets.offsets
-    return np.abs(predicted - actual).mean(axis=1)
+    return np.abs(predicted - encoding.targets.denormalize(targets)).mean(axis=1)

@@ -143,10 +143,9 @@ def _arrange_sequences(config: Config, parts: SequenceParts) -> tuple[Plan, Part
     if settings.target != "last" or settings.tbptt:
         raise UserError(f"--target: got {settings.target!r}, tbptt = {settings.tbptt}; expected last and 0 {where}")
     encoding = Encoding.fit(parts.training.sequences, config)
-    for part in parts[1:]:  # refused before anything is trained
-        if part is not None:
-            encoding.encode(part.sequences, task)
-    rows = encoding.encode(parts.training.sequences, task)
+    # The test rows too: what is wrong with them is said before anything is trained.
+    rows, checked, _ = (None if part is None else encoding.encode(part.sequences, task) for part in parts)
+    assert rows is not None
     training = _arrange_encoded(rows, config, settings.batch_size)
     plan = make_plan(
         config,
@@ -159,9 +158,9 @@ def _arrange_sequences(config: Config, parts: SequenceParts) -> tuple[Plan, Part
         batch_rows=training.batch_rows,
         encoding=encoding,
     )
-    if parts.validation is None:
+    if checked is None:
         return plan, training.parts, ()
-    validation = _arrange_encoded(encoding.encode(parts.validation.sequences, task), config, VALIDATION_CHUNK_ROWS)
+    validation = _arrange_encoded(checked, config, VALIDATION_CHUNK_ROWS)
     return plan, training.parts, tuple(in_chunks(part, validation.batch_rows) for part in validation.parts)
 
 

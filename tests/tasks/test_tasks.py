@@ -149,7 +149,15 @@ class TestVerdict:
         wrong = np.tile([0.1, 0.2, 0.3, 0.4], (10, 1))
         rows, encoding, config = rows_of(np.ones(10, int), targets), encoding_of(), config_of("classify")
         against = verdict.baselines(rows, dataclasses.replace(encoding, class_counts=(17, 1, 1, 1)), config)
-        judged = verdict.judge_predictions(wrong, rows, encoding, config, groups=np.arange(10), against=against)
+        judged = verdict.judge_predictions(
+            wrong,
+            rows,
+            encoding,
+            figure="accuracy",
+            figures=verdict.measure(wrong, rows, encoding, config),
+            groups=np.arange(10),
+            against=against,
+        )
         assert judged.against_baselines["worse_than"] == ["most_frequent"]
         assert "by accuracy the model (0.2) is worse than the baseline most_frequent (0.8)" in judged.notes[1]
 
@@ -169,7 +177,9 @@ class TestVerdict:
         assert figures["accuracy"] == 0.5
         assert figures["log_loss"] == pytest.approx(0)
         against = verdict.baselines(rows, encoding_of(), config)
-        judged = verdict.judge_predictions(sure, rows, encoding_of(), config, groups=np.arange(4), against=against)
+        judged = verdict.judge_predictions(
+            sure, rows, encoding_of(), figure="accuracy", figures=figures, groups=np.arange(4), against=against
+        )
         assert "2 rows have a class that no training row has: they count as wrong" in judged.notes
 
     def test_copies_count_once_in_the_interval(self):
@@ -180,10 +190,30 @@ class TestVerdict:
         spans = []
         for groups in (np.arange(40), np.arange(40) // 20):
             judged = verdict.judge_predictions(
-                np.eye(4)[taken], rows, encoding_of(), config, groups=groups, against=against
+                np.eye(4)[taken],
+                rows,
+                encoding_of(),
+                figure="accuracy",
+                figures=against["most_frequent"],
+                groups=groups,
+                against=against,
             )
             spans.append(judged.interval["high"] - judged.interval["low"])
         assert spans[1] == 1.0 > 2 * spans[0]
+
+
+def test_the_steps_of_a_sequence_are_drawn_together():
+    """Four sequences of 50 steps, each right or wrong as a whole, are four draws and not 200."""
+    lengths = np.full(4, 50)
+    taken = np.repeat([0, 1, 0, 1], 50)
+    rows, config = rows_of(lengths, np.zeros(200, np.int32), every=True), config_of("tag")
+    against = verdict.baselines(rows, encoding_of(), config)
+    judged = verdict.judge_predictions(
+        np.eye(4)[taken], rows, encoding_of(), figure="accuracy", figures=against["most_frequent"],
+        groups=np.arange(4), against=against,
+    )  # fmt: skip
+    assert judged.interval["distinct_rows"] == 4
+    assert (judged.interval["low"], judged.interval["high"]) == (0.0, 1.0)
 
 
 def test_a_confusion_matrix_of_no_rows_of_a_class():

@@ -21,7 +21,7 @@ from jaxrnn.foundation.escaping import escape
 from jaxrnn.foundation.files import to_json
 from jaxrnn.foundation.messages import say
 from jaxrnn.settings.data_config import ReaderConfig
-from jaxrnn.tasks.judgement import leakage_warning
+from jaxrnn.tasks.judgement import leakage_warning, overlap_warning
 
 
 def evaluate(
@@ -49,17 +49,18 @@ def evaluate(
     model = TrainedModel.load(checkpoint)
     reader = reader or model.config.reader
     shared: tuple[int, int] | None = None
+    overlapping = (0, 0)
     rows: Rows
     if model.encoding is not None:
         opened = open_sequences(model, data, given)
-        rows, source, shared = opened.sequences, opened.path, opened.shared
+        rows, source, shared, overlapping = opened.sequences, opened.path, opened.shared, opened.overlapping
     elif data is None:
         rows, _, shared, source = open_own_rows(model, reader)
     else:
         rows, source = _open(data, reader, model), data
-    warning = leakage_warning(*shared) if shared else ""
-    if warning:
-        say(warning)
+    for warning in (leakage_warning(*shared) if shared else "", overlap_warning(*overlapping)):
+        if warning:
+            say(warning)
     with naming(source):
         found = measure_part(model, rows)
     evaluation, baselines = found.evaluation, found.baselines
@@ -78,6 +79,8 @@ def evaluate(
             result["mae_interval"] = result.pop("interval")
         if shared is not None:
             result["shared_rows"] = dict(zip(("validation", "test"), shared, strict=True))
+        if shared is not None and model.encoding is not None:
+            result["overlapping_rows"] = dict(zip(("validation", "test"), overlapping, strict=True))
         if model.num_members > 1:
             result["ensemble"] = {**evaluation.spread(), "members": evaluation.members}
         print(to_json(result))

@@ -28,18 +28,19 @@ class SequencesInMemory:
         self.config = config
         named = {"path": str(Path(config.data.data).absolute())}
         self._given: dict[str, Sequences] = {}
-        hashes: dict[str, str] = {}
+        files: dict[str, dict[str, str]] = {}
         for name in PARTS_WITH_FILES:
             path = getattr(config.data, f"{name}_data")
             if path is not None:
-                self._given[name], hashes[name] = load_hashed_sequences(path, config)
+                self._given[name], sha256 = load_hashed_sequences(path, config)
+                files[name] = {"path": str(Path(path).absolute()), "sha256": sha256}
         self._sequences, sha256 = load_hashed_sequences(
-            config.data.data, config, check=lambda sha256: check({**named, "sha256": sha256, "given": hashes})
+            config.data.data, config, check=lambda sha256: check({**named, "sha256": sha256, "given": files})
         )
         size = {"rows": len(self._sequences), "values": self._sequences.num_steps}
         self.description: dict[str, Any] = {**named, "sha256": sha256, **size}
-        if hashes:
-            self.description["given"] = hashes
+        if files:
+            self.description["given"] = files
 
     def arrange(self) -> None:
         with naming(self.config.data.data):
@@ -49,7 +50,7 @@ class SequencesInMemory:
         self.parts = {
             name: part.sequences for name, part in zip(PARTS_WITH_FILES, self._split[1:], strict=True) if part
         }
-        self.shared_rows = self._split.shared_rows()
+        self.shared_rows, self.overlapping = self._split.shared_rows(), self._split.overlapping()
 
     def in_words(self) -> tuple[str, str]:
         sequences, lengths = self._sequences, self._sequences.lengths

@@ -140,6 +140,8 @@ def _report(
         **_entries(test, model),
         "shared_rows": dict(zip(("validation", "test"), data.shared_rows, strict=True)),
     }
+    if model.encoding is not None:
+        summary["overlapping_rows"] = dict(zip(("validation", "test"), data.overlapping, strict=True))
     if settings.ensemble > 1:
         summary["ensemble"] = fit.describe_members() | {
             name: {**evaluation.spread(), "members": evaluation.members} for name, evaluation in evaluations.items()

@@ -54,6 +54,11 @@ class TrainingData(Protocol):
         """How many validation and test rows stand in the training part too; there once `arrange` was called."""
         ...
 
+    @property
+    def overlapping(self) -> tuple[int, int]:
+        """How many validation and test sequences look like windows of training ones; as `shared_rows`."""
+        ...
+
     def arrange(self) -> None:
         """Splits the rows and arranges them in batches.
 
@@ -90,6 +95,7 @@ class RowsInMemory:
     """The rows of a file; attributes as those of `TrainingData`."""
 
     source: MemorySource
+    overlapping = (0, 0)  # rows of one number are not looked at: ball.csv's are parts of straight lines
 
     def __init__(self, config: Config, check: Check):
         self.config = config
@@ -124,6 +130,7 @@ class PreparedRows:
 
     source: DiskSource
     shared_rows = (0, 0)  # the split keeps identical rows on one side
+    overlapping = (0, 0)  # not looked at
 
     def __init__(self, config: Config, check: Check):
         if config.training.ensemble > 1:

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from jaxrnn.data.overlap import count_overlapping
 from jaxrnn.data.sequences import Sequences
 from jaxrnn.data.split import draw_split
 from jaxrnn.settings.config import Config
@@ -43,6 +44,14 @@ class SequenceParts(NamedTuple):
         validation, test = (
             0 if part is None else sum(content in seen for content in part.sequences.contents())
             for part in (self.validation, self.test)
+        )
+        return validation, test
+
+    def overlapping(self) -> tuple[int, int]:
+        """Counts the validation and the test sequences that overlap with training sequences."""
+        training = self.training.sequences
+        validation, test = (
+            0 if part is None else count_overlapping(training, part.sequences) for part in (self.validation, self.test)
         )
         return validation, test
 

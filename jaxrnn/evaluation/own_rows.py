@@ -124,7 +124,8 @@ def described_data(model: TrainedModel) -> dict[str, Any] | None:
     if described is None:
         return None
     name = escape(shorten(described["path"]))
-    if not os.path.isabs(described["path"]):
+    named = [described["path"], *(file["path"] for file in described.get("given", {}).values())]
+    if not all(map(os.path.isabs, named)):
         raise UserError(
             f"{name}: the checkpoint names its data by this path; expected an absolute one, as jaxrnn.train writes it;"
             " give the data with --data"

@@ -24,12 +24,14 @@ class OpenedSequences(NamedTuple):
       sequences: The sequences.
       numbers: Where they stand in their file, counted from 0.
       shared: How many validation and test sequences stand in the training part too; None of a file that was named.
+      overlapping: How many of them look like windows of training ones; 0 of a file that was named.
       path: The file's.
     """
 
     sequences: Sequences
     numbers: NDArray[np.int64]
     shared: tuple[int, int] | None
+    overlapping: tuple[int, int]
     path: str
 
 
@@ -53,7 +55,7 @@ def open_sequences(model: TrainedModel, path: str | None, given: Mapping[str, An
             f"warning: {path} is the data that the model was trained on, and its training rows are evaluated too: the"
             " figures below flatter the model; leave --data out to evaluate the run's test rows alone"
         )
-    return OpenedSequences(sequences, np.arange(len(sequences)), None, path)
+    return OpenedSequences(sequences, np.arange(len(sequences)), None, (0, 0), path)
 
 
 def _open_own(model: TrainedModel) -> OpenedSequences:
@@ -61,18 +63,17 @@ def _open_own(model: TrainedModel) -> OpenedSequences:
     described = described_data(model)
     if described is None:
         raise UserError("the checkpoint comes from no run here: it has no test rows; give a file with --data")
-    data = model.config.data
-    hashes = {"data": described["sha256"]} | {
-        f"{name}_data": sha256 for name, sha256 in described.get("given", {}).items()
-    }
-    paths = {"data": described["path"], **{key: getattr(data, key) for key in hashes if key != "data"}}
-    read = {key: _read_unchanged(model, str(paths[key]), sha256) for key, sha256 in hashes.items()}
-    given = {key.removesuffix("_data"): sequences for key, sequences in read.items() if key != "data"}
-    parts = split_sequences(model.config, read["data"], **given)
+    files = described.get("given", {})
+    given = {name: _read_unchanged(model, file["path"], file["sha256"]) for name, file in files.items()}
+    parts = split_sequences(model.config, _read_unchanged(model, described["path"], described["sha256"]), **given)
     if parts.test is None:
         raise UserError("the run has no test rows: all of its data trains or validates; give a file with --data")
     return OpenedSequences(
-        parts.test.sequences, parts.test.numbers, parts.shared_rows(), paths.get("test_data", paths["data"])
+        parts.test.sequences,
+        parts.test.numbers,
+        parts.shared_rows(),
+        parts.overlapping(),
+        files.get("test", described)["path"],
     )
 
 

@@ -32,7 +32,9 @@ def read_settings(metadata: dict[str, Any], place: str) -> tuple[Config, Normali
             all(isinstance(data[key], str) and len(data[key]) <= MAX_PATH for key in ("path", "sha256"))
             and all(type(data[key]) is int for key in ("rows", "values"))
             and all(
-                name in PARTS_WITH_FILES and isinstance(sha256, str) for name, sha256 in data.get("given", {}).items()
+                name in PARTS_WITH_FILES
+                and all(isinstance(file[key], str) and len(file[key]) <= MAX_PATH for key in ("path", "sha256"))
+                for name, file in data.get("given", {}).items()
             )
         )
         best = metadata.get("best_epoch", 0)
@@ -40,7 +42,7 @@ def read_settings(metadata: dict[str, Any], place: str) -> tuple[Config, Normali
         is_numbered = all(type(count) is int for count in counts)
         if not (is_usable and is_described and is_numbered and normalizer.is_usable):
             raise ValueError
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
         raise CheckpointError(
             f"{place}: its metadata is not that of a run: expected a configuration, a normaliser with a finite offset"
             " and a positive scale, and the path, hash and size of a data file; use a checkpoint that jaxrnn has"

@@ -65,9 +65,7 @@ def check_same_data(description: dict[str, Any], run_dir: RunDirectory) -> None:
     before = origin["data"]
     if before["sha256"] != description["sha256"]:
         raise other_data(description["path"], description["sha256"], before)
-    given, now_given = (
-        found if isinstance(found := about.get("given"), dict) else {} for about in (before, description)
-    )
+    given, now_given = _hashes_of_parts(before), _hashes_of_parts(description)
     for part in sorted(given.keys() | now_given.keys()):
         sha256, now = given.get(part), now_given.get(part)
         if sha256 is None or now is None:  # then other sequences of the data would train
@@ -80,16 +78,23 @@ def check_same_data(description: dict[str, Any], run_dir: RunDirectory) -> None:
         if now != sha256:
             raise UserError(
                 f"--resume: --{part}-data: got other data than the run began with (SHA-256 {now[:12]}..); expected"
-                f" {shorten(str(sha256))[:12]}..; give the file that it began with"
+                f" {shorten(sha256)[:12]}..; give the file that it began with"
             )
-    now = versions()
-    others = {name: old for name, old in origin["versions"].items() if now.get(name) != old}
+    installed = versions()
+    others = {name: old for name, old in origin["versions"].items() if installed.get(name) != old}
     if others:
-        listed = ", ".join(f"{name} {old} then, {now.get(name)} now" for name, old in others.items())
+        listed = ", ".join(f"{name} {old} then, {installed.get(name)} now" for name, old in others.items())
         say(
             f"warning: the run began with other versions: {shorten(listed, 400)}: its numbers may differ in the last"
             " bits"
         )
+
+
+def _hashes_of_parts(data: dict[str, Any]) -> dict[str, str]:
+    """Returns the SHA-256 of the files of parts that a description of data names."""
+    given = data.get("given")
+    files = given if isinstance(given, dict) else {}
+    return {str(part): str(file.get("sha256")) for part, file in files.items() if isinstance(file, dict)}
 
 
 def other_data(path: str, sha256: str, before: dict[str, Any]) -> UserError:

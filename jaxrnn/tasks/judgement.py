@@ -142,6 +142,17 @@ def describe_near_zero(near_zero: dict[str, Any]) -> str:
     return line
 
 
+def overlap_warning(in_validation: int, in_test: int) -> str:
+    """Returns a warning of sequences that look like windows of series that were trained on, or nothing."""
+    if not in_validation and not in_test:
+        return ""
+    return (
+        f"warning: {in_validation:,} validation and {in_test:,} test sequences overlap with training sequences: runs of"
+        " steps are the same, as in windows of one series; the figures below flatter the model; give a column that"
+        " says what belongs together by --group-column, or test files of their own"
+    )
+
+
 def leakage_warning(in_validation: int, in_test: int) -> str:
     """Returns a warning of rows that were trained on and stand in the other parts too, or nothing where none do."""
     if not in_validation and not in_test:

@@ -164,11 +164,12 @@ def test_impossible_settings_are_one_line(flags, message, units, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_files_of_parts(units, tmp_path):
+def test_files_of_parts(units, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     test = write_units(tmp_path / "test.csv", seed=1, side="left,middle")
     flags = ["--task=classify", f"--data={units}", *ROLES, "--label-column=side", *SMALL]
     run = tmp_path / "run"
-    done = call("train", *flags, f"--test-data={test}", f"--run-dir={run}")
+    done = call("train", *flags, "--test-data=test.csv", f"--run-dir={run}")
     assert done.code == 0, done.err
     assert f"{NUM_UNITS} training, 0 validation, {NUM_UNITS} test" in done.err
     assert "20 rows have a class that no training row has: they count as wrong" in done.out
@@ -176,9 +177,11 @@ def test_files_of_parts(units, tmp_path):
     assert summary["validation"] == {}
     assert summary["best_epoch"] == 4
     assert json.loads(call("eval", f"--checkpoint={run}", "--json").out)["metrics"] == pytest.approx(summary["test"])
+    monkeypatch.chdir(tmp_path.parent)  # the checkpoint knows where its files are
+    assert json.loads(call("eval", f"--checkpoint={run}", "--json").out)["data"] == str(test)
     test.write_text(test.read_text().replace("u00", "u99"))
     assert "has changed since training" in call("eval", f"--checkpoint={run}").err
-    done = call("train", "--resume", "--epochs=5", f"--run-dir={run}")
+    done = call("train", "--resume", "--epochs=5", f"--test-data={test}", f"--run-dir={run}")
     assert "--test-data: got other data than the run began with" in done.err
     assert done.code == 2
 

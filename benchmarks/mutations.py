@@ -47,7 +47,24 @@ _TRAINING = "training/test_training.py"
 _TRUNCATION = "training/test_truncation.py"
 _EPOCH_ENDS = "training/test_epoch_ends.py"
 _WRITING = "runs/test_run_lock.py"
+_TASKS = "tasks/test_tasks.py"
+_SEQUENCES = "training/test_sequence_training.py"
 MUTATIONS = [
+    Mutation("tasks/classes.py", "weights = counts * jnp", "weights = 1 * jnp", _TASKS),
+    Mutation("tasks/classes.py", "has_any & ~has_wrong", "~has_wrong", _TASKS),
+    Mutation("tasks/regression.py", "** 0.5 * scales).mean()", "** 0.5).mean() * scales[0]", _TASKS),
+    Mutation("tasks/verdict.py", "weights * each).sum() / weights.sum()", "weights * each).mean()", _TASKS),
+    Mutation("tasks/verdict.py", "groups = np.repeat(groups, rows.lengths)", "groups = np.arange(len(each))", _TASKS),
+    Mutation("models/sequence_model.py", "jnp.maximum(lengths, 1)[:, None]", "steps.shape[1]", _SEQUENCES),
+    Mutation("models/sequence_model.py", "outputs, -jnp.inf).max(axis=1)", "outputs, 0).max(axis=1)", _SEQUENCES),
+    Mutation("models/sequence_model.py", "(place - first + 1)[..., None]", "(place + 1)[..., None]", _SEQUENCES),
+    Mutation("models/sequence_model.py", "drawn.at[0].set(0)", "drawn", _SEQUENCES),
+    Mutation("data/encoding.py", "unknown=0, first=1)", "unknown=1, first=1)", _SEQUENCES),
+    Mutation("data/encoding.py", "kept[ends - 1] = False", "kept[ends - 2] = False", _SEQUENCES),
+    Mutation(
+        "data/sequences.py", "if GROUPS in self.rows:\n            return", "if False:\n            return", _SEQUENCES
+    ),
+    Mutation("data/overlap.py", "owner[: len(last)][chosen] == last[chosen]", "True", "data/test_overlap.py"),
     Mutation("nn/engine/masks.py", "acts = latest > before", "acts = latest >= before", _MASKS),
     Mutation("nn/engine/masks.py", "(at(latest, after) > time)", "(at(latest, after) >= time)", _MASKS),
     Mutation("nn/engine/masks.py", "jnp.where((backward == 0) &", "jnp.where((backward != 0) &", _MASKS),

@@ -16,7 +16,8 @@ MAX_LINES = 350
 # Which folders the modules of a folder may import from, beside their own; "" holds the commands at the top. The same
 # table stands in docs/design.md, with the reasons.
 LOWER = ["foundation", "settings"]
-MODELS = [*LOWER, "data", "data.readers", "data.store", "data.tables", "nn", "nn.engine", "parallel", "tasks"]
+DATA = ["data", "data.readers", "data.series", "data.store", "data.tables"]
+MODELS = [*LOWER, *DATA, "nn", "nn.engine", "parallel", "tasks"]
 TOP = [*LOWER, "console", "data", "data.store", "data.tables", "runs", "parallel", "evaluation", "training"]
 MAY_IMPORT = {
     "foundation": [],
@@ -26,10 +27,11 @@ MAY_IMPORT = {
     "nn": ["foundation", "nn.engine"],
     "data": LOWER,
     "data.readers": [*LOWER, "data"],
+    "data.series": [*LOWER, "data"],
     "data.store": [*LOWER, "data", "data.readers"],
-    "data.tables": [*LOWER, "data", "data.readers"],
+    "data.tables": [*LOWER, "data", "data.readers", "data.series"],
     "parallel": [*LOWER, "nn"],
-    "tasks": [*LOWER, "data"],
+    "tasks": [*LOWER, "data", "data.series"],
     "models": MODELS,
     "runs": [*LOWER, "parallel"],
     "evaluation": [*MODELS, "models", "runs"],

@@ -10,10 +10,11 @@ from typing import Any, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from jaxrnn.data.readers.complaints import complaint, quote
+from jaxrnn.data.readers.complaints import complaint, naming, quote
 from jaxrnn.data.readers.options import FLOAT32_OVERFLOW
 from jaxrnn.data.readers.sources import decode
 from jaxrnn.data.sequences import Schedule
+from jaxrnn.data.series.frequency import Frequency
 from jaxrnn.data.tables import cells
 from jaxrnn.data.tables.columns import Names
 from jaxrnn.data.tables.step_tables import Table
@@ -22,13 +23,6 @@ VALUES, TIMES, NAME = "values", "times", "series_name"
 _TAG = re.compile(rb"^\s*@(relation|attribute)\b", re.MULTILINE | re.IGNORECASE)
 _DATA = re.compile(rb"^\s*@data\b", re.MULTILINE | re.IGNORECASE)
 _START = re.compile(r"(\d{4}-\d\d-\d\d)(?:[ T](\d\d)[-:](\d\d)[-:](\d\d))?", re.ASCII)
-_FREQUENCY = re.compile(r"(?:([1-9]\d{0,4})_)?([a-z_]+?)s?", re.ASCII)
-_UNITS = {
-    "second": (1, "s"), "secondly": (1, "s"), "minute": (1, "m"), "minutely": (1, "m"), "half_hourly": (30, "m"),
-    "hour": (1, "h"), "hourly": (1, "h"), "day": (1, "D"), "daily": (1, "D"), "week": (7, "D"), "weekly": (7, "D"),
-    "month": (1, "M"), "monthly": (1, "M"), "quarter": (3, "M"), "quarterly": (3, "M"), "year": (12, "M"),
-    "yearly": (12, "M"),
-}  # fmt: skip
 _KINDS = ("string", "numeric", "date")
 _MEND = "mend the line"
 
@@ -99,7 +93,7 @@ class _File:
     name: str
     attributes: dict[str, str] = dataclasses.field(default_factory=dict)
     schedule: Schedule = Schedule()  # noqa: RUF009  it is frozen
-    step: tuple[int, str] | None = None
+    frequency: Frequency | None = None
     may_miss: bool = True
     is_equal_length: bool = False
     is_data: bool = False
@@ -133,7 +127,7 @@ class _File:
             self._take_attribute(words, number)
         elif tag == "frequency":
             self.schedule = dataclasses.replace(self.schedule, frequency=" ".join(words))
-            self.step = self._step_of(" ".join(words).lower(), number)
+            self.frequency = self._frequency_of(" ".join(words), number)
         elif tag == "horizon":
             if len(words) != 1 or not words[0].isdecimal() or not 0 < int(words[0][:9]) == int(words[0]):
                 self.refuse(number, found=quote(" ".join(words)), expected="a whole number from 1")
@@ -158,13 +152,12 @@ class _File:
             self.refuse(number, found=f"a second date, {quote(words[0])}", expected="one, the start of the series")
         self.attributes[words[0]] = words[1]
 
-    def _step_of(self, frequency: str, number: int) -> tuple[int, str]:
-        match = _FREQUENCY.fullmatch(frequency)
-        if match is None or match[2] not in _UNITS:
+    def _frequency_of(self, word: str, number: int) -> Frequency:
+        frequency = Frequency.from_word(word)
+        if frequency is None:
             expected = "such as yearly, monthly, daily, half_hourly or 10_minutes"
-            self.refuse(number, found=quote(frequency), expected=expected, remedy="mend the tag, or remove it")
-        many, unit = _UNITS[match[2]]
-        return many * int(match[1] or 1), unit
+            self.refuse(number, found=quote(word.lower()), expected=expected, remedy="mend the tag, or remove it")
+        return frequency
 
     def date_column(self) -> int:
         kinds = list(self.attributes.values())
@@ -202,14 +195,15 @@ class _File:
 
     def times(self, starts: tuple[str, ...], lengths: NDArray[np.int64]) -> NDArray[np.datetime64] | None:
         """Returns the time of every step, if the file has said how far apart they are."""
-        if self.step is None:
+        if self.frequency is None:
             return None
         found = []
         for line, text, length in zip(self.lines, starts, lengths.tolist(), strict=True):
             start = _start(text)
             if start is None:
                 self.refuse(line, self.date_column(), found=quote(text), expected="a time such as 2024-05-31 14-00-00")
-            found.append(_times(start, length, *self.step))
+            with naming(self.name):
+                found.append(self.frequency.count_from(start, length))
         return np.concatenate(found)
 
 
@@ -222,15 +216,3 @@ def _start(text: str) -> np.datetime64 | None:
         return np.datetime64(f"{day}T{':'.join(clock)}", "us")
     except ValueError:  # a month 13
         return None
-
-
-def _times(start: np.datetime64, count: int, many: int, unit: Any) -> NDArray[np.datetime64]:
-    """Counts times from a start; the days of months that are too short are their last ones."""
-    if unit != "M":
-        return start + np.arange(count) * np.timedelta64(many, unit).astype("m8[us]")
-    month = start.astype("M8[M]")
-    since = start - month.astype("M8[us]")
-    days = since.astype("m8[D]")
-    months = month + np.arange(count) * np.timedelta64(many, "M")
-    last = (months + np.timedelta64(1, "M")).astype("M8[D]") - months.astype("M8[D]") - np.timedelta64(1, "D")
-    return months.astype("M8[us]") + np.minimum(days, last) + (since - days)

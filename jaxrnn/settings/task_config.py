@@ -44,6 +44,7 @@ HIGHER_IS_BETTER = ("accuracy", "within_half", "balanced_accuracy", "macro_f1", 
 
 
 DEFAULT_QUANTILES = "0.1,0.5,0.9"
+SCALINGS, TRANSFORMS = ("series", "global", "none"), ("none", "log")
 CALENDAR = ("month", "quarter", "week", "weekday", "day", "dayofyear", "hour", "minute")
 MAX_HORIZON = 10_000
 _OF_FORECASTS = ("horizon", "quantiles", "season", "scaling", "transform", "calendar", "origins", "refit")

@@ -1,19 +1,22 @@
 """Between series as they were read and what a network takes to forecast them: every step an origin, in one pass."""
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from jaxrnn.data.encoding import Ahead, Encoded, Encoding, Series, Sizes, categories_of, columns_of, fit_field
-from jaxrnn.data.scaling import Scaling
+from jaxrnn.data.scaling import Scaling, as_texts
 from jaxrnn.data.sequences import INPUTS, KNOWN, STATICS, TARGETS, TIMES, Field, Sequences
 from jaxrnn.data.series.calendar import calendar_features
 from jaxrnn.data.series.frequency import Frequency
 from jaxrnn.data.series.levels import Levels, measure_levels, power_of_two_below
 from jaxrnn.foundation.errors import DataError, UserError
 from jaxrnn.settings.config import Config
+from jaxrnn.settings.limits import MAX_COUNT
+from jaxrnn.settings.task_config import CALENDAR, SCALINGS, TRANSFORMS
 
 MAX_CHANGE = 5.0  # changes of more scales are read as so many
 FIRST_ORIGINS = 3  # too early to learn to forecast from
@@ -30,7 +33,7 @@ class SeriesEncoding(Encoding):
       season: Steps of a season; 1 for none.
       known: The numbers that are known ahead.
       calendar: What is read off the times.
-      frequency: How far apart the steps are; None without times.
+      frequency: How far apart the steps are.
       scaling: "series", "global" or "none".
       transform: "none" or "log".
       is_marked: Whether missing values are marked.
@@ -43,7 +46,7 @@ class SeriesEncoding(Encoding):
     season: int = 1
     known: Scaling = dataclasses.field(default_factory=Scaling)
     calendar: tuple[str, ...] = ()
-    frequency: Frequency | None = None
+    frequency: Frequency = Frequency()
     scaling: str = "series"
     transform: str = "none"
     is_marked: bool = False
@@ -60,7 +63,7 @@ class SeriesEncoding(Encoding):
         """
         task = config.task
         names, _ = series_values(training)
-        frequency = frequency_of(training)
+        frequency = Frequency.of(training)
         has_inputs = TARGETS in training.steps
         fitted = cls(
             inputs=fit_field(training.steps.get(INPUTS) if has_inputs else None, config),
@@ -130,6 +133,43 @@ class SeriesEncoding(Encoding):
                 f" {self.horizon}: its last {self.horizon} are forecast from those before"
             )
         return self._encode(sequences, answers=self.horizon)
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns what `from_json` takes, in types that JSON has."""
+        own = {"known": self.known.to_json(), "frequency": self.frequency.to_json()}
+        return super().to_json() | own
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> "SeriesEncoding":
+        """Returns the encoding that a checkpoint describes.
+
+        Raises:
+          ValueError, TypeError, KeyError: It is none.
+        """
+        base = Encoding.from_json(content)
+        fields = {field.name: getattr(base, field.name) for field in dataclasses.fields(base)}
+        counts = {key: content[key] for key in ("horizon", "season", "levels")}
+        if any(type(count) is not int or not 1 <= count <= MAX_COUNT for count in counts.values()):
+            raise ValueError("horizon")
+        numbers = {key: tuple(map(float, content[key])) for key in ("global_scales", "first_scales")}
+        for values in numbers.values():
+            if len(values) != len(base.targets.names) or not all(0 < value < np.inf for value in values):
+                raise ValueError("scales")
+        calendar = as_texts(content["calendar"])
+        is_known = content["scaling"] in SCALINGS and content["transform"] in TRANSFORMS
+        if not is_known or not set(calendar) <= set(CALENDAR) or type(content["is_marked"]) is not bool:
+            raise ValueError("scaling")
+        return cls(
+            **fields,
+            **counts,
+            **numbers,
+            calendar=calendar,
+            known=Scaling.from_json(content["known"]),
+            frequency=Frequency.from_json(content["frequency"]),
+            scaling=content["scaling"],
+            transform=content["transform"],
+            is_marked=content["is_marked"],
+        )
 
     def levels_of(self, sequences: Sequences) -> Levels:
         """Returns the levels of the targets, in the units of the transform."""
@@ -231,19 +271,6 @@ def series_values(sequences: Sequences) -> tuple[tuple[str, ...], NDArray[np.flo
     return names, values
 
 
-def frequency_of(sequences: Sequences) -> Frequency | None:
-    """Returns how far apart the steps of series are; None where they have no times."""
-    if TIMES not in sequences.steps:
-        return None
-    return Frequency.infer(sequences.steps[TIMES].values[:, 0], sequences.offsets, ids_of(sequences))
-
-
-def ids_of(sequences: Sequences) -> list[str] | None:
-    """Returns the ids of series, if they have any."""
-    field = sequences.rows.get("ids")
-    return None if field is None else field.texts()
-
-
 def horizon_of(config: Config, sequences: Sequences) -> int:
     """Returns how many steps ahead are forecast: what is configured, or what the file says.
 
@@ -257,9 +284,9 @@ def horizon_of(config: Config, sequences: Sequences) -> int:
     return found
 
 
-def season_of(config: Config, frequency: Frequency | None) -> int:
+def season_of(config: Config, frequency: Frequency) -> int:
     """Returns the steps of a season: what is configured, or the usual one; 1 for none."""
-    return config.task.season or (1 if frequency is None else frequency.season)
+    return config.task.season or frequency.season
 
 
 def _mean(values: NDArray[np.float64]) -> float:

@@ -21,6 +21,7 @@ from jaxrnn.evaluation.trained_model import TrainedModel
 from jaxrnn.runs.checkpoint import Checkpointer
 from jaxrnn.runs.run_directory import RunDirectory
 from jaxrnn.settings.checking import checked, require
+from jaxrnn.settings.columns_config import SEVERAL
 from jaxrnn.settings.config import Config
 from jaxrnn.training.fit import Fit, build_trainer
 from jaxrnn.training.memory_source import MemorySource
@@ -105,7 +106,7 @@ def _configure(task: str, file: str | None, settings: dict[str, Any]) -> Config:
     }
     for key, instead in {"data": "train", "validation_data": "validation", "test_data": "evaluate()"}.items():
         require(key not in flat, key, flat.get(key), f"none: the rows are given, to {instead}")
-    for key in ("input_columns", "category_columns", "target_columns", "static_columns"):
+    for key in SEVERAL:
         if not isinstance(flat.get(key, ""), str):
             flat[key] = ",".join(flat[key])
     loaded = load_config(flat.get("cell"), file, task=task)

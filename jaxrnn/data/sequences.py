@@ -13,7 +13,9 @@ from jaxrnn.data.ragged import Ragged
 
 # The fields that readers fill in; a file may have any of them.
 INPUTS, CATEGORIES, TARGETS, TIMES = "inputs", "categories", "targets", "times"  # of every step; targets of rows too
+KNOWN = "known"  # of every step: numbers that are known ahead
 LABELS, STATICS, IDS, GROUPS = "labels", "statics", "ids", "groups"  # of a sequence; labels of every step too
+_COUNTED = (INPUTS, KNOWN, TARGETS, CATEGORIES, STATICS)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -86,7 +88,8 @@ class Sequences:
 
     Args:
       offsets: Where each sequence starts among the steps, and after the last their number: int64, (sequences + 1,).
-      steps: Fields of (num_steps, columns): ``inputs``, ``categories``, ``targets``, ``labels``, ``times``.
+      steps: Fields of (num_steps, columns): ``inputs``, ``categories``, ``targets``, ``labels``, ``times``, and the
+        ``known`` numbers that are known ahead of their steps.
       rows: Fields of (sequences, columns): ``labels``, ``targets``, ``statics``, ``ids``, and the ``categories`` of
         whole sequences.
       schedule: Frequency and horizon, if the file says them.
@@ -166,7 +169,7 @@ class Sequences:
         if not len(self):
             return "Sequences(0)"
         said = [
-            f"{len(field.names)} {name}" if name in (INPUTS, TARGETS, CATEGORIES, STATICS) else name
+            f"{len(field.names)} {name}" if name in _COUNTED else name
             for fields in (self.steps, self.rows)
             for name, field in fields.items()
         ]
@@ -211,7 +214,7 @@ class Sequences:
     def contents(self) -> Iterator[bytes]:
         """Yields what the steps of each sequence hold, numbers and texts, as bytes to compare."""
         parts = []
-        for name in (INPUTS, CATEGORIES):
+        for name in (INPUTS, KNOWN, CATEGORIES):
             field = self.steps.get(name)
             if field is not None and field.vocabulary:  # codes mean something in their own file only
                 hashes = [
@@ -244,6 +247,11 @@ class Sequences:
         if len(names) != 1:
             raise ValueError(f"{field}: got {len(names)} columns ({', '.join(names)}); expected one")
         return Ragged(np.ascontiguousarray(values[:, 0], np.float64), self.offsets)
+
+
+def mark_of(name: str) -> str:
+    """Returns the name of the column that is 1 where a value of another is missing."""
+    return f"{name} is missing"
 
 
 def encode(texts: Iterable[str]) -> tuple[NDArray[np.int32], tuple[str, ...]]:

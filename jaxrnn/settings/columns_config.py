@@ -6,6 +6,9 @@ from typing import Any, Literal, Optional
 from jaxrnn.settings.checking import require
 from jaxrnn.settings.limits import MAX_COUNT
 
+# Settings of several names.
+SEVERAL = ("input_columns", "category_columns", "target_columns", "known_columns", "static_columns")
+
 
 def names_in(text: str) -> tuple[str, ...]:
     """Returns the names of a list that is joined by commas."""
@@ -26,6 +29,8 @@ class ColumnsConfig:
     """Texts or whole numbers to read at every step, each different one a category."""
     target_columns: str = ""
     """Numbers to predict."""
+    known_columns: str = ""
+    """Numbers of every step that are known ahead, such as prices and holidays."""
     label_column: Optional[str] = None
     """Class or number of a whole sequence; of every step with task = tag; in rows without a header first or last."""
     static_columns: str = ""
@@ -50,7 +55,7 @@ class ColumnsConfig:
     """Character before the decimals of a text file's numbers."""
 
     def __post_init__(self) -> None:
-        for key in ("input_columns", "category_columns", "target_columns", "static_columns"):
+        for key in SEVERAL:
             names = names_in(getattr(self, key))
             require("" not in names, key, getattr(self, key), "names joined by commas")
         require(self.skip_lines >= 0, "skip_lines", self.skip_lines, "0 or more")
@@ -68,6 +73,6 @@ class ColumnsConfig:
         if self.text_column is None:
             del options["tokens"]
         options["row_end"] = None if self.row_end == "none" else self.row_end
-        for key in ("input_columns", "category_columns", "target_columns", "static_columns"):
+        for key in SEVERAL:
             options[key] = names_in(options[key])
         return options | {"comment": self.comment or None}

@@ -115,7 +115,7 @@ class TestNames:
             "class_weights": "balanced", "missing": "mask", "comment": "#", "decimal": ",",
             "id_column": "id", "text_column": "x", "tokens": "word", "row_end": "nan",
             "time_column": "t", "label_column": "c", "group_column": "g", "input_columns": "a,b",
-            "category_columns": "a,b", "target_columns": "a,b", "static_columns": "a,b",
+            "category_columns": "a,b", "target_columns": "a,b", "known_columns": "a,b", "static_columns": "a,b",
         }  # fmt: skip
         beside = dict.fromkeys(
             ("validation_data", "test_data", "bidirectional", "readout", "class_weights", "missing"), "classify"

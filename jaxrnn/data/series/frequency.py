@@ -134,8 +134,11 @@ class Frequency:
         """Returns times from a start on, (count,); with months all of its day, or of their last if they have no such.
 
         Raises:
-          DataError: datetime64[us] cannot hold them, or the frequency is not of dates.
+          DataError: datetime64[us] cannot hold them.
+          ValueError: The frequency is not one of dates.
         """
+        if not self.has_dates or self.unit == "unknown":
+            raise ValueError(f"unit: got {self.unit}; expected one of dates")
         steps = np.arange(count)[None]
         times = np.array([start], "M8[us]")
         return self._later(times, steps, Months.of(times).days if self.unit == "month" else None)[0]
@@ -185,15 +188,37 @@ class Frequency:
                 f"{series.names[0]}: found one step, at {say_time(last[0])}, as in all series; expected two steps"
                 " in one of them, which tell how to go on; give more steps"
             )
-        days = None
-        if self.unit == "month":
-            months = Months.of(series.times)
-            days = months.days_kept(series.offsets)
-            ends = series.offsets[1:] - 1
-            # A step alone that is at its month's end may be of any later day; the other series tell.
-            is_alone = (np.diff(series.offsets) == 1) & (days == MONTH_END)
-            days = np.where(is_alone, np.maximum(months.days[ends], self.day), days)
-        return self._later(last, steps, days)
+        return self._later(last, steps, self._days(series))
+
+    def times_after(
+        self, times: ArrayLike, offsets: ArrayLike, places: NDArray[np.int64], steps: NDArray[np.int64]
+    ) -> NDArray[Any]:
+        """Returns the times some steps after steps of series.
+
+        Args:
+          times: (steps,) of all series, one after the other.
+          offsets: Where each series starts, and the last ends, (series + 1,); none is empty.
+          places: Steps, (count,).
+          steps: How many steps after each, (count,).
+
+        Raises:
+          DataError: As `continue_from` does.
+        """
+        series = self._series(times, np.asarray(offsets, np.int64), None)
+        days = self._days(series)
+        if days is not None:
+            days = days[np.searchsorted(series.offsets, places, side="right") - 1]
+        return self._later(series.times[places], steps[:, None], days)[:, 0]
+
+    def _days(self, series: Series) -> NDArray[np.int64] | None:
+        """Returns the day of the month that each series keeps, if steps are months."""
+        if self.unit != "month":
+            return None
+        months = Months.of(series.times)
+        days = months.days_kept(series.offsets)
+        # A step alone that is at its month's end may be of any later day; the other series tell.
+        is_alone = (np.diff(series.offsets) == 1) & (days == MONTH_END)
+        return np.where(is_alone, np.maximum(months.days[series.offsets[1:] - 1], self.day), days)
 
     def _later(self, times: NDArray[Any], steps: NDArray[np.int64], days: NDArray[np.int64] | None) -> NDArray[Any]:
         """Returns times by numbers of steps after (series,) times; with months of the days that each series keeps."""

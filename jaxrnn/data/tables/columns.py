@@ -11,7 +11,14 @@ Names = str | Sequence[str]
 Tokens = Literal["character", "word", "byte"]
 
 _SINGLE = ("id_column", "time_column", "label_column", "text_column", "group_column")
-_SEVERAL = ("input_columns", "category_columns", "target_columns", "static_columns", "static_category_columns")
+_SEVERAL = (
+    "input_columns",
+    "category_columns",
+    "target_columns",
+    "known_columns",
+    "static_columns",
+    "static_category_columns",
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -24,6 +31,7 @@ class Columns:
       input_columns: Numbers to read at every step; if empty, all columns of numbers without another role.
       category_columns: Texts or whole numbers to read at every step, of which each different one is a category.
       target_columns: Numbers to predict.
+      known_columns: Numbers of every step that are known ahead of it.
       label_column: A class or number that belongs to a whole sequence.
       group_column: Says which sequences belong together, such as those of a person: a split does not part them.
       static_columns: Numbers that belong to a whole sequence.
@@ -31,8 +39,10 @@ class Columns:
       text_column: Texts, each a sequence of tokens.
       tokens: What the steps of a text are; "character" if it is not given.
       each_step_has_a_label: Labels may change within a sequence, to learn one at every step.
-      missing: What becomes of inputs that are missing: "error", "forward" for the last one before, or "mask" for 0 and
-        a further input that is 1 there.
+      missing: What becomes of inputs, and numbers known ahead, that are missing: "error", "forward" for the last one
+        before, or "mask" for 0 and a further input that is 1 there.
+      targets_may_be_missing: It holds for targets too, but "mask" leaves them NaN, without a mark; else a target that
+        is missing is refused.
 
     Raises:
       UserError: A column has two roles, or an option is not one of its values.
@@ -43,6 +53,7 @@ class Columns:
     input_columns: Names = ()
     category_columns: Names = ()
     target_columns: Names = ()
+    known_columns: Names = ()
     label_column: str | None = None
     group_column: str | None = None
     static_columns: Names = ()
@@ -51,6 +62,7 @@ class Columns:
     tokens: Tokens | None = None
     each_step_has_a_label: bool = False
     missing: Literal["error", "forward", "mask"] = "error"
+    targets_may_be_missing: bool = False
 
     def __post_init__(self) -> None:
         for field in _SEVERAL:
@@ -66,6 +78,7 @@ class Columns:
                 "input_columns",
                 "category_columns",
                 "target_columns",
+                "known_columns",
                 "each_step_has_a_label",
             ):
                 given = getattr(self, field)

@@ -5,17 +5,24 @@ import os
 from collections.abc import Callable, Iterable
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from jaxrnn.data.readers.complaints import naming
 from jaxrnn.data.readers.sources import open_file
-from jaxrnn.data.sequences import CATEGORIES, Sequences
+from jaxrnn.data.sequences import CATEGORIES, INPUTS, KNOWN, Sequences
+from jaxrnn.data.series.frequency import Frequency
+from jaxrnn.data.series.known_ahead import match_known
 from jaxrnn.data.tables.reading import read
 from jaxrnn.foundation.errors import DataError
 from jaxrnn.foundation.files import hash_file
 from jaxrnn.settings.checking import SettingError
+from jaxrnn.settings.columns_config import SEVERAL, names_in
 from jaxrnn.settings.config import Config
 
 SEQUENCE_SUFFIXES = (".ts", ".tsf", ".jsonl")
 # What a file to predict from may lack, though the training file had it.
-ANSWERS: dict[str, Any] = {"label_column": None, "target_columns": (), "group_column": None}
+_ANSWERS: dict[str, Any] = {"label_column": None, "target_columns": (), "group_column": None}
 
 
 def reads_sequences(config: Config) -> bool:
@@ -34,7 +41,17 @@ def read_options(config: Config) -> dict[str, Any]:
         options["header"] = True
     if config.task.task == "tag":
         options["each_step_has_a_label"] = True
+    if config.task.task == "forecast":
+        options["targets_may_be_missing"] = True
     return options
+
+
+def _answers(config: Config) -> dict[str, Any]:
+    """Returns the options without what is to be predicted; what a forecast goes on from is no answer."""
+    left = dict(_ANSWERS)
+    if config.task.task == "forecast":
+        del left["target_columns"]
+    return left
 
 
 def load_sequences(source: Any, config: Config, *, with_answers: bool = True) -> Sequences:
@@ -62,9 +79,41 @@ def load_sequences(source: Any, config: Config, *, with_answers: bool = True) ->
         return read(source, **options)
     except DataError as error:
         try:
-            return read(source, **(options | {key: value for key, value in ANSWERS.items() if key in options}))
+            left = {key: value for key, value in _answers(config).items() if key in options}
+            return read(source, **(options | left))
         except DataError:
             raise error from None
+
+
+def future_known(
+    sequences: Sequences, source: Any, config: Config, frequency: Frequency, horizon: int
+) -> NDArray[np.float64]:
+    """Reads numbers that are known of the steps behind each series.
+
+    Args:
+      sequences: The series, with numbers known ahead.
+      source: A file or a table with the columns of ids, times and numbers known ahead, as the series' own has them;
+        other columns and rows are left out of account.
+      config: Says what the columns are.
+      frequency: How far apart the steps are.
+      horizon: How many steps behind each series.
+
+    Returns:
+      (series * horizon, columns), in the order of the columns of ``sequences.steps["known"]``.
+
+    Raises:
+      DataError: Something that is needed is missing; says how much, and names ids and times.
+    """
+    columns = config.columns
+    options = read_options(config) | dict.fromkeys(SEVERAL, ()) | {"label_column": None, "group_column": None}
+    options |= {"input_columns": names_in(columns.known_columns), "text_column": None}
+    options.pop("tokens", None)
+    read_ahead = read(source, **options)
+    ahead = dataclasses.replace(
+        read_ahead, steps={KNOWN if name == INPUTS else name: field for name, field in read_ahead.steps.items()}
+    )
+    with naming(os.fspath(source) if isinstance(source, str | os.PathLike) else "numbers known ahead"):
+        return match_known(sequences, ahead, frequency, horizon)
 
 
 def _read_texts(texts: Iterable[str], config: Config, column: str) -> Sequences:

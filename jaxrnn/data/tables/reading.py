@@ -32,6 +32,7 @@ def read(
     input_columns: Names = (),
     category_columns: Names = (),
     target_columns: Names = (),
+    known_columns: Names = (),
     label_column: str | None = None,
     static_columns: Names = (),
     group_column: str | None = None,
@@ -39,6 +40,7 @@ def read(
     tokens: Tokens | None = None,
     each_step_has_a_label: bool = False,
     missing: Literal["error", "forward", "mask"] = "error",
+    targets_may_be_missing: bool = False,
     delimiter: str | None = None,
     comment: str | None = None,
     skip_lines: int = 0,
@@ -70,14 +72,17 @@ def read(
       input_columns: Numbers to read at every step; if left out, all columns of numbers without another role.
       category_columns: Texts or whole numbers to read at every step, of which each different one is a category.
       target_columns: Numbers to predict.
+      known_columns: Numbers of every step that are known ahead of it, as a price or a holiday is.
       label_column: A class or number that belongs to a whole sequence; in rows without a header "first" or "last".
       static_columns: Numbers that belong to a whole sequence.
       group_column: Says which sequences belong together, such as those of one person: a split keeps them on one side.
       text_column: Texts, each a sequence of tokens, which are categories of the steps.
       tokens: What the steps of a text are: "character" (the default), "word" or "byte".
       each_step_has_a_label: Labels may change within a sequence.
-      missing: What becomes of inputs that are missing: "error", "forward" for the last one before, or "mask" for 0 and
-        a further input for each that is 1 there, whether or not this file lacks any.
+      missing: What becomes of inputs, and numbers known ahead, that are missing: "error", "forward" for the last one
+        before, or "mask" for 0 and a further input for each that is 1 there, whether or not this file lacks any.
+      targets_may_be_missing: It holds for targets too, as forecasting does, but "mask" leaves them NaN, without a mark;
+        else a target that is missing is refused.
       delimiter: The character between two cells of a text; None takes the one of ``,``, a tab and ``;`` in its header.
       comment: Lines of a text that begin with it are left out.
       skip_lines: Lines before a text's header that are left out.
@@ -115,6 +120,7 @@ def read(
         input_columns=input_columns,
         category_columns=category_columns,
         target_columns=target_columns,
+        known_columns=known_columns,
         label_column=label_column,
         static_columns=static_columns,
         group_column=group_column,
@@ -122,6 +128,7 @@ def read(
         text_column=text_column,
         tokens=tokens,
         missing=missing,
+        targets_may_be_missing=targets_may_be_missing,
     )
     options = TextOptions(
         delimiter=delimiter, comment=comment, skip_lines=skip_lines, decimal=decimal, header=header, row_end=row_end

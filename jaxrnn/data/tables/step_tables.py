@@ -16,6 +16,7 @@ from jaxrnn.data.sequences import (
     GROUPS,
     IDS,
     INPUTS,
+    KNOWN,
     LABELS,
     STATICS,
     TARGETS,
@@ -23,6 +24,7 @@ from jaxrnn.data.sequences import (
     Field,
     Schedule,
     Sequences,
+    mark_of,
 )
 from jaxrnn.data.tables import cells
 from jaxrnn.data.tables.columns import Columns, Names
@@ -44,8 +46,10 @@ _NO_VALUES = {
     "timestamp",
     "year",
 }
+# What becomes of targets that are missing, where they may be: they have no marks.
+_MISSING_TARGETS = {"error": "error", "forward": "forward", "mask": "keep"}
 _ROLES = "--input-columns, --category-columns, --target-columns, --static-columns, --label-column, --id-column"
-_ROLES += ", --time-column, --text-column"
+_ROLES += ", --time-column, --known-columns, --text-column"
 
 
 @dataclass(frozen=True)
@@ -121,7 +125,10 @@ def read_table(table: Table, columns: Columns) -> Sequences:
     if columns.category_columns:
         steps[CATEGORIES] = sequences.categories(tuple(columns.category_columns))
     if columns.target_columns:
-        steps[TARGETS] = sequences.numbers(tuple(columns.target_columns), "never")
+        missing = _MISSING_TARGETS[columns.missing] if columns.targets_may_be_missing else "never"
+        steps[TARGETS] = sequences.numbers(tuple(columns.target_columns), missing)
+    if columns.known_columns:
+        steps[KNOWN] = sequences.numbers(tuple(columns.known_columns), columns.missing)
     if columns.time_column is not None:
         times = cells.times(table, columns.time_column)[order]
         steps[TIMES] = Field((columns.time_column,), times[:, None])
@@ -238,15 +245,15 @@ class Arranged:
         self.starts = np.cumsum(lengths) - lengths
 
     def numbers(self, names: tuple[str, ...], missing: str) -> Field:
-        """Reads columns of numbers; what is missing is refused, filled, or marked; "never": it may not be."""
+        """Reads columns of numbers; what is missing is refused, filled, marked or kept; "never": it may not be."""
         found, marks = [], {}
         for name in names:
             values = cells.numbers(self.table, name)[self.order]
             lost = np.isnan(values)
             if missing == "mask":  # of a column that lacks nothing too: the next file may lack some, and has to fit
-                marks[f"{name} is missing"] = lost.astype(np.float64)
+                marks[mark_of(name)] = lost.astype(np.float64)
                 values = np.where(lost, 0.0, values)
-            elif lost.any():
+            elif lost.any() and missing != "keep":
                 if missing == "forward":
                     values = self._filled(name, values, lost)
                 else:

@@ -56,6 +56,7 @@ def read_wide_table(table: Table, columns: Columns) -> Sequences:
             ("input_columns", inputs),
             ("category_columns", columns.category_columns),
             ("target_columns", columns.target_columns),
+            ("known_columns", columns.known_columns),
         )
     }
     number = table.numbers()

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxrnn.commands.selection import best_epochs, of_second_training
 from jaxrnn.console.command_line import load_config
 from jaxrnn.console.progress import Progress
 from jaxrnn.data.ragged import Ragged
@@ -48,7 +49,7 @@ def fit(
         predict the next values of several features, `Sequences`, or what `jaxrnn.read` takes: a path, a DataFrame, a
         list of arrays; the settings `id_column`, `label_column` and so on say what the columns are.
       validation: The same, of rows that do not train; None for none, or for the share that `split_fractions` says.
-      task: "next", "classify", "regress" or "tag".
+      task: "next", "classify", "regress", "tag" or "forecast".
       config: A TOML file or the name of a recipe, as ``--config`` takes it.
       run_dir: Where to write checkpoints and metrics.jsonl, a new directory; None to write nothing.
       progress: Whether to show how training goes, on stderr or in a notebook.
@@ -82,21 +83,34 @@ def fit(
         rows, split = _rows_of(train, validation, chosen, share_wanted="split_fractions" in settings)
         source = MemorySource(chosen, rows, split)
     else:
-        source = MemorySource(chosen, _parts_of(train, validation, chosen, "split_fractions" in settings))
+        share_wanted = "split_fractions" in settings
+        source = MemorySource(chosen, _parts_of(train, validation, chosen, share_wanted=share_wanted))
     require(
         bool(source.validation) or not chosen.training.patience,
         "patience", chosen.training.patience, "0 without validation rows",
     )  # fmt: skip
-    trainer = build_trainer(chosen, source)
+    if chosen.task.refit and validation is None and source.validation:
+        first, _ = _train(chosen, source, None, progress=progress)
+        chosen = of_second_training(chosen, best_epochs(first))
+        source = MemorySource(chosen, _parts_of(train, None, chosen, share_wanted=True, refit=True))
+    run, history = _train(chosen, source, run_dir, progress=progress)
+    metadata = {"data": None, "epoch": run.best_epoch, "history": history}
+    return dataclasses.replace(run.best_model(), metadata=metadata)
+
+
+def _train(
+    config: Config, source: MemorySource, directory: str | Path | None, *, progress: bool
+) -> tuple[Fit, list[dict[str, Any]]]:
+    """Trains to the end; returns the run and the lines of its epochs."""
+    trainer = build_trainer(config, source)
     history: list[dict[str, Any]] = []
     with contextlib.ExitStack() as stack:
-        directory, checkpointer = _open(run_dir, chosen, stack)
+        run_dir, checkpointer = _open(directory, config, stack)
         position, saved = restore_position(trainer, None)
-        run = Fit(trainer, source, position, directory, saved=saved, on_epochs=history.extend)
-        watch: Callable[[], Progress] | None = (lambda: Progress(chosen.training.epochs)) if progress else None
+        run = Fit(trainer, source, position, run_dir, saved=saved, on_epochs=history.extend)
+        watch: Callable[[], Progress] | None = (lambda: Progress(config.training.epochs)) if progress else None
         run.run(checkpointer, watch=watch)
-        model = run.best_model()
-    return dataclasses.replace(model, metadata={"data": None, "epoch": run.best_epoch, "history": history})
+    return run, history
 
 
 def _configure(task: str, file: str | None, settings: dict[str, Any]) -> Config:
@@ -157,12 +171,12 @@ def _as_rows(source: Any, config: Config) -> Ragged:
     return rows
 
 
-def _parts_of(train: Any, validation: Any, config: Config, share_wanted: bool) -> SequenceParts:
+def _parts_of(train: Any, validation: Any, config: Config, *, share_wanted: bool, refit: bool = False) -> SequenceParts:
     sequences = _as_sequences(train, config)
     others = None if validation is None else _as_sequences(validation, config)
     if not share_wanted:
         config = config.replace_flat({"split": "given"})
-    return split_parts(config, sequences, validation=others)
+    return split_parts(config, sequences, validation=others, refit=refit)
 
 
 def _as_sequences(source: Any, config: Config) -> Sequences:

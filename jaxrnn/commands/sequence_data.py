@@ -43,11 +43,10 @@ class SequencesInMemory:
         if files:
             self.description["given"] = files
 
-    def arrange(self) -> None:
+    def arrange(self, *, refit: bool = False) -> None:
         with naming(self.config.data.data):
-            self._split = split_parts(
-                self.config, self._sequences, validation=self._given.get("validation"), test=self._given.get("test")
-            )
+            given = {name: self._given.get(name) for name in PARTS_WITH_FILES}
+            self._split = split_parts(self.config, self._sequences, **given, refit=refit)
             _require_what_is_monitored(self.config, self._split)
             self.source = MemorySource(self.config, self._split)
         self.parts = {

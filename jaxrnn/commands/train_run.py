@@ -10,6 +10,7 @@ from typing import Any
 from jaxrnn.commands.banner import print_banner
 from jaxrnn.commands.figures import print_figures, spread_rows
 from jaxrnn.commands.part_results import PartResult, Rows, measure_figures, measure_part
+from jaxrnn.commands.selection import Selection, of_second_training, select_epochs
 from jaxrnn.commands.training_data import TrainingData, open_training_data
 from jaxrnn.console.progress import Progress
 from jaxrnn.console.signals import NoteSignal
@@ -58,6 +59,12 @@ def train(config: Config, run_dir: RunDirectory, *, resume: bool, begin: float) 
             data.arrange()
             trainer = build_trainer(config, data.source)
         checkpointer = open_checkpoints(config, run_dir, stack, data.description, resume=resume)
+        selected = select_epochs(config, data, run_dir, stack) if config.task.refit else None
+        if selected is not None:
+            config = of_second_training(config, selected.epochs)
+            with hosts.all_or_none():
+                data.arrange(refit=True)
+                trainer = build_trainer(config, data.source)
         executor = stack.enter_context(_background())
         is_new = checkpointer.newest_good() is None  # a restored run may have nothing left to do
         compiling = executor.submit(data.source.compile, trainer) if is_new else None
@@ -65,7 +72,8 @@ def train(config: Config, run_dir: RunDirectory, *, resume: bool, begin: float) 
         fit = Fit(trainer, data.source, position, run_dir, data.description, saved, compiling)
         if not may_train(fit, run_dir, data.description, resume=resume):
             return
-        print_banner(data, position.state.params)
+        if selected is None:  # else it stands above the first training
+            print_banner(data, position.state.params)
         say(f"run directory: {escape(str(run_dir.path))}")
         if resume:
             within = f" and {position.batches / fit.plan.num_batches:.0%} of the next" * bool(position.batches)
@@ -82,7 +90,7 @@ def train(config: Config, run_dir: RunDirectory, *, resume: bool, begin: float) 
         executor.shutdown()
         model = fit.best_model()  # its arrays come from all processes
         if hosts.is_main():
-            _report(fit, model, data, run_dir, compilations, begin=begin)
+            _report(fit, model, data, run_dir, compilations, begin=begin, selected=selected)
 
 
 @contextlib.contextmanager
@@ -114,11 +122,13 @@ def _report(
     compilations: CompilationCounter,
     *,
     begin: float,
+    selected: Selection | None,
 ) -> None:
     """Evaluates the best parameters, draws the curves, writes summary.json and prints the figures."""
     settings = fit.config.training
     test = measure_part(model, data.parts["test"]) if "test" in data.parts else None
-    evaluations = {
+    held_out: dict[str, Any] = {} if selected is None else {"validation": selected.validation}
+    evaluations = held_out | {
         name: test.evaluation if name == "test" and test else measure_figures(model, part)
         for name, part in data.parts.items()
     }
@@ -132,6 +142,7 @@ def _report(
     summary = {
         "best_epoch": fit.best_epoch,
         "epochs_run": fit.epoch,
+        **({} if selected is None else {"selected_epochs": selected.epochs}),
         "compilations": compilations.count,
         "seconds": seconds,
         **{name: {} for name in ("validation", "test")},

@@ -59,8 +59,11 @@ class TrainingData(Protocol):
         """How many validation and test sequences look like windows of training ones; as `shared_rows`."""
         ...
 
-    def arrange(self) -> None:
+    def arrange(self, *, refit: bool = False) -> None:
         """Splits the rows and arranges them in batches.
+
+        Args:
+          refit: Whether the validation steps of series train too, and none validate.
 
         Raises:
           DataError: Too few rows, or a value too large for float32 once normalised; names the data.
@@ -106,7 +109,8 @@ class RowsInMemory:
         size = {"rows": len(self._rows), "values": self._rows.num_values}
         self.description: dict[str, Any] = {**named, "sha256": sha256, **size}
 
-    def arrange(self) -> None:
+    def arrange(self, *, refit: bool = False) -> None:
+        del refit  # the rows of a task that refits are sequences
         with naming(self.config.data.data):
             self.source = MemorySource(self.config, self._rows)
         split = self.source.split
@@ -153,7 +157,8 @@ class PreparedRows:
         }
         check(self.description)
 
-    def arrange(self) -> None:
+    def arrange(self, *, refit: bool = False) -> None:
+        del refit  # the rows of a task that refits are sequences
         with naming(self.config.data.data):
             self.source = DiskSource(self.config, self._dataset)
         self.parts = {name: self._dataset.parts[name] for name in ("validation", "test")}

@@ -58,6 +58,7 @@ class RunDirectory:
         self.curves = self.path / "curves.png"
         self.tensorboard = self.path / "tensorboard"
         self.checkpoints = self.path / "checkpoints"
+        self.selection = self.path / "selection"  # where a run that trains twice trains first
 
     @classmethod
     def choose(cls, run_dir: str | None, *, name: str, resume: bool) -> "RunDirectory":

@@ -15,7 +15,8 @@ from jaxrnn.commands.training_data import TrainingData, open_training_data
 from jaxrnn.console.progress import Progress
 from jaxrnn.console.signals import NoteSignal
 from jaxrnn.evaluation import plots
-from jaxrnn.evaluation.trained_model import MAX_CHUNK_ROWS, TrainedModel
+from jaxrnn.evaluation.sequence_evaluation import MAX_CHUNK_ROWS
+from jaxrnn.evaluation.trained_model import TrainedModel
 from jaxrnn.foundation.escaping import escape
 from jaxrnn.foundation.messages import say
 from jaxrnn.parallel import hosts

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from jaxrnn.data.scaling import Scaling, as_text, as_texts
+from jaxrnn.data.scaling import Scaling, as_text, as_texts, columns_of, missing_column
 from jaxrnn.data.sequences import CATEGORIES, INPUTS, LABELS, STATICS, TARGETS, Field, Sequences
 from jaxrnn.foundation.errors import DataError
 from jaxrnn.foundation.escaping import escape, shorten
@@ -15,8 +15,6 @@ from jaxrnn.settings.config import Config
 
 if TYPE_CHECKING:
     from jaxrnn.data.series.ahead import Ahead, Series
-
-MAX_NAMES_SHOWN = 6
 
 
 class Sizes(NamedTuple):
@@ -216,7 +214,7 @@ class Encoding:
         held = {name: (field, column, owner) for name, field, column, owner in _category_columns(sequences)}
         for i, (name, texts) in enumerate(self.categories):
             if name not in held:
-                raise DataError(_missing(name, tuple(held), "category"))
+                raise DataError(missing_column(name, tuple(held), "category"))
             field, column, owner = held[name]
             found = _recode(field, column, texts, unknown=0, first=1)
             codes[:, i] = found if owner is None else found[owner]
@@ -330,27 +328,3 @@ def _recode(field: Field, column: int, texts: tuple[str, ...], *, unknown: int, 
     numbers = {text: number for number, text in enumerate(texts, first)}
     table = np.array([numbers.get(text, unknown) for text in field.vocabulary[column]], np.int32)
     return table[field.values[:, column]]
-
-
-def columns_of(field: Field | None, names: tuple[str, ...], count: int, what: str) -> NDArray[Any]:
-    """Returns the columns of these names, in this order."""
-    if not names:
-        return np.zeros((count, 0))
-    held = () if field is None else field.names
-    unnamed = tuple(map(str, range(len(names))))
-    if field is not None and held == tuple(map(str, range(len(held)))):  # arrays: their features are only counted
-        if len(held) == len(names):
-            return field.values
-        if names == unnamed:
-            raise DataError(f"found {len(held)} features a step; expected {len(names)}, as the model was trained")
-    for name in names:
-        if name not in held:
-            raise DataError(_missing(name, held, what))
-    assert field is not None
-    return field.values[:, [held.index(name) for name in names]]
-
-
-def _missing(name: str, held: tuple[str, ...], what: str) -> str:
-    shown = ", ".join(escape(shorten(other)) for other in held[:MAX_NAMES_SHOWN]) or "none"
-    more = f" and {len(held) - MAX_NAMES_SHOWN} more" if len(held) > MAX_NAMES_SHOWN else ""
-    return f"found the {what} columns {shown}{more}; expected {escape(shorten(name))!r} too, as the model was trained"

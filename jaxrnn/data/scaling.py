@@ -9,9 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jaxrnn.data.normalizer import Normalizer
+from jaxrnn.data.sequences import Field
 from jaxrnn.foundation.errors import DataError
 from jaxrnn.foundation.escaping import escape, shorten
 from jaxrnn.settings.config import Config
+
+MAX_NAMES_SHOWN = 6
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,3 +131,28 @@ def as_texts(values: Any) -> tuple[str, ...]:
     if isinstance(values, str):
         raise TypeError("expected a list of texts")
     return tuple(map(as_text, values))
+
+
+def columns_of(field: Field | None, names: tuple[str, ...], count: int, what: str) -> NDArray[Any]:
+    """Returns the columns of these names, in this order."""
+    if not names:
+        return np.zeros((count, 0))
+    held = () if field is None else field.names
+    unnamed = tuple(map(str, range(len(names))))
+    if field is not None and held == tuple(map(str, range(len(held)))):  # arrays: their features are only counted
+        if len(held) == len(names):
+            return field.values
+        if names == unnamed:
+            raise DataError(f"found {len(held)} features a step; expected {len(names)}, as the model was trained")
+    for name in names:
+        if name not in held:
+            raise DataError(missing_column(name, held, what))
+    assert field is not None
+    return field.values[:, [held.index(name) for name in names]]
+
+
+def missing_column(name: str, held: tuple[str, ...], what: str) -> str:
+    """Returns the complaint about a column that is not among those that there are."""
+    shown = ", ".join(escape(shorten(other)) for other in held[:MAX_NAMES_SHOWN]) or "none"
+    more = f" and {len(held) - MAX_NAMES_SHOWN} more" if len(held) > MAX_NAMES_SHOWN else ""
+    return f"found the {what} columns {shown}{more}; expected {escape(shorten(name))!r} too, as the model was trained"

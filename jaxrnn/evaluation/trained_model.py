@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,6 @@ import jax
 import numpy as np
 from flax import nnx
 
-from jaxrnn.data.batching import Bucket, pad_sequences
 from jaxrnn.data.encoding import Encoding
 from jaxrnn.data.normalizer import Normalizer
 from jaxrnn.data.ragged import Ragged
@@ -23,18 +21,13 @@ from jaxrnn.evaluation import forecast_tables
 from jaxrnn.evaluation.forecasting import evaluate_forecasts
 from jaxrnn.evaluation.loading import load_checkpoint
 from jaxrnn.evaluation.saving import save_model
-from jaxrnn.evaluation.sequence_evaluation import evaluate_sequences, next_power_of_two, predict_members
+from jaxrnn.evaluation.sequence_evaluation import evaluate_sequences, predict_members
 from jaxrnn.evaluation.value_evaluation import Evaluation, predict_untrained
-from jaxrnn.evaluation.value_programs import forecast, score
+from jaxrnn.evaluation.value_programs import chunk_rows, forecast, score
 from jaxrnn.models.model_state import abstract_model, split_model
 from jaxrnn.settings.config import Config
 from jaxrnn.tasks import metrics
 from jaxrnn.tasks.judgement import Judgement, judge
-
-# Rows of a chunk, and values of a chunk: what bounds memory. Chunks are padded to powers of two, so that any file
-# needs few compiled shapes.
-MAX_CHUNK_ROWS = 4096
-MAX_CHUNK_VALUES = 2**21
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -238,7 +231,7 @@ class TrainedModel:
         if len(rows) and rows.lengths.min() < 1:
             raise ValueError("rows: got an empty row; expected at least one value to predict from")
         predicted = np.zeros((self.num_members, len(rows), horizon))
-        for indices, chunk in self._chunks(rows, horizon):
+        for indices, chunk in chunk_rows(rows, self.normalizer, self.num_members, horizon):
             values = forecast(self.config, self.params, self.other, chunk, horizon)
             predicted[:, indices] = np.asarray(values, np.float64)[:, : len(indices)]
         return self.normalizer.denormalize(predicted)
@@ -272,7 +265,7 @@ class TrainedModel:
         # Of each member, and at the end of the mean prediction.
         predicted = np.zeros((self.num_members + 1, len(rows)))
         losses = np.zeros((2, self.num_members + 1))
-        for indices, chunk in self._chunks(rows):
+        for indices, chunk in chunk_rows(rows, self.normalizer, self.num_members):
             last, sums = score(self.config, self.params, self.other, chunk)
             predicted[:, indices] = np.asarray(last, np.float64)[:, : len(indices)]
             losses += np.asarray(sums, np.float64)
@@ -321,22 +314,6 @@ class TrainedModel:
             accuracy_epsilon=self.config.training.accuracy_epsilon,
         )
         return metrics.as_floats(sums.compute())
-
-    def _chunks(self, rows: Ragged, horizon: int = 1) -> Iterator[tuple[np.ndarray, Bucket]]:
-        """Yields row numbers and normalised rows padded to powers of two, short rows together."""
-        padded_lengths = next_power_of_two(rows.lengths)
-        for length in np.unique(padded_lengths):
-            alike = np.flatnonzero(padded_lengths == length)
-            values_per_row = max(int(length), horizon) * self.num_members
-            size = max(1, min(MAX_CHUNK_ROWS, MAX_CHUNK_VALUES // values_per_row))
-            for start in range(0, len(alike), size):
-                indices = alike[start : start + size]
-                values, lengths = pad_sequences(self.normalizer.normalize_rows(rows.take(indices)), int(length))
-                fill = int(next_power_of_two(np.array([len(indices)]))[0]) - len(indices)
-                yield (
-                    indices,
-                    Bucket(np.pad(values, ((0, fill), (0, 0))), np.pad(lengths, (0, fill))),
-                )
 
 
 def load(directory: str | Path) -> TrainedModel:

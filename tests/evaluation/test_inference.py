@@ -9,7 +9,7 @@ import pytest
 
 from jaxrnn.data.normalizer import Normalizer
 from jaxrnn.data.ragged import Ragged
-from jaxrnn.evaluation import trained_model
+from jaxrnn.evaluation import value_programs
 from jaxrnn.evaluation.trained_model import TrainedModel
 from jaxrnn.models.model_state import split_model
 from jaxrnn.models.next_value import build_model
@@ -62,8 +62,8 @@ class TestIndependenceOfRows:
         rows = make_rows(23, (2, 40))
         whole, predicted = model.evaluate(rows), model.predict(rows, 2)
         for max_rows, max_values in ((1, 2**21), (3, 2**21), (8, 2**21), (4096, 64), (4096, 1)):
-            monkeypatch.setattr(trained_model, "MAX_CHUNK_ROWS", max_rows)
-            monkeypatch.setattr(trained_model, "MAX_CHUNK_VALUES", max_values)
+            monkeypatch.setattr(value_programs, "MAX_CHUNK_ROWS", max_rows)
+            monkeypatch.setattr(value_programs, "MAX_CHUNK_VALUES", max_values)
             chunks = list(model._chunks(rows))
             assert sorted(np.concatenate([indices for indices, _ in chunks])) == list(range(23))
             assert max(len(indices) for indices, _ in chunks) <= max_rows
@@ -73,7 +73,7 @@ class TestIndependenceOfRows:
             assert again.figures == pytest.approx(whole.figures, rel=1e-4)
 
     def test_long_horizon_makes_small_chunks(self, model, monkeypatch):
-        monkeypatch.setattr(trained_model, "MAX_CHUNK_VALUES", 100)
+        monkeypatch.setattr(value_programs, "MAX_CHUNK_VALUES", 100)
         chunks = list(model._chunks(make_rows(30, (2, 9)), 50))
         assert max(len(indices) for indices, _ in chunks) == 2
 

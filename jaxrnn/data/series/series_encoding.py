@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from jaxrnn.data.encoding import Encoded, Encoding, Sizes, categories_of, columns_of, fit_field
-from jaxrnn.data.scaling import Scaling, as_texts
+from jaxrnn.data.encoding import Encoded, Encoding, Sizes, categories_of, fit_field
+from jaxrnn.data.scaling import Scaling, as_texts, columns_of
 from jaxrnn.data.sequences import INPUTS, KNOWN, STATICS, TARGETS, TIMES, Field, Sequences, mark_of
 from jaxrnn.data.series.ahead import Ahead, Series
 from jaxrnn.data.series.calendar import calendar_features

@@ -64,7 +64,7 @@ class TestIndependenceOfRows:
         for max_rows, max_values in ((1, 2**21), (3, 2**21), (8, 2**21), (4096, 64), (4096, 1)):
             monkeypatch.setattr(value_programs, "MAX_CHUNK_ROWS", max_rows)
             monkeypatch.setattr(value_programs, "MAX_CHUNK_VALUES", max_values)
-            chunks = list(model._chunks(rows))
+            chunks = list(value_programs.chunk_rows(rows, model.normalizer, 1))
             assert sorted(np.concatenate([indices for indices, _ in chunks])) == list(range(23))
             assert max(len(indices) for indices, _ in chunks) <= max_rows
             np.testing.assert_allclose(model.predict(rows, 2), predicted, **TOLERANCE)
@@ -74,11 +74,11 @@ class TestIndependenceOfRows:
 
     def test_long_horizon_makes_small_chunks(self, model, monkeypatch):
         monkeypatch.setattr(value_programs, "MAX_CHUNK_VALUES", 100)
-        chunks = list(model._chunks(make_rows(30, (2, 9)), 50))
+        chunks = list(value_programs.chunk_rows(make_rows(30, (2, 9)), model.normalizer, 1, 50))
         assert max(len(indices) for indices, _ in chunks) == 2
 
     def test_few_shapes_for_any_lengths(self, model):
-        chunks = [bucket for _, bucket in model._chunks(make_rows(500, (1, 65)))]
+        chunks = [bucket for _, bucket in value_programs.chunk_rows(make_rows(500, (1, 65)), model.normalizer, 1)]
         assert {bucket.values.shape[1] for bucket in chunks} <= {8, 16, 32, 64}
         assert all(math.log2(bucket.values.shape[0]).is_integer() for bucket in chunks)
 

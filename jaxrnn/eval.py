@@ -26,6 +26,8 @@ class EvalCommand:
     """Run directory (its best parameters), DIR/best, DIR/latest, or the directory of a step."""
     data: Optional[str] = None
     """File whose rows are evaluated; the run's own test rows if left out."""
+    origins: Optional[int] = None
+    """With task = forecast: from how many steps of each series to forecast; as many as the run tests if left out."""
     json: bool = False
     """Print one JSON object."""
     plots: bool = False
@@ -60,6 +62,7 @@ def _evaluate(argv: Sequence[str] | None) -> None:
         command.reader if command.data is not None else None,
         given=command_line.given_settings(given, command.reader, command.columns),
         as_json=command.json,
+        origins=command.origins,
         plots_dir=command.plots_dir if command.plots else None,
     )
 

@@ -1,12 +1,13 @@
-"""Predicts the values that follow each row, or the class or number of each sequence.
+"""Predicts the values that follow each row, the class or number of each sequence, or the next steps of each series.
 
     python -m jaxrnn.predict --checkpoint=runs/lstm rows.csv
     echo 1,3,5,7 | python -m jaxrnn.predict --checkpoint=runs/lstm --horizon=3 -
     python -m jaxrnn.predict --checkpoint=runs/lstm
     python -m jaxrnn.predict --checkpoint=runs/classify --probabilities sequences.ts
+    python -m jaxrnn.predict --checkpoint=runs/forecast panel.csv
 
 Prints one line per row, in the order of the rows. On a terminal and without a file it asks for rows. For tasks that
-read sequences it prints CSV with a header: id and class, id and number, or id, time and class of every step.
+read sequences it prints CSV with a header: id and class, id and number, id, time and class of every step, or id, time, step ahead and quantiles.
 """
 
 import dataclasses
@@ -31,8 +32,10 @@ class PredictCommand:
     """Run directory (its best parameters), DIR/best, DIR/latest, or the directory of a step."""
     file: Annotated[Optional[str], tyro.conf.Positional] = None
     """Rows of one value or more; - for standard input."""
-    horizon: int = 1
-    """How many values to predict; each from those before it, predictions included."""
+    horizon: Optional[int] = None
+    """Values to predict, 1 if left out, each from those before it; of a forecast the steps ahead to print."""
+    known_data: Optional[str] = None
+    """With task = forecast: file of the known columns at the steps ahead, with their ids and times."""
     std: bool = False
     """With an ensemble: behind the values of a row, the standard deviation of each over the members."""
     probabilities: bool = False
@@ -43,7 +46,7 @@ class PredictCommand:
     columns: ColumnsConfig = dataclasses.field(default_factory=ColumnsConfig)
 
     def __post_init__(self) -> None:
-        require(self.horizon >= 1, "horizon", self.horizon, "at least 1")
+        require(self.horizon is None or self.horizon >= 1, "horizon", self.horizon, "at least 1")
 
 
 def main(argv: Sequence[str] | None = None, *, own_process: bool = False) -> int:
@@ -59,7 +62,7 @@ def _predict(argv: Sequence[str] | None) -> None:
     prediction.predict(
         command.checkpoint,
         command.file,
-        prediction.Wishes(command.horizon, command.std, command.probabilities, command.json),
+        prediction.Wishes(command.horizon, command.std, command.probabilities, command.json, command.known_data),
         reader=command.reader,
         given=command_line.given_settings(command_line.arguments(argv), command.reader, command.columns),
     )

@@ -20,6 +20,7 @@ from jaxrnn.foundation.errors import UserError
 from jaxrnn.foundation.escaping import escape
 from jaxrnn.foundation.files import to_json
 from jaxrnn.foundation.messages import say
+from jaxrnn.settings.checking import require
 from jaxrnn.settings.data_config import ReaderConfig
 from jaxrnn.tasks.judgement import leakage_warning, overlap_warning
 
@@ -32,6 +33,7 @@ def evaluate(
     given: dict[str, Any],
     as_json: bool,
     plots_dir: str | None,
+    origins: int | None = None,
 ) -> None:
     """Evaluates a checkpoint on a file, or on the test rows of its run, and prints the figures.
 
@@ -42,12 +44,17 @@ def evaluate(
       given: Settings of columns and files that take the place of the run's, by name.
       as_json: Print one JSON object.
       plots_dir: Where to draw predicted against actual and error by length; None for nowhere.
+      origins: With task = forecast, from how many steps of each series to forecast; None for as many as the run tests.
 
     Raises:
       UserError: Bad data, a bad checkpoint, or a data file that has changed since training.
     """
     model = TrainedModel.load(checkpoint)
     reader = reader or model.config.reader
+    is_forecast = model.config.task.task == "forecast"
+    expected = f"none with task = {model.config.task.task}"
+    require(is_forecast or origins is None, "origins", origins, expected)
+    require(origins is None or origins >= 1, "origins", origins, "1 or more")
     shared: tuple[int, int] | None = None
     overlapping = (0, 0)
     rows: Rows
@@ -62,7 +69,7 @@ def evaluate(
         if warning:
             say(warning)
     with naming(source):
-        found = measure_part(model, rows)
+        found = measure_part(model, rows, origins=origins)
     evaluation, baselines = found.evaluation, found.baselines
     if plots_dir is not None:
         _draw(found, model, Path(plots_dir))
@@ -74,6 +81,7 @@ def evaluate(
             "metrics": evaluation.figures,
             "baselines": baselines,
             **found.entries,
+            **found.details,
         }
         if model.config.task.task == "next":
             result["mae_interval"] = result.pop("interval")

@@ -12,8 +12,9 @@ from jaxrnn.console.command_line import load_config
 from jaxrnn.console.progress import Progress
 from jaxrnn.data.ragged import Ragged
 from jaxrnn.data.readers.loading import load_rows
-from jaxrnn.data.sequence_parts import Part, SequenceParts, split_sequences
+from jaxrnn.data.sequence_parts import Part, SequenceParts
 from jaxrnn.data.sequences import Sequences
+from jaxrnn.data.series.parts import split_parts
 from jaxrnn.data.split import Split, draw_split
 from jaxrnn.data.tables.loading import load_sequences, reads_sequences
 from jaxrnn.evaluation.trained_model import TrainedModel
@@ -162,7 +163,7 @@ def _parts_of(train: Any, validation: Any, config: Config, share_wanted: bool) -
         others = _as_sequences(validation, config)
         return SequenceParts(Part(sequences, np.arange(len(sequences))), Part(others, np.arange(len(others))), None)
     if share_wanted:
-        return split_sequences(config, sequences)
+        return split_parts(config, sequences)
     return SequenceParts(Part(sequences, np.arange(len(sequences))), None, None)
 
 

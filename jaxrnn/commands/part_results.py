@@ -4,8 +4,9 @@ import dataclasses
 from typing import Any
 
 from jaxrnn.data.ragged import Ragged
-from jaxrnn.data.sequences import Sequences
+from jaxrnn.data.sequences import Sequences, ids_of
 from jaxrnn.data.store.shards import ShardedRows
+from jaxrnn.evaluation.forecasting import ForecastEvaluation
 from jaxrnn.evaluation.part_evaluation import PartEvaluation, evaluate_figures, evaluate_part
 from jaxrnn.evaluation.sequence_errors import count_confusions
 from jaxrnn.evaluation.sequence_evaluation import SequenceEvaluation
@@ -26,6 +27,7 @@ class PartResult:
       entries: What summary.json and eval --json hold besides; the interval under "interval".
       notes: Lines in words.
       num_rows: Rows of the part.
+      details: What eval --json holds besides those: figures of each series.
       sampled: What the figures of next values are made of.
     """
 
@@ -34,6 +36,7 @@ class PartResult:
     entries: dict[str, Any]
     notes: list[str]
     num_rows: int
+    details: dict[str, Any] = dataclasses.field(default_factory=dict)
     sampled: PartEvaluation | None = None
 
 
@@ -42,14 +45,19 @@ def measure_figures(model: TrainedModel, rows: Rows) -> Evaluation | SequenceEva
     return model.evaluate(rows) if isinstance(rows, Sequences) else evaluate_figures(model, rows)
 
 
-def measure_part(model: TrainedModel, rows: Rows) -> PartResult:
+def measure_part(model: TrainedModel, rows: Rows, *, origins: int | None = None) -> PartResult:
     """Evaluates a model and the baselines on a part, and says what the figures are worth.
+
+    Args:
+      model: The model.
+      rows: The part.
+      origins: With task = forecast, from how many steps of each series to forecast.
 
     Raises:
       DataError: A value is too large for float32 once normalised, or a column is missing.
     """
     if isinstance(rows, Sequences):
-        return _measure_sequences(model, rows)
+        return _measure_sequences(model, rows, origins)
     found = evaluate_part(model, rows)
     judgement = found.judgement
     entries = {
@@ -59,11 +67,11 @@ def measure_part(model: TrainedModel, rows: Rows) -> PartResult:
     }
     explained = ACCURACY_NOTE.format(epsilon=model.config.training.accuracy_epsilon)
     notes = [explained, *found.notes()]
-    return PartResult(found.evaluation, found.baselines, entries, notes, found.num_rows, found)
+    return PartResult(found.evaluation, found.baselines, entries, notes, found.num_rows, sampled=found)
 
 
-def _measure_sequences(model: TrainedModel, sequences: Sequences) -> PartResult:
-    found = model.evaluate(sequences)
+def _measure_sequences(model: TrainedModel, sequences: Sequences, origins: int | None) -> PartResult:
+    found = model.evaluate(sequences, origins=origins)
     entries: dict[str, Any] = {
         "interval": found.verdict.interval,
         "against_baselines": found.verdict.against_baselines,
@@ -73,4 +81,12 @@ def _measure_sequences(model: TrainedModel, sequences: Sequences) -> PartResult:
             "classes": list(model.classes),
             "counts": count_confusions(found.predicted, found.rows, len(model.classes)).tolist(),
         }
-    return PartResult(found, found.baselines, entries, found.verdict.notes, len(sequences))
+    details: dict[str, Any] = {}
+    if isinstance(found, ForecastEvaluation):
+        entries |= {"origins": found.origins.shape[1], "by_step": found.by_step}
+        names, columns = list(found.by_series), [values.tolist() for values in found.by_series.values()]
+        details["series"] = [
+            {"id": number, **dict(zip(names, figures, strict=True))}
+            for number, *figures in zip(ids_of(sequences), *columns, strict=True)
+        ]
+    return PartResult(found, found.baselines, entries, found.verdict.notes, len(sequences), details)

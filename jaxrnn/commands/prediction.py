@@ -30,16 +30,23 @@ class Wishes(NamedTuple):
     """What to print.
 
     Attributes:
-      horizon: How many values follow a row, with task = next.
+      horizon: How many values follow a row, with task = next; how many steps ahead, with forecast; None by default.
       std: Print their standard deviations over an ensemble's members too.
       probabilities: Print the probability of each class too.
       as_json: Print JSON Lines.
+      known: With task = forecast the file of what is known ahead.
     """
 
-    horizon: int = 1
+    horizon: int | None = None
     std: bool = False
     probabilities: bool = False
     as_json: bool = False
+    known: str | None = None
+
+    @property
+    def num_values(self) -> int:
+        """How many values follow a row, with task = next."""
+        return 1 if self.horizon is None else self.horizon
 
 
 def predict(
@@ -66,17 +73,27 @@ def predict(
             load_rows(source, reader, min_length=1)  # what is wrong with the data is said first
         raise
     if model.encoding is not None:
-        _refuse(model, "--horizon", wishes.horizon != 1)
+        is_forecast = model.config.task.task == "forecast"
+        _refuse(model, "--horizon", not is_forecast and wishes.horizon not in (None, 1))
+        _refuse(model, "--known-data", not is_forecast and wishes.known is not None)
         _refuse(model, "--std", wishes.std)
         model = dataclasses.replace(model, config=model.config.replace_flat(dict(given)))
-        predict_sequences(model, path, probabilities=wishes.probabilities, as_json=wishes.as_json)
+        predict_sequences(
+            model,
+            path,
+            probabilities=wishes.probabilities,
+            as_json=wishes.as_json,
+            horizon=wishes.horizon,
+            known=wishes.known,
+        )
         return
+    _refuse(model, "--known-data", wishes.known is not None)
     _refuse(model, "--probabilities", wishes.probabilities)
     columns = [name for name in given if name in ColumnsConfig.__dataclass_fields__]
     _refuse(model, f"--{''.join(columns[:1]).replace('_', '-')}", bool(columns))
     _tell_members(model, checkpoint, std=wishes.std)
     if is_typed:
-        _converse(model, reader, horizon=wishes.horizon)
+        _converse(model, reader, horizon=wishes.num_values)
     else:
         _predict_file(model, source, reader, wishes)
 
@@ -92,9 +109,9 @@ def _predict_file(model: TrainedModel, path: str, reader: ReaderConfig, wishes: 
     An ensemble's are the means over its members; standard deviations come behind them.
     """
     rows = load_rows(path, reader, min_length=1)
-    _require_fitting(len(rows), wishes.horizon, model.num_members)
+    _require_fitting(len(rows), wishes.num_values, model.num_members)
     with naming("<stdin>" if path == "-" else path):
-        predicted, deviations = _predict(model, rows, wishes.horizon)
+        predicted, deviations = _predict(model, rows, wishes.num_values)
     if wishes.as_json:
         for number, (values, spread) in enumerate(zip(predicted, deviations, strict=True)):
             more = {"std": _as_floats(spread)} if wishes.std else {}

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 
 from jaxrnn.data.readers.complaints import naming
-from jaxrnn.data.sequence_parts import SequenceParts, split_sequences
+from jaxrnn.data.sequence_parts import SequenceParts
 from jaxrnn.data.sequences import Sequences
+from jaxrnn.data.series.parts import split_parts
 from jaxrnn.data.tables.loading import load_hashed_sequences
 from jaxrnn.foundation.errors import UserError
 from jaxrnn.foundation.escaping import escape, shorten
@@ -44,7 +45,7 @@ class SequencesInMemory:
 
     def arrange(self) -> None:
         with naming(self.config.data.data):
-            self._split = split_sequences(self.config, self._sequences, **self._given)
+            self._split = split_parts(self.config, self._sequences, **self._given)
             _require_what_is_monitored(self.config, self._split)
             self.source = MemorySource(self.config, self._split)
         self.parts = {

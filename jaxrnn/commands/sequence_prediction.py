@@ -7,15 +7,27 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from jaxrnn.data.readers.complaints import naming
-from jaxrnn.data.sequences import IDS, TIMES, Sequences
+from jaxrnn.data.sequences import TIMES, Sequences, ids_of
 from jaxrnn.data.tables.loading import load_sequences
+from jaxrnn.evaluation.forecast_tables import STEP, TARGET
 from jaxrnn.evaluation.trained_model import TrainedModel
 from jaxrnn.foundation.errors import UserError
 
+DIGITS = 10  # of forecasts: a level of float64 and a change of float32
 
-def predict_sequences(model: TrainedModel, path: str | None, *, probabilities: bool, as_json: bool) -> None:
+
+def predict_sequences(
+    model: TrainedModel,
+    path: str | None,
+    *,
+    probabilities: bool,
+    as_json: bool,
+    horizon: int | None = None,
+    known: str | None = None,
+) -> None:
     """Prints what a model predicts for the sequences of a file, in their order.
 
     Args:
@@ -23,6 +35,8 @@ def predict_sequences(model: TrainedModel, path: str | None, *, probabilities: b
       path: The file.
       probabilities: Print the probability of each class too.
       as_json: Print JSON Lines in place of CSV.
+      horizon: With task = forecast the steps ahead to print; None for all.
+      known: With task = forecast the file of what is known ahead.
 
     Raises:
       UserError: Bad data, or no file; nothing is printed then.
@@ -34,7 +48,10 @@ def predict_sequences(model: TrainedModel, path: str | None, *, probabilities: b
         raise UserError(f"--probabilities: got the flag; expected none with task = {model.config.task.task}")
     with naming(path):
         sequences = load_sequences(path, model.config, with_answers=False)
-        header, lines = lay_out(model, sequences, probabilities=probabilities)
+        if model.config.task.task == "forecast":
+            header, lines = lay_out_forecasts(model, sequences, horizon, known)
+        else:
+            header, lines = lay_out(model, sequences, probabilities=probabilities)
     if as_json:
         sys.stdout.writelines(
             json.dumps(dict(zip(header, line, strict=True)), ensure_ascii=False) + "\n" for line in lines
@@ -77,17 +94,46 @@ def lay_out(
     )
 
 
-def ids_of(sequences: Sequences) -> list[Any]:
-    """Returns the sequences' ids; their numbers from 0 where they have none."""
-    field = sequences.rows.get(IDS)
-    return list(range(len(sequences))) if field is None else field.texts()
+def lay_out_forecasts(
+    model: TrainedModel, sequences: Sequences, horizon: int | None, known: str | None
+) -> tuple[list[str], Iterator[list[Any]]]:
+    """Returns the header and the lines of forecasts: id, time, step ahead from 1, and quantiles or a prediction.
+
+    Args:
+      model: The model.
+      sequences: The series.
+      horizon: How many steps ahead; None for all that the model forecasts.
+      known: The file of what is known ahead.
+    """
+    table = model.forecast(sequences, horizon, known=known)
+    names = ["id", "time", *table.column_names[2:]]
+    times = table.column(1).to_numpy()
+    columns = [column.to_pylist() for column in table.columns]
+    columns[1] = texts_of_times(times)
+    first = names.index(STEP) + 1 + (TARGET in names)
+    columns[first:] = [[float(f"{value:.{DIGITS}g}") for value in column] for column in columns[first:]]
+    return names, (list(line) for line in zip(*columns, strict=True))
+
+
+def texts_of_times(times: NDArray[Any]) -> list[Any]:
+    """Returns times as they are printed: dates alone where no time has an hour; numbers as they are."""
+    if times.dtype.kind != "M":
+        return times.tolist()
+    days = times.astype("M8[D]")
+    if (days == times).all():
+        return days.astype(str).tolist()
+    return [text.replace("T", " ") for text in times.astype("M8[s]" if _are_seconds(times) else "M8[us]").astype(str)]
+
+
+def _are_seconds(times: NDArray[Any]) -> bool:
+    return bool((times.astype("M8[s]") == times).all())
 
 
 def times_of(sequences: Sequences) -> list[Any]:
     """Returns the time of every step; its number within the sequence, from 0, where there are none."""
     field = sequences.steps.get(TIMES)
     if field is not None:
-        return field.texts()
+        return texts_of_times(field.values[:, 0])
     return [step for length in sequences.lengths.tolist() for step in range(length)]
 
 

@@ -16,6 +16,33 @@ from jaxrnn.settings.config import Config
 MAX_NAMES_SHOWN = 6
 
 
+class Ahead(NamedTuple):
+    """What a network that forecasts reads of other steps.
+
+    Attributes:
+      horizon: Steps ahead.
+      known: Numbers of every step that are known ahead; those of the next `horizon` steps are read.
+      lags: Levels, each with its scale, that are read a season before the steps ahead.
+      season: Steps of a season.
+    """
+
+    horizon: int
+    known: int = 0
+    lags: int = 0
+    season: int = 1
+
+    @property
+    def offsets(self) -> tuple[int, ...]:
+        """Where the levels a season before the steps ahead stand: steps back, below 0."""
+        season = self.season if self.lags else 1
+        return tuple(sorted({step - season * -(-step // season) for step in range(1, self.horizon + 1)} - {0}))
+
+    @property
+    def width(self) -> int:
+        """Numbers that are read of other steps."""
+        return self.known * self.horizon + self.lags * len(self.offsets)
+
+
 class Sizes(NamedTuple):
     """What a network's shapes depend on besides its configuration.
 
@@ -24,15 +51,42 @@ class Sizes(NamedTuple):
       categories: The categories of each column of them, the unknown one included.
       statics: Numbers of a whole sequence.
       outputs: Numbers that the head gives.
+      ahead: What is read of other steps, to forecast: its numbers are the last ones of `inputs`.
     """
 
     inputs: int = 1
     categories: tuple[int, ...] = ()
     statics: int = 0
     outputs: int = 1
+    ahead: Ahead | None = None
+
+    @property
+    def skipped(self) -> int:
+        """Numbers of other steps, which the head reads too."""
+        return 0 if self.ahead is None else self.ahead.width
+
+    @property
+    def read(self) -> int:
+        """Numbers that the recurrent layer reads at a step, without embeddings and those of whole sequences."""
+        levels = 0 if self.ahead is None else 2 * self.ahead.lags
+        return self.inputs - levels + self.skipped
 
 
 ONE_NUMBER = Sizes(inputs=0)  # rows of numbers, which need no encoding: one is read, and the next one predicted
+
+
+class Series(NamedTuple):
+    """Series to forecast, in the units of their transform.
+
+    Attributes:
+      levels: The last value known at each step, (steps, targets).
+      scales: The units of a forecast from each step, (steps, targets).
+      is_known: Whether the value itself is known, (steps, targets).
+    """
+
+    levels: NDArray[np.float64]
+    scales: NDArray[np.float64]
+    is_known: NDArray[np.bool_]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -44,11 +98,12 @@ class Encoded:
       inputs: (steps, inputs) float32.
       categories: (steps, columns) int32; 0 is a category that training has not seen.
       statics: (sequences, statics) float32.
-      targets: Classes, (sequences,) or (steps,) int32, -1 where unknown; or (sequences, targets) float64; None where
-        there are none.
+      targets: Classes, (sequences,) or (steps,) int32, -1 where unknown; or (sequences, targets) float64; of series
+        to forecast (steps, columns) float32; None where there are none.
       every: Whether a target belongs to every step.
       before: With task = next the last two known values of each target, the latest first, in the network's units:
         float64 (sequences, 2, targets), NaN where there is none.
+      series: With task = forecast what turns outputs into forecasts.
     """
 
     offsets: NDArray[np.int64]
@@ -58,6 +113,7 @@ class Encoded:
     targets: NDArray[Any] | None
     every: bool = False
     before: NDArray[np.float64] | None = None
+    series: Series | None = None
 
     @property
     def lengths(self) -> NDArray[np.int64]:
@@ -106,12 +162,12 @@ class Encoding:
         """
         steps, rows, task = training.steps, training.rows, config.task.task
         fitted = cls(
-            inputs=_fit_field(steps.get(INPUTS), config),
-            statics=_fit_field(rows.get(STATICS), config),
-            categories=tuple(_categories_of(training, config.columns.max_tokens)),
+            inputs=fit_field(steps.get(INPUTS), config),
+            statics=fit_field(rows.get(STATICS), config),
+            categories=tuple(categories_of(training, config.columns.max_tokens)),
         )
         if task in ("regress", "next"):
-            names, values = _targets_of(training) if task == "regress" else _values_of(training)
+            names, values = _targets_of(training) if task == "regress" else values_of(training)
             return dataclasses.replace(
                 fitted,
                 targets=Scaling.fit(names, values, config),
@@ -138,6 +194,10 @@ class Encoding:
         counts = tuple(len(texts) + 1 for _, texts in self.categories)
         return Sizes(len(self.inputs.names), counts, len(self.statics.names), outputs)
 
+    def encode_training(self, sequences: Sequences, task: str) -> Encoded:
+        """Encodes sequences that train; as `encode`."""
+        return self.encode(sequences, task)
+
     def encode(self, sequences: Sequences, task: str, *, with_targets: bool = True) -> Encoded:
         """Turns sequences into the arrays that the network takes.
 
@@ -161,8 +221,8 @@ class Encoding:
 
     def _encode_steps(self, sequences: Sequences) -> Encoded:
         """Encodes all but what is to be predicted."""
-        inputs = _columns(sequences.steps.get(INPUTS), self.inputs.names, sequences.num_steps, "input")
-        statics = _columns(sequences.rows.get(STATICS), self.statics.names, len(sequences), "static")
+        inputs = columns_of(sequences.steps.get(INPUTS), self.inputs.names, sequences.num_steps, "input")
+        statics = columns_of(sequences.rows.get(STATICS), self.statics.names, len(sequences), "static")
         categories = self._encode_categories(sequences)
         normalized = self.inputs.normalize(inputs).astype(np.float32)
         return Encoded(
@@ -177,9 +237,9 @@ class Encoding:
         short = np.flatnonzero(sequences.lengths < 2)
         if len(short):
             raise DataError(f"sequence {short[0]}: found a single step; expected two or more: the last is predicted")
-        _, values = _values_of(sequences)
+        _, values = values_of(sequences)
         field = Field(self.targets.names, values)
-        wanted = self.targets.normalize(_columns(field, self.targets.names, sequences.num_steps, "target"))
+        wanted = self.targets.normalize(columns_of(field, self.targets.names, sequences.num_steps, "target"))
         ends, lengths = sequences.offsets[1:], sequences.lengths
         before = np.stack([wanted[ends - 2], wanted[np.maximum(ends - 3, 0)]], axis=1)
         before[lengths < 3, 1] = np.nan
@@ -227,7 +287,7 @@ class Encoding:
                    class_counts=counts, target_medians=numbers[0], target_means=numbers[1])  # fmt: skip
 
 
-def _fit_field(field: Field | None, config: Config) -> Scaling:
+def fit_field(field: Field | None, config: Config) -> Scaling:
     return Scaling() if field is None else Scaling.fit(field.names, field.values, config)
 
 
@@ -240,7 +300,7 @@ def _category_columns(sequences: Sequences) -> Iterator[tuple[str, Field, int, N
             yield from ((name, field, column, owner) for column, name in enumerate(field.names))
 
 
-def _categories_of(training: Sequences, limit: int) -> list[tuple[str, tuple[str, ...]]]:
+def categories_of(training: Sequences, limit: int) -> list[tuple[str, tuple[str, ...]]]:
     """Returns each column's name and the texts of its most frequent categories, in the order of their numbers."""
     found = []
     for name, field, column, owner in _category_columns(training):
@@ -285,7 +345,7 @@ def _targets_of(sequences: Sequences) -> tuple[tuple[str, ...], NDArray[np.float
     return field.names, np.asarray(values, np.float64)
 
 
-def _values_of(sequences: Sequences) -> tuple[tuple[str, ...], NDArray[np.float64]]:
+def values_of(sequences: Sequences) -> tuple[tuple[str, ...], NDArray[np.float64]]:
     """Returns the numbers of every step whose next ones are predicted: the targets, or without any the inputs."""
     field = sequences.steps.get(TARGETS) or sequences.steps.get(INPUTS)
     if field is None:
@@ -310,7 +370,7 @@ def _recode(field: Field, column: int, texts: tuple[str, ...], *, unknown: int, 
     return table[field.values[:, column]]
 
 
-def _columns(field: Field | None, names: tuple[str, ...], count: int, what: str) -> NDArray[Any]:
+def columns_of(field: Field | None, names: tuple[str, ...], count: int, what: str) -> NDArray[Any]:
     """Returns the columns of these names, in this order."""
     if not names:
         return np.zeros((count, 0))

@@ -35,6 +35,11 @@ class Scaling:
         """
         return cls(names, tuple(_fit_column(name, values[:, i], config) for i, name in enumerate(names)))
 
+    @classmethod
+    def unscaled(cls, names: tuple[str, ...]) -> "Scaling":
+        """Returns columns that stay as they are."""
+        return cls(names, tuple(Normalizer() for _ in names))
+
     def normalize(self, values: NDArray[Any]) -> NDArray[np.float64]:
         """Normalises (count, columns) values, to what float32 holds.
 

@@ -18,7 +18,8 @@ class StepBatch(NamedTuple):
       inputs: (rows, length, inputs) float32, 0 at padding.
       categories: (rows, length, columns) int32, 0 at padding.
       statics: (rows, statics) float32.
-      targets: (rows,) or (rows, length) int32 classes, -1 where they do not count; or (rows, targets) float32.
+      targets: (rows,) or (rows, length) int32 classes, -1 where they do not count; or (rows, targets) float32; to
+        forecast (rows, length, columns) float32.
       lengths: (rows,) int32; 0 for rows that only fill up a batch.
     """
 
@@ -75,7 +76,7 @@ def pack_steps(rows: Encoded, *, batch_size: int) -> tuple[PackedSteps, int, int
     targets = np.asarray(rows.targets)
     ends = where[rows.offsets[1:] - 1]
     if targets.ndim == 2:
-        held = packed(targets.astype(np.float32), ends)
+        held = packed(targets.astype(np.float32), where if rows.every else ends)
     else:
         held = packed(targets, where if rows.every else ends, -1)
     segment_ids = np.zeros((num_rows, length), np.int32)
@@ -114,7 +115,7 @@ def pad_steps(rows: Encoded, indices: NDArray[np.int64], length: int, num_rows: 
     if targets is None:
         held = np.full((num_rows, length) if rows.every else num_rows, -1, np.int32)
     elif targets.ndim == 2:
-        held = taken(targets.astype(np.float32))
+        held = (padded if rows.every else taken)(targets.astype(np.float32))
     else:
         held = (padded if rows.every else taken)(targets, -1)
     return StepBatch(padded(rows.inputs), padded(rows.categories), taken(rows.statics), held, lengths.astype(np.int32))

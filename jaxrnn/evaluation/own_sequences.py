@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jaxrnn.data.readers.sources import open_file
-from jaxrnn.data.sequence_parts import split_sequences
 from jaxrnn.data.sequences import Sequences
+from jaxrnn.data.series.parts import split_parts
 from jaxrnn.data.tables.loading import load_hashed_sequences
 from jaxrnn.evaluation.own_rows import described_data
 from jaxrnn.evaluation.trained_model import TrainedModel
@@ -65,7 +65,7 @@ def _open_own(model: TrainedModel) -> OpenedSequences:
         raise UserError("the checkpoint comes from no run here: it has no test rows; give a file with --data")
     files = described.get("given", {})
     given = {name: _read_unchanged(model, file["path"], file["sha256"]) for name, file in files.items()}
-    parts = split_sequences(model.config, _read_unchanged(model, described["path"], described["sha256"]), **given)
+    parts = split_parts(model.config, _read_unchanged(model, described["path"], described["sha256"]), **given)
     if parts.test is None:
         raise UserError("the run has no test rows: all of its data trains or validates; give a file with --data")
     return OpenedSequences(

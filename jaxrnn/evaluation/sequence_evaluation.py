@@ -115,7 +115,7 @@ def predict_members(config: Config, encoding: Encoding, params: Any, other: Any,
     count = int(rows.offsets[-1]) if rows.every else len(rows)
     predicted = np.zeros((members, count, sizes.outputs))
     program = program_config(config)
-    for indices, chunk in _chunks(rows, sizes, members):
+    for indices, chunk in chunk_sequences(rows, sizes.inputs + sizes.outputs, members):
         outputs = np.asarray(_run(program, sizes, params, other, chunk), np.float64)[:, : len(indices)]
         if not rows.every:
             predicted[:, indices] = outputs
@@ -130,12 +130,18 @@ def predict_members(config: Config, encoding: Encoding, params: Any, other: Any,
     return shifted / shifted.sum(axis=2, keepdims=True)
 
 
-def _chunks(rows: Encoded, sizes: Sizes, members: int) -> Iterator[tuple[NDArray[np.int64], StepBatch]]:
-    """Yields numbers of sequences and those padded to powers of two, short ones together."""
+def chunk_sequences(rows: Encoded, width: int, members: int) -> Iterator[tuple[NDArray[np.int64], StepBatch]]:
+    """Yields numbers of sequences and those padded to powers of two, short ones together.
+
+    Args:
+      rows: Encoded sequences.
+      width: How many numbers a step takes, about.
+      members: How many models read them.
+    """
     padded_lengths = next_power_of_two(rows.lengths)
     for length in np.unique(padded_lengths):
         alike = np.flatnonzero(padded_lengths == length)
-        numbers = int(length) * max(sizes.inputs + sizes.outputs, 1) * members
+        numbers = int(length) * max(width, 1) * members
         size = max(1, min(MAX_CHUNK_ROWS, MAX_CHUNK_NUMBERS // numbers))
         for start in range(0, len(alike), size):
             indices = alike[start : start + size]

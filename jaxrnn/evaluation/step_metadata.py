@@ -8,6 +8,7 @@ from jaxrnn.data.normalizer import Normalizer
 from jaxrnn.foundation.errors import UserError
 from jaxrnn.runs.checkpoint import CheckpointError
 from jaxrnn.settings.config import Config
+from jaxrnn.tasks.encodings import read_encoding
 
 PARTS_WITH_FILES = ("validation", "test")
 MAX_PATH = 4096  # characters, as many bytes as Linux takes
@@ -60,7 +61,7 @@ def _read_encoding(content: Any, config: Config, place: str) -> Encoding | None:
     try:
         if content is None and task == "next":
             return None
-        encoding, has_classes = Encoding.from_json(content), task in ("classify", "tag")
+        encoding, has_classes = read_encoding(content, task), task in ("classify", "tag")
         if bool(encoding.classes) != has_classes or encoding.sizes.outputs < 1 + has_classes:
             raise ValueError("outputs")
     except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:

@@ -17,11 +17,14 @@ from jaxrnn.data.normalizer import Normalizer
 from jaxrnn.data.ragged import Ragged
 from jaxrnn.data.readers.loading import load_rows
 from jaxrnn.data.sequences import Sequences
+from jaxrnn.data.series.series_encoding import SeriesEncoding
 from jaxrnn.data.tables.loading import load_sequences
+from jaxrnn.evaluation import forecast_tables
+from jaxrnn.evaluation.forecasting import evaluate_forecasts, forecast_ahead
 from jaxrnn.evaluation.loading import load_checkpoint
 from jaxrnn.evaluation.saving import save_model
 from jaxrnn.evaluation.sequence_evaluation import evaluate_sequences, next_power_of_two, predict_members
-from jaxrnn.evaluation.value_evaluation import Evaluation
+from jaxrnn.evaluation.value_evaluation import Evaluation, predict_untrained
 from jaxrnn.evaluation.value_programs import forecast, score
 from jaxrnn.models.model_state import abstract_model, split_model
 from jaxrnn.settings.config import Config
@@ -129,28 +132,33 @@ class TrainedModel:
         given = (self.config, self.normalizer, self.params, self.other)
         save_model(directory, *given, encoding=self.encoding)
 
-    def predict(self, rows: Any, horizon: int = 1) -> Any:
+    def predict(self, rows: Any, horizon: int | None = None, *, known: Any = None) -> Any:
         """Predicts what follows each row, or what is asked of each sequence.
 
         Args:
           rows: With task = next `Ragged` rows in the data's units, a path or a list of them, each of one value or
             more. With the others `Sequences`, or what `jaxrnn.read` takes: a path, a DataFrame, a list of arrays; of a
             model with `text_column` a list of texts. Labels are not needed.
-          horizon: How many values follow, with task = next; each is predicted from those before it, predictions
-            included.
+          horizon: With task = next how many values follow, 1 if left out; each is predicted from those before it,
+            predictions included. With forecast how many steps ahead, at most and by default those it was trained for.
+          known: With forecast the values of `known_columns` at the steps ahead, with ids and times: a path or a table.
 
         Returns:
           With task = next (rows, horizon) float64, in the order of the rows and in the data's units; of an ensemble the
           mean; of sequences of several features (sequences, targets). With classify (sequences,) texts of classes; with
-          regress (sequences,) numbers, or (sequences, targets); with tag a list of (length,) texts.
+          regress (sequences,) numbers, or (sequences, targets); with tag a list of (length,) texts. With forecast
+          a table of ids, times, steps ahead from 1, and quantiles or a prediction: a DataFrame of pandas or polars
+          where `rows` is one, else a table of Arrow.
 
         Raises:
           ValueError: `horizon` is below 1, or a row is empty.
           DataError: The sequences lack a column that the model was trained on.
         """
         if self.encoding is None:
-            return self.predict_members(rows, horizon).mean(axis=0)
-        if horizon != 1:
+            return self.predict_members(rows, 1 if horizon is None else horizon).mean(axis=0)
+        if isinstance(self.encoding, SeriesEncoding):
+            return forecast_tables.like(self.forecast(rows, horizon, known=known), rows)
+        if horizon not in (None, 1):
             raise ValueError(f"horizon: got {horizon}; expected none with task = {self.config.task.task}")
         sequences = self._as_sequences(rows)
         predicted = self._predict(self.encoding, sequences)
@@ -158,6 +166,24 @@ class TrainedModel:
             is_one = self.config.task.task == "regress" and predicted.shape[1] == 1
             return predicted[:, 0] if is_one else predicted
         return self._per_sequence(np.array(self.encoding.classes, object)[predicted.argmax(axis=1)], sequences)
+
+    def forecast(self, rows: Any, horizon: int | None = None, *, known: Any = None) -> Any:
+        """Forecasts the steps behind each series, with task = forecast; as `predict`, but always a table of Arrow.
+
+        Raises:
+          ValueError: The model's task is another one.
+          UserError: The horizon is beyond the trained one, or what is known ahead is missing.
+        """
+        encoding = self.encoding
+        if not isinstance(encoding, SeriesEncoding):
+            raise ValueError(f"forecast: the model's task is {self.config.task.task}")
+        given = forecast_tables.require_horizon(encoding, horizon)
+        sequences = self._as_sequences(rows)
+        extended = forecast_tables.extend(self.config, encoding, sequences, known)
+        values = forecast_ahead(self.config, encoding, self.params, self.other, extended)
+        return forecast_tables.forecast_table(
+            encoding, values, extended, quantiles=self.config.task.quantile_levels, horizon=given
+        )
 
     def predict_proba(self, rows: Any) -> Any:
         """Predicts the probability of each class.
@@ -223,15 +249,17 @@ class TrainedModel:
             predicted[:, indices] = np.asarray(values, np.float64)[:, : len(indices)]
         return self.normalizer.denormalize(predicted)
 
-    def evaluate(self, rows: Any) -> Any:
+    def evaluate(self, rows: Any, *, origins: int | None = None) -> Any:
         """Predicts what is known already and measures the errors, in float64.
 
         Args:
           rows: With task = next `Ragged` rows in the data's units, of at least two values each, the last of which is
-            predicted. With the others as `predict` takes them, with labels or targets.
+            predicted. With the others as `predict` takes them, with labels or targets. With forecast series whose last
+            steps are forecast from those before.
+          origins: With forecast, from how many steps of each series; by default as many as the run tests.
 
         Returns:
-          An `Evaluation`, or with the other tasks a `SequenceEvaluation`; both give a figure by its name:
+          An `Evaluation`, or with the other tasks a `SequenceEvaluation`, to forecast a `ForecastEvaluation`; all give a figure by its name:
           ``evaluation["mae"]``.
 
         Raises:
@@ -241,6 +269,11 @@ class TrainedModel:
         if self.encoding is None:
             return self._evaluate_values(self._as_rows(rows))
         sequences = self._as_sequences(rows, with_answers=True)
+        if isinstance(self.encoding, SeriesEncoding):
+            number = origins or self.config.task.origins
+            return evaluate_forecasts(
+                self.config, self.encoding, self.params, self.other, sequences, origins=number
+            )
         return evaluate_sequences(self.config, self.encoding, self.params, self.other, sequences)
 
     def _evaluate_values(self, rows: Ragged) -> Evaluation:
@@ -272,19 +305,10 @@ class TrainedModel:
           ValueError: There are no rows, or one is shorter.
         """
         _require_targets(rows)
-        ends = rows.offsets[1:]
-        before = rows.values[ends - 2]
-        step_known = rows.lengths >= 3
-        step = np.where(step_known, before - rows.values[np.maximum(ends - 3, 0)], 0.0)
-        figures = {}
-        for name, predicted in (("repeat_last", before), ("continue_step", before + step)):
-            normalized = (
-                self.normalizer.normalize(predicted),
-                self.normalizer.normalize(rows.values[ends - 1]),
-            )
-            losses = metrics.elementwise_loss(self.config.training.loss, *normalized)
-            figures[name] = self._figures(predicted, rows.values[ends - 1], (losses.sum(), len(rows)))
-        return figures
+        return {
+            name: self._figures(predicted, actual, loss)
+            for name, predicted, actual, loss in predict_untrained(rows, self.normalizer, self.config.training.loss)
+        }
 
     def judge(self, rows: Ragged, evaluation: Evaluation, baselines: dict[str, dict[str, float]]) -> Judgement:
         """Judges figures that `evaluate` and `evaluate_baselines` gave for the same rows."""

@@ -9,6 +9,7 @@ from flax import nnx
 
 from jaxrnn.data.encoding import ONE_NUMBER, Sizes
 from jaxrnn.foundation.errors import UserError
+from jaxrnn.models.forecast_model import ForecastModel
 from jaxrnn.models.next_value import NextValueModel, build_layer
 from jaxrnn.models.sequence_model import SequenceModel, embedding_size_of
 from jaxrnn.nn import equations
@@ -42,9 +43,10 @@ def parameter_structs(config: Config, sizes: Sizes = ONE_NUMBER) -> dict[str, ja
     directions = ["", "_reverse"] if config.task.bidirectional else [""]
     output_size = (model.proj_size or model.hidden_size) * len(directions)
     embedded = _embedding_sizes(config, sizes)
-    step_size = sizes.inputs + sum(embedded) + sizes.statics or 1
+    step_size = sizes.read + sum(embedded) + sizes.statics or 1
+    head_size = output_size + sizes.skipped
     shapes: dict[str, tuple[int, ...]] = {
-        "linear/bias": (sizes.outputs,), "linear/kernel": (output_size, sizes.outputs)
+        "linear/bias": (sizes.outputs,), "linear/kernel": (head_size, sizes.outputs)
     }  # fmt: skip
     for number, shape in enumerate(zip(sizes.categories, embedded, strict=True)):
         shapes[f"embeddings/{number}/weight"] = shape
@@ -79,7 +81,7 @@ def new_model(config: Config, rngs: nnx.Rngs, sizes: Sizes = ONE_NUMBER) -> Any:
       sizes: What the data says of its shapes.
 
     Returns:
-      A `NextValueModel`, or for the other tasks a `SequenceModel`.
+      A `NextValueModel`, or for the other tasks a `SequenceModel`, which to forecast is a `ForecastModel`.
 
     Raises:
       UserError: The layers refuse its sizes, which no array can have.
@@ -89,7 +91,7 @@ def new_model(config: Config, rngs: nnx.Rngs, sizes: Sizes = ONE_NUMBER) -> Any:
     try:
         layer = build_layer(
             model,
-            sizes.inputs + sum(embedded) + sizes.statics or 1,
+            sizes.read + sum(embedded) + sizes.statics or 1,
             rngs,
             bidirectional=config.task.bidirectional,
             remat_steps=training.remat_steps,
@@ -98,14 +100,10 @@ def new_model(config: Config, rngs: nnx.Rngs, sizes: Sizes = ONE_NUMBER) -> Any:
         )
         if config.task.task == "next" and sizes == ONE_NUMBER:
             return NextValueModel(layer, rngs=rngs)
-        return SequenceModel(
-            layer,
-            category_sizes=sizes.categories,
-            embedding_sizes=embedded,
-            output_size=sizes.outputs,
-            readout=sequence_task_of(config, sizes).reads,
-            rngs=rngs,
-        )
+        options = {"category_sizes": sizes.categories, "embedding_sizes": embedded, "output_size": sizes.outputs}
+        if sizes.ahead is not None:
+            return ForecastModel(layer, ahead=sizes.ahead, **options, rngs=rngs)
+        return SequenceModel(layer, readout=sequence_task_of(config, sizes).reads, **options, rngs=rngs)
     except ValueError as error:
         raise UserError(f"hidden_size = {model.hidden_size}, num_layers = {model.num_layers}: {error}") from error
 
@@ -125,7 +123,9 @@ def program_config(config: Config) -> Config:
     blank = Config()
     free = ("batching", "batch_size", "num_buckets", "devices", "mesh", "seed", "checkpoint_seconds", "tensorboard")
     training = dataclasses.replace(config.training, **{name: getattr(blank.training, name) for name in free})
-    task = dataclasses.replace(config.task, class_weights=blank.task.class_weights)  # told when a program runs
+    # Weights are told when a program runs; what else is of forecasts shows in the sizes.
+    untold = ("class_weights", "horizon", "season", "scaling", "transform", "calendar", "origins", "refit")
+    task = dataclasses.replace(config.task, **{name: getattr(blank.task, name) for name in untold})
     return dataclasses.replace(
         config, data=blank.data, reader=blank.reader, columns=blank.columns, task=task, training=training
     )

@@ -67,6 +67,7 @@ class SequenceModel(nnx.Module):
       embedding_sizes: How many numbers stand for a category of each.
       output_size: How many numbers the head gives.
       readout: What the head reads: "last", "mean", "max" of the outputs, or "every" one.
+      skipped: How many numbers the head reads besides.
       rngs: Where initial values come from.
     """
 
@@ -78,6 +79,7 @@ class SequenceModel(nnx.Module):
         embedding_sizes: Sequence[int],
         output_size: int,
         readout: Readout,
+        skipped: int = 0,
         rngs: nnx.Rngs,
     ):
         self.rnn = rnn
@@ -85,7 +87,7 @@ class SequenceModel(nnx.Module):
             Embedding(number, size, rngs=rngs) for number, size in zip(category_sizes, embedding_sizes, strict=True)
         )
         self.readout = readout
-        features = rnn.output_size * rnn.num_directions
+        features = rnn.output_size * rnn.num_directions + skipped
         uniform = uniform_within(1 / math.sqrt(features))
         self.linear = nnx.Linear(features, output_size, kernel_init=uniform, bias_init=uniform, rngs=rngs)
 

@@ -112,8 +112,8 @@ class TrainingConfig:
     """Rows of a batch; the last, short one counts by its rows."""
     target: Literal["last", "every"] = "last"
     """Learn the last value of a row, or every step's next value."""
-    loss: Literal["mse", "mae", "huber"] = "mse"
-    """Loss of the normalised values."""
+    loss: Literal["mse", "mae", "huber", "pinball"] = "mse"
+    """Loss of the normalised values; pinball is that of quantiles."""
     shuffle: bool = True
     """Draw the batches afresh every epoch."""
     batching: Literal["auto", "pad", "bucket", "pack"] = "auto"
@@ -212,6 +212,10 @@ class Config:
         if task != "next":
             require(self.training.tbptt == 0, "tbptt", self.training.tbptt, f"0 with task = {task}")
             require(self.training.target == "last", "target", self.training.target, f"last with task = {task}")
+        is_forecast, loss = task == "forecast", self.training.loss
+        require(is_forecast or loss != "pinball", "loss", loss, f"mse, mae or huber with task = {task}")
+        require(not is_forecast or loss != "huber", "loss", loss, "pinball, mae or mse with task = forecast")
+        require(is_forecast or data.split != "time", "split", data.split, "another one but with task = forecast")
         if task in ("classify", "tag"):
             require(self.training.loss == "mse", "loss", self.training.loss, f"none with task = {task}: cross-entropy")
         sizes = self.training.mesh_sizes

@@ -80,8 +80,9 @@ class DataConfig:
     """File of validation sequences, in place of a share of the data; not with task = next."""
     test_data: Optional[str] = None
     """File of test sequences, in place of a share of the data; not with task = next."""
-    split: Literal["grouped", "hashed", "random", "tutorial", "given"] = "grouped"
-    """grouped, hashed: identical rows on one side; random, tutorial (in blocks): not; given: all data trains."""
+    split: Literal["grouped", "hashed", "random", "tutorial", "given", "time"] = "grouped"
+    """grouped, hashed: identical rows on one side; random, tutorial (in blocks): not; given: all data trains; time: the
+    ends of every series test and validate a forecast."""
     split_fractions: Fractions = _DEFAULT_FRACTIONS
     """Shares of training, validation and test rows; a file given for a part takes the place of its share."""
     split_seed: Optional[int] = None

@@ -7,6 +7,7 @@ import numpy as np
 from jaxrnn.data.encoding import ONE_NUMBER, Encoding, Sizes
 from jaxrnn.settings.config import Config
 from jaxrnn.tasks.classes import Classes
+from jaxrnn.tasks.forecast import Forecast
 from jaxrnn.tasks.metrics import MetricSums
 from jaxrnn.tasks.next_value import NextValue
 from jaxrnn.tasks.readout import Readout
@@ -81,6 +82,10 @@ def task_of(config: Config, sizes: Sizes = ONE_NUMBER) -> Task:
 def sequence_task_of(config: Config, sizes: Sizes) -> SequenceTask:
     """Returns the task of a configuration that a `SequenceModel` answers."""
     readout, training = config.task.readout, config.training
+    if sizes.ahead is not None:
+        quantiles = config.task.quantile_levels if training.loss == "pinball" else (0.5,)
+        number = sizes.outputs // (sizes.ahead.horizon * len(quantiles))
+        return Forecast(sizes.ahead.horizon, number, training.loss, quantiles)
     if config.task.task == "regress":
         return Regress(readout, training.loss, sizes.outputs)
     if config.task.task == "next":

@@ -14,7 +14,7 @@ from jaxrnn.tasks.judgement import compare_with_baselines, describe_interval
 from jaxrnn.tasks.metrics import HALF, elementwise_loss
 
 # The figure that a model and its baselines are compared by, and that has an interval.
-MAIN_FIGURE = {"next": "mae", "classify": "accuracy", "regress": "mae", "tag": "accuracy"}
+MAIN_FIGURE = {"next": "mae", "classify": "accuracy", "regress": "mae", "tag": "accuracy", "forecast": "mase"}
 
 
 class Verdict(NamedTuple):

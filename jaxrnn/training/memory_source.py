@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from jaxrnn.data.arranging import Arranged, arrange, choose_batching, in_chunks
-from jaxrnn.data.encoding import Encoded, Encoding
+from jaxrnn.data.encoding import Encoded
 from jaxrnn.data.normalizer import Normalizer
 from jaxrnn.data.ragged import Ragged
 from jaxrnn.data.sequence_parts import SequenceParts
@@ -18,6 +18,7 @@ from jaxrnn.parallel.device_memory import planned_bytes, require_memory
 from jaxrnn.parallel.devices import replicate
 from jaxrnn.parallel.state_sharding import with_shardings
 from jaxrnn.settings.config import Config
+from jaxrnn.tasks.encodings import fit_encoding
 from jaxrnn.training.plan import VALIDATION_CHUNK_ROWS, Plan, given_by, make_plan
 from jaxrnn.training.train_state import History, Position, TrainState, history_lines
 from jaxrnn.training.trainer import Trainer
@@ -142,10 +143,10 @@ def _arrange_sequences(config: Config, parts: SequenceParts) -> tuple[Plan, Part
     where = f"with task = {task}" if task != "next" else "where columns are named"
     if settings.target != "last" or settings.tbptt:
         raise UserError(f"--target: got {settings.target!r}, tbptt = {settings.tbptt}; expected last and 0 {where}")
-    encoding = Encoding.fit(parts.training.sequences, config)
+    encoding = fit_encoding(parts.training.sequences, config)
+    rows = encoding.encode_training(parts.training.sequences, task)
     # The test rows too: what is wrong with them is said before anything is trained.
-    rows, checked, _ = (None if part is None else encoding.encode(part.sequences, task) for part in parts)
-    assert rows is not None
+    checked, _ = (None if part is None else encoding.encode(part.sequences, task) for part in parts[1:])
     training = _arrange_encoded(rows, config, settings.batch_size)
     plan = make_plan(
         config,

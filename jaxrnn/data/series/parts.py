@@ -1,0 +1,163 @@
+"""Parts of series: their ends test and validate a forecast; and series with steps ahead, to be forecast."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jaxrnn.data.sequence_parts import Part, SequenceParts, shares_of, split_sequences
+from jaxrnn.data.sequences import IDS, INPUTS, KNOWN, TARGETS, TIMES, Field, Sequences
+from jaxrnn.data.series.frequency import Frequency
+from jaxrnn.data.series.series_encoding import FIRST_ORIGINS, MARK, horizon_of
+from jaxrnn.foundation.errors import DataError
+from jaxrnn.settings.config import Config
+
+# Steps that are left to train on: fewer have no origin that trains.
+LEAST_STEPS = FIRST_ORIGINS + 2
+
+
+class SeriesEnds(SequenceParts):
+    """Parts that are the same series, up to earlier and later steps."""
+
+    def shared_rows(self) -> tuple[int, int]:
+        """Counts nothing: that the parts begin alike is what they are for."""
+        return 0, 0
+
+    def overlapping(self) -> tuple[int, int]:
+        """Counts nothing, as `shared_rows`."""
+        return 0, 0
+
+
+def split_parts(
+    config: Config,
+    sequences: Sequences,
+    *,
+    validation: Sequences | None = None,
+    test: Sequences | None = None,
+    refit: bool = False,
+) -> SequenceParts:
+    """Draws the parts of a run: of sequences, or the ends of series.
+
+    Args:
+      config: Says how.
+      sequences: What the data's file holds.
+      validation: What the validation file holds, if there is one.
+      test: What the test file holds, if there is one.
+      refit: Leave out the validation part, and train on its steps.
+
+    Raises:
+      DataError: A part whose share is not 0 would be empty.
+    """
+    if config.data.split == "time":
+        return _split_ends(config, sequences, validation, test, refit=refit)
+    parts = split_sequences(config, sequences, validation=validation, test=test)
+    if refit and validation is None and parts.validation is not None:
+        both = np.sort(np.concatenate([parts.training.numbers, parts.validation.numbers]))
+        parts = parts._replace(training=Part(sequences.take(both), both))
+    return parts._replace(validation=None) if refit else parts
+
+
+def _split_ends(
+    config: Config, sequences: Sequences, validation: Sequences | None, test: Sequences | None, *, refit: bool
+) -> SequenceParts:
+    shares, horizon = shares_of(config.data), horizon_of(config, sequences)
+    lengths, numbers = sequences.lengths, np.arange(len(sequences))
+    is_tested = np.zeros(len(sequences), bool)
+    held_out = horizon + config.task.origins - 1
+    if test is None and shares.test > 0:
+        is_tested = lengths >= held_out + LEAST_STEPS
+        _require_some(is_tested, lengths, held_out, "test")
+    before_test = lengths - np.where(is_tested, held_out, 0)
+    is_validated = np.zeros(len(sequences), bool)
+    if validation is None and shares.validation > 0 and not refit:
+        is_validated = before_test >= horizon + LEAST_STEPS
+        _require_some(is_validated, before_test, horizon, "validation")
+    training = before_test - np.where(is_validated, horizon, 0)
+
+    def part(given: Sequences | None, chosen: NDArray[np.bool_], ends: NDArray[np.int64]) -> Part | None:
+        if given is not None:
+            return Part(given, np.arange(len(given)))
+        if not chosen.any():
+            return None
+        return Part(first_steps(sequences.take(np.flatnonzero(chosen)), ends[chosen]), numbers[chosen])
+
+    return SeriesEnds(
+        Part(first_steps(sequences, training), numbers),
+        None if refit else part(validation, is_validated, before_test),
+        part(test, is_tested, lengths),
+    )
+
+
+def _require_some(chosen: NDArray[np.bool_], lengths: NDArray[np.int64], held_out: int, name: str) -> None:
+    if not chosen.any():
+        raise DataError(
+            f"found series of at most {lengths.max(initial=0)} steps to take the last {held_out} of for the {name} part;"
+            f" expected one of {held_out + LEAST_STEPS} or more; give a smaller --horizon, or a share of 0 for that part"
+            " by --split-fractions"
+        )
+
+
+def first_steps(sequences: Sequences, lengths: NDArray[np.int64]) -> Sequences:
+    """Returns the first so many steps of each sequence.
+
+    Args:
+      sequences: The sequences.
+      lengths: (sequences,), each at most as many as there are.
+    """
+    owner = sequences.owners()
+    kept = np.flatnonzero(np.arange(sequences.num_steps) - sequences.offsets[owner] < lengths[owner])
+    steps = {name: field.take(kept) for name, field in sequences.steps.items()}
+    cut = Sequences.from_lengths(lengths, steps, dict(sequences.rows))
+    return Sequences(cut.offsets, cut.steps, cut.rows, sequences.schedule)
+
+
+def extend_series(
+    sequences: Sequences, frequency: Frequency, horizon: int, known: NDArray[np.float64] | None = None
+) -> Sequences:
+    """Adds the steps to be forecast behind each series; their times go on, their values are missing.
+
+    Args:
+      sequences: The series, none of which is empty.
+      frequency: How their times go on.
+      horizon: How many steps are added.
+      known: What is known ahead, (sequences * horizon, columns); needed where the series have such columns.
+
+    Raises:
+      DataError: The times cannot go on.
+    """
+    lengths, count = sequences.lengths, len(sequences)
+    last = sequences.offsets[1:] - 1
+    place = np.concatenate([np.arange(sequences.num_steps), np.repeat(last, horizon)])
+    is_added = np.arange(place.size) >= sequences.num_steps
+    owner = np.concatenate([sequences.owners(), np.repeat(np.arange(count), horizon)])
+    order = np.argsort(owner, kind="stable")
+    steps: dict[str, Field] = {}
+    for name, field in sequences.steps.items():
+        values = field.values[place]  # seen so far: the last one stays
+        if name == TIMES:
+            ids = sequences.rows[IDS].texts() if IDS in sequences.rows else None
+            values[is_added, 0] = frequency.continue_each(
+                sequences.steps[TIMES].values[:, 0], sequences.offsets, horizon, ids
+            ).ravel()
+        elif name == KNOWN:
+            if known is None:
+                raise DataError(f"found nothing known of {', '.join(field.names)} ahead; expected values of {horizon} steps")
+            values[is_added] = known
+        elif name == TARGETS:
+            values = values.astype(np.float64)
+            values[is_added] = np.nan
+        elif name == INPUTS and TARGETS not in sequences.steps:
+            values = _unknown(values, field.names, is_added)
+        steps[name] = Field(field.names, values[order], field.vocabulary)
+    extended = Sequences.from_lengths(lengths + horizon, steps, dict(sequences.rows))
+    return Sequences(extended.offsets, extended.steps, extended.rows, sequences.schedule)
+
+
+def _unknown(values: NDArray[Any], names: tuple[str, ...], is_added: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Returns inputs that are forecast themselves, those of added steps missing: marked, where they have marks."""
+    values = values.astype(np.float64)
+    for column, name in enumerate(names):
+        is_mark = name.endswith(MARK) and name[: -len(MARK)] in names
+        has_mark = name + MARK in names
+        values[is_added, column] = 1.0 if is_mark else (0.0 if has_mark else np.nan)
+    return values

@@ -1,0 +1,306 @@
+"""Between series as they were read and what a network takes to forecast them: every step an origin, in one pass."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jaxrnn.data.encoding import Ahead, Encoded, Encoding, Series, Sizes, categories_of, columns_of, fit_field
+from jaxrnn.data.scaling import Scaling, as_texts
+from jaxrnn.data.sequences import INPUTS, KNOWN, STATICS, TARGETS, TIMES, Field, Sequences
+from jaxrnn.data.series.calendar import calendar_features
+from jaxrnn.data.series.frequency import Frequency
+from jaxrnn.data.series.levels import Levels, measure_levels, power_of_two_below
+from jaxrnn.foundation.errors import DataError, UserError
+from jaxrnn.settings.config import Config
+from jaxrnn.settings.limits import MAX_COUNT
+from jaxrnn.settings.task_config import CALENDAR, SCALINGS, TRANSFORMS
+
+MAX_CHANGE = 5.0  # changes of more scales are read as so many
+FIRST_ORIGINS = 3  # too early to learn to forecast from
+AGE_UNIT = 3.0
+MARK = " is missing"  # the end of the name of a column that marks missing values
+
+
+@dataclasses.dataclass(frozen=True)
+class SeriesEncoding(Encoding):
+    """What the training series say, besides what other tasks know of columns.
+
+    Attributes:
+      horizon: Steps ahead.
+      season: Steps of a season; 1 for none.
+      known: The numbers that are known ahead.
+      calendar: What is read off the times.
+      frequency: How far apart the steps are.
+      scaling: "series", "global" or "none".
+      transform: "none" or "log".
+      is_marked: Whether missing values are marked.
+      levels: How many numbers the head gives for a step ahead of a target: its quantiles.
+      global_scales: The mean change of a step over all series, of each target.
+      first_scales: The usual change of a step against the size of the values: the units at a first step.
+    """
+
+    horizon: int = 1
+    season: int = 1
+    known: Scaling = dataclasses.field(default_factory=Scaling)
+    calendar: tuple[str, ...] = ()
+    frequency: Frequency = Frequency()
+    scaling: str = "series"
+    transform: str = "none"
+    is_marked: bool = False
+    levels: int = 1
+    global_scales: tuple[float, ...] = ()
+    first_scales: tuple[float, ...] = ()
+
+    @classmethod
+    def fit(cls, training: Sequences, config: Config) -> "SeriesEncoding":
+        """Fits everything on the training steps.
+
+        Raises:
+          DataError: There is nothing to forecast, or its horizon is not said.
+        """
+        task = config.task
+        names, _ = series_values(training)
+        frequency = Frequency.of(training)
+        has_inputs = TARGETS in training.steps
+        fitted = cls(
+            inputs=fit_field(training.steps.get(INPUTS) if has_inputs else None, config),
+            statics=fit_field(training.rows.get(STATICS), config),
+            categories=tuple(categories_of(training, config.columns.max_tokens)),
+            targets=Scaling.unscaled(names),
+            known=fit_field(training.steps.get(KNOWN), config),
+            calendar=task.calendar_names,
+            horizon=horizon_of(config, training),
+            season=season_of(config, frequency),
+            frequency=frequency,
+            scaling=task.scaling,
+            transform=task.transform,
+            is_marked=config.columns.missing == "mask",
+            levels=len(task.quantile_levels) if config.training.loss == "pinball" else 1,
+        )
+        levels = fitted.levels_of(training)
+        scales = levels.scales[training.offsets[1:] - 1]
+        sizes = np.add.reduceat(np.abs(levels.values), training.offsets[:-1]) / training.lengths[:, None]
+        moves = (scales > 0) & (sizes > 0)
+        columns = range(len(names))
+        known = [levels.values[levels.is_known[:, i], i] for i in columns]
+        return dataclasses.replace(
+            fitted,
+            targets=Scaling.fit(names, levels.values, config),
+            target_means=tuple(float(values.mean()) for values in known),
+            target_medians=tuple(float(np.median(values)) for values in known),
+            global_scales=tuple(_mean(scales[moves[:, i], i]) for i in columns),
+            first_scales=tuple(_mean(scales[moves[:, i], i] / sizes[moves[:, i], i]) for i in columns),
+        )
+
+    @property
+    def sizes(self) -> Sizes:
+        """What the network's shapes depend on."""
+        targets, known = len(self.targets.names), len(self.known.names) + 2 * len(self.calendar)
+        lags = targets if self.season > 1 else 0
+        own = targets * (1 + (self.scaling != "series") + self.is_marked) + 1 + len(self.inputs.names)
+        return Sizes(
+            inputs=own + known + 2 * lags,
+            categories=super().sizes.categories,
+            statics=len(self.statics.names),
+            outputs=targets * self.horizon * self.levels,
+            ahead=Ahead(self.horizon, known, lags, self.season),
+        )
+
+    def encode_training(self, sequences: Sequences, task: str) -> Encoded:
+        """Encodes series each step of which is an origin, but the first few."""
+        del task
+        return self._encode(sequences, answers=0)
+
+    def encode(self, sequences: Sequences, task: str, *, with_targets: bool = True) -> Encoded:
+        """Encodes series whose last `horizon` steps are forecast from the one before them.
+
+        Args:
+          sequences: As they were read; to look ahead, with steps behind their last ones, as `extend_series` adds them.
+          task: "forecast".
+          with_targets: Of no account: the values of the last steps may be missing.
+
+        Raises:
+          DataError: A series has no step before, a column is missing, or a value is beyond float32.
+        """
+        del task, with_targets
+        short = np.flatnonzero(sequences.lengths <= self.horizon)
+        if len(short):
+            raise DataError(
+                f"sequence {short[0]}: found {sequences.lengths[short[0]]} steps; expected more than the horizon of"
+                f" {self.horizon}: its last {self.horizon} are forecast from those before"
+            )
+        return self._encode(sequences, answers=self.horizon)
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns what `from_json` takes, in types that JSON has."""
+        own = {"known": self.known.to_json(), "frequency": self.frequency.to_json()}
+        return super().to_json() | own
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> "SeriesEncoding":
+        """Returns the encoding that a checkpoint describes.
+
+        Raises:
+          ValueError, TypeError, KeyError: It is none.
+        """
+        base = Encoding.from_json(content)
+        fields = {field.name: getattr(base, field.name) for field in dataclasses.fields(base)}
+        counts = {key: content[key] for key in ("horizon", "season", "levels")}
+        if any(type(count) is not int or not 1 <= count <= MAX_COUNT for count in counts.values()):
+            raise ValueError("horizon")
+        numbers = {key: tuple(map(float, content[key])) for key in ("global_scales", "first_scales")}
+        for values in numbers.values():
+            if len(values) != len(base.targets.names) or not all(0 < value < np.inf for value in values):
+                raise ValueError("scales")
+        calendar = as_texts(content["calendar"])
+        is_known = content["scaling"] in SCALINGS and content["transform"] in TRANSFORMS
+        if not is_known or not set(calendar) <= set(CALENDAR) or type(content["is_marked"]) is not bool:
+            raise ValueError("scaling")
+        return cls(
+            **fields,
+            **counts,
+            **numbers,
+            calendar=calendar,
+            known=Scaling.from_json(content["known"]),
+            frequency=Frequency.from_json(content["frequency"]),
+            scaling=content["scaling"],
+            transform=content["transform"],
+            is_marked=content["is_marked"],
+        )
+
+    def levels_of(self, sequences: Sequences) -> Levels:
+        """Returns the levels of the targets, in the units of the transform."""
+        names = self.targets.names
+        held, values = series_values(sequences)
+        values = columns_of(Field(held, values), names, sequences.num_steps, "target")
+        return measure_levels(names, self.transformed(values), sequences.offsets)
+
+    def transformed(self, values: NDArray[Any]) -> NDArray[np.float64]:
+        """Takes (steps, targets) values to the units in which they are forecast."""
+        values = np.asarray(values, np.float64)
+        if self.transform == "none":
+            return values
+        is_wrong = values <= 0
+        if is_wrong.any():
+            step, column = np.argwhere(is_wrong)[0]
+            raise DataError(
+                f"column {self.targets.names[column]!r}: found {values[step, column]:g}; expected positive numbers"
+                " with transform = log; give --transform=none"
+            )
+        return np.log(values)
+
+    def restored(self, forecasts: NDArray[Any]) -> NDArray[np.float64]:
+        """Takes forecasts back to the data's units."""
+        return np.exp(forecasts) if self.transform == "log" else np.asarray(forecasts, np.float64)
+
+    def _encode(self, sequences: Sequences, *, answers: int) -> Encoded:
+        offsets, owner = sequences.offsets, sequences.owners()
+        levels = self.levels_of(sequences)
+        units = self._units(levels, owner)
+        place = np.arange(sequences.num_steps) - offsets[owner]
+        origin = (sequences.lengths - answers - 1)[owner]  # the last step whose value is seen
+        whole = self._encode_steps(sequences)
+        limit = MAX_CHANGE if self.scaling == "series" else np.inf
+        read = [_divide(levels.changes, units).clip(-limit, limit)]
+        if self.scaling != "series":
+            read.append(self.targets.normalize(levels.values))
+        read.append(np.log1p(place)[:, None] / AGE_UNIT)
+        if self.is_marked:
+            read.append(~levels.is_known)
+        read += [whole.inputs, self._known(sequences)]
+        # Errors are counted in the units of the series as a whole, which only the loss knows.
+        loss_units = units[offsets[owner] + origin]
+        since_first = levels.values - levels.first[owner]
+        if self.season > 1:
+            power = power_of_two_below(loss_units)
+            read += [since_first / power, _divide(power, units)]
+        moves = loss_units > 0
+        is_origin = place == origin if answers else place >= FIRST_ORIGINS
+        targets = [_divide(since_first, loss_units), _divide(units, loss_units), levels.is_known & moves]
+        return Encoded(
+            offsets,
+            _as_float32(np.concatenate(read, axis=1)),
+            whole.categories,
+            whole.statics,
+            _as_float32(np.concatenate([*targets, is_origin[:, None]], axis=1)),
+            every=True,
+            series=Series(levels.values, units, levels.is_known),
+        )
+
+    def _units(self, levels: Levels, owner: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Returns the units of each step, which depend on no later one."""
+        if self.scaling == "none":
+            return np.ones_like(levels.scales)
+        if self.scaling == "global":
+            return np.tile(np.array(self.global_scales), (len(levels.scales), 1))
+        guessed = np.abs(levels.values) * np.array(self.first_scales)
+        return np.where(levels.num_changes > 0, levels.scales, guessed)
+
+    def _known(self, sequences: Sequences) -> NDArray[np.float64]:
+        """Returns what is known ahead: columns, and what is read off the times."""
+        names = self.known.names
+        columns = columns_of(sequences.steps.get(KNOWN), names, sequences.num_steps, "known")
+        held = self.known.normalize(columns)
+        if not self.calendar:
+            return held
+        if TIMES not in sequences.steps:
+            raise DataError(f"found no times; expected them with calendar = {','.join(self.calendar)}")
+        return np.concatenate([held, calendar_features(sequences.steps[TIMES].values[:, 0], self.calendar)], axis=1)
+
+
+def series_values(sequences: Sequences) -> tuple[tuple[str, ...], NDArray[np.float64]]:
+    """Returns the numbers to forecast and their names: the targets, or without any the inputs.
+
+    Returns:
+      ``(names, values)``: (steps, targets) float64, NaN where missing.
+    """
+    field = sequences.steps.get(TARGETS)
+    if field is not None:
+        return field.names, np.asarray(field.values, np.float64)
+    field = sequences.steps.get(INPUTS)
+    if field is None:
+        raise DataError("found no number of a step; expected one to forecast; name columns by --target-columns")
+    names = tuple(name for name in field.names if not (name.endswith(MARK) and name[: -len(MARK)] in field.names))
+    values = np.array(field.values[:, [field.names.index(name) for name in names]], np.float64)
+    for column, name in enumerate(names):
+        if name + MARK in field.names:
+            values[field.values[:, field.names.index(name + MARK)] == 1, column] = np.nan
+    return names, values
+
+
+def horizon_of(config: Config, sequences: Sequences) -> int:
+    """Returns how many steps ahead are forecast: what is configured, or what the file says.
+
+    Raises:
+      UserError: Neither says it.
+    """
+    schedule = sequences.schedule
+    found = config.task.horizon or (schedule.horizon if schedule is not None else None)
+    if not found:
+        raise UserError("--horizon: got none; expected the number of steps to forecast, such as --horizon=12")
+    return found
+
+
+def season_of(config: Config, frequency: Frequency) -> int:
+    """Returns the steps of a season: what is configured, or the usual one; 1 for none."""
+    return config.task.season or frequency.season
+
+
+def _mean(values: NDArray[np.float64]) -> float:
+    return float(values.mean()) if values.size else 1.0
+
+
+def _divide(values: NDArray[np.float64], by: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Divides; 0 where the divisor is 0."""
+    return np.divide(values, by, out=np.zeros(np.broadcast_shapes(values.shape, by.shape)), where=by > 0)
+
+
+def _as_float32(values: NDArray[Any]) -> NDArray[np.float32]:
+    with np.errstate(over="ignore"):
+        small = values.astype(np.float32)
+    if not np.isfinite(small).all():
+        raise DataError("found changes beyond float32 in the units of their series; expected smaller ones")
+    return small

@@ -1,0 +1,130 @@
+"""A network that forecasts from every step of a series at once."""
+
+from typing import Any
+
+import jax.numpy as jnp
+
+from jaxrnn.data.encoding import Ahead
+from jaxrnn.foundation.array_types import Array, Float, Int
+from jaxrnn.models.sequence_model import SequenceModel
+from jaxrnn.nn.recurrent_layer import AbstractRecurrentLayer
+
+MAX_LAG = 25.0  # levels that are more scales away are read as so many
+LAG_UNIT = 5.0
+
+
+class ForecastModel(SequenceModel):
+    """Reads series; what the head gives at a step is the forecast from there.
+
+    Besides the step itself, the layer and the head read what is known of other steps: numbers that are known for the
+    steps ahead, and levels a season before them.
+
+    Args:
+      rnn: A layer of one direction whose input size is that of a step.
+      ahead: What is read of other steps.
+      **options: As `SequenceModel` takes them.
+    """
+
+    def __init__(self, rnn: AbstractRecurrentLayer, *, ahead: Ahead, **options: Any):
+        super().__init__(rnn, readout="every", skipped=ahead.width, **options)
+        self.ahead = ahead
+
+    def __call__(
+        self,
+        inputs: Float[Array, "batch time inputs"],
+        categories: Int[Array, "batch time columns"],
+        statics: Float[Array, "batch statics"],
+        lengths: Int[Array, " batch"],
+    ) -> Float[Array, "batch time outputs"]:
+        """Returns what the head gives at every step."""
+        return self.linear(self._features(inputs, categories, statics, lengths))
+
+    def at(
+        self,
+        inputs: Float[Array, "batch time inputs"],
+        categories: Int[Array, "batch time columns"],
+        statics: Float[Array, "batch statics"],
+        lengths: Int[Array, " batch"],
+        places: Int[Array, "batch origins"],
+    ) -> Float[Array, "batch origins outputs"]:
+        """Returns what the head gives at some steps of each series, counted from 0."""
+        features = self._features(inputs, categories, statics, lengths)
+        return self.linear(jnp.take_along_axis(features, places[..., None], axis=1))
+
+    def packed(
+        self,
+        inputs: Float[Array, "batch time inputs"],
+        categories: Int[Array, "batch time columns"],
+        statics: Float[Array, "batch time statics"],
+        segment_ids: Int[Array, "batch time"],
+    ) -> Float[Array, "batch time outputs"]:
+        """Reads several series a row; returns what the head gives at every step."""
+        read, skipped = read_ahead(inputs, segment_ids, self.ahead)
+        outputs, _ = self.rnn(self.steps(read, categories, statics), segment_ids=segment_ids)
+        return self.linear(jnp.concatenate([outputs, skipped], axis=-1))
+
+    def _features(self, inputs: Array, categories: Array, statics: Array, lengths: Array) -> Array:
+        segment_ids = (jnp.arange(inputs.shape[1])[None] < lengths[:, None]).astype(jnp.int32)
+        read, skipped = read_ahead(inputs, segment_ids, self.ahead)
+        statics = jnp.broadcast_to(statics[:, None], (*inputs.shape[:2], statics.shape[1]))
+        outputs, _ = self.rnn(self.steps(read, categories, statics), lengths=lengths)
+        return jnp.concatenate([outputs, skipped], axis=-1)
+
+
+def read_ahead(
+    inputs: Float[Array, "batch time inputs"], ids: Int[Array, "batch time"], ahead: Ahead
+) -> tuple[Float[Array, "batch time read"], Float[Array, "batch time skipped"]]:
+    """Gathers what each step reads of other steps of its sequence.
+
+    Args:
+      inputs: Numbers of the steps: any, then `ahead.known` that are known ahead, then `ahead.lags` levels, and one over
+        the scale of each.
+      ids: Which sequence of its row a step belongs to, 0 for none.
+      ahead: What to read.
+
+    Returns:
+      ``(read, skipped)``: the numbers of the step itself, levels left out, and behind them what it reads of others;
+      and that alone. 0 where there is no such step in its sequence.
+    """
+    lags, known = ahead.lags, ahead.known
+    plain = inputs[..., : inputs.shape[-1] - 2 * lags]
+    parts = []
+    if known:
+        parts.append(shift(plain[..., plain.shape[-1] - known :], ids, tuple(range(1, ahead.horizon + 1)))[0])
+    if lags:
+        levels, factors = jnp.split(inputs[..., plain.shape[-1] :], 2, axis=-1)
+        before, is_there = shift(levels, ids, ahead.offsets)
+        changes = jnp.where(is_there[..., None], before - levels[:, :, None], 0) * factors[:, :, None]
+        parts.append(changes.clip(-MAX_LAG, MAX_LAG) / LAG_UNIT)
+    skipped = jnp.concatenate([part.reshape(*part.shape[:2], -1) for part in [plain[..., :0], *parts]], axis=-1)
+    return jnp.concatenate([plain, skipped], axis=-1), skipped
+
+
+def shift(values: Array, ids: Array, offsets: tuple[int, ...]) -> tuple[Array, Array]:
+    """Returns the values of other steps of the same sequence, and whether they are there.
+
+    Args:
+      values: (batch, time, columns).
+      ids: (batch, time): which sequence of its row a step belongs to, 0 for none.
+      offsets: How many steps on the others are; below 0 for steps back.
+
+    Returns:
+      (batch, time, offsets, columns), 0 where there is no such step; and (batch, time, offsets).
+    """
+    length = values.shape[1]
+    found, is_there = [], []
+    for offset in offsets:
+        before, behind = max(-offset, 0), max(offset, 0)
+        if before >= length or behind >= length:
+            found.append(jnp.zeros_like(values))
+            is_there.append(jnp.zeros(ids.shape, bool))
+            continue
+
+        def moved(array: Array, before: int = before, behind: int = behind) -> Array:
+            rest = ((0, 0),) * (array.ndim - 2)
+            return jnp.pad(array, ((0, 0), (before, behind), *rest))[:, behind : behind + length]
+
+        same = (moved(ids) == ids) & (ids > 0)
+        found.append(jnp.where(same[..., None], moved(values), 0))
+        is_there.append(same)
+    return jnp.stack(found, axis=2), jnp.stack(is_there, axis=2)

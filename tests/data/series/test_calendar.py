@@ -8,6 +8,7 @@ import pytest
 
 from jaxrnn.data.series.calendar import CYCLES, calendar_columns, calendar_features
 from jaxrnn.foundation.errors import DataError, UserError
+from jaxrnn.settings.task_config import CALENDAR
 
 TIMES = [
     "2024-01-01", "2024-02-29 23:59:59.999999", "2024-12-31 12:30:00", "2023-12-31", "2020-12-31", "2021-01-03",
@@ -66,3 +67,7 @@ def test_what_has_no_calendar_is_refused() -> None:
             calendar_features(times, ["month"])
     with pytest.raises(UserError, match="calendar: got 'moon'; expected some of month, quarter"):
         calendar_features(np.array(["2024-06-16"], "M8[us]"), ["moon"])
+
+
+def test_settings_know_the_same_cycles() -> None:
+    assert set(CALENDAR) == set(CYCLES)

@@ -17,10 +17,12 @@ from jaxrnn.settings.columns_config import ColumnsConfig
 from jaxrnn.settings.config import Config
 from jaxrnn.settings.task_config import TaskConfig
 
+FORECAST = TaskConfig(task="forecast")
 CONFIG = Config(
+    task=FORECAST,
     columns=ColumnsConfig(
         id_column="shop", time_column="day", target_columns="sales", known_columns="price,holiday", input_columns="x"
-    )
+    ),
 )
 
 
@@ -122,7 +124,7 @@ def test_without_times_the_order_counts() -> None:
 
 def test_marks_of_what_is_missing_are_read_too() -> None:
     columns = dataclasses.replace(CONFIG.columns, missing="mask")
-    config = dataclasses.replace(CONFIG, task=TaskConfig(task="regress"), columns=columns)
+    config = dataclasses.replace(CONFIG, columns=columns)
     source = pa.table(ahead(price=[None, 2.2, 0.0, 2.1, 1.1, 0.0, 2.3]))
     assert look(source, config=config).tolist() == [[1.1, 11, 0, 0], [0, 12, 1, 0], [2.1, 21, 0, 0], [2.2, 22, 0, 0]]
 
@@ -135,7 +137,7 @@ def test_wide_tables_and_json_lines(tmp_path: Path) -> None:
     sequences = jaxrnn.read(tmp_path / "known.jsonl", time_column="ds", target_columns="y", known_columns="p")
     assert repr(sequences) == "Sequences(2, of 2 to 2 steps: 1 targets; 1 known; times; ids)"
     assert sequences.steps["known"].values.ravel().tolist() == [3, 4, 5, 6]
-    config = Config(columns=ColumnsConfig(time_column="ds", target_columns="y", known_columns="p"))
+    config = Config(task=FORECAST, columns=ColumnsConfig(time_column="ds", target_columns="y", known_columns="p"))
     (tmp_path / "ahead.jsonl").write_text(
         '{"id": "b", "ds": ["2024-01-04"], "p": [8]}\n{"id": "a", "ds": ["2024-01-03"], "p": [7]}\n'
     )

@@ -24,6 +24,8 @@ COLUMNS: dict[str, list[Any]] = {
 
 def config_of(task: str, **columns: Any) -> Config:
     roles = {key: ",".join(value) if isinstance(value, list) else value for key, value in ROLES.items()}
+    if task != "forecast":
+        roles["input_columns"] = roles.pop("known_columns")
     settings = TaskConfig(task=task)  # type: ignore[arg-type]
     return dataclasses.replace(Config(), task=settings, columns=ColumnsConfig(**(roles | columns)))
 
@@ -123,7 +125,7 @@ class TestMissingTargets:
         text = "@attribute series_name string\n@attribute start date\n@frequency daily\n@missing true\n@data\n"
         (tmp_path / "a.tsf").write_text(text + "T1:2024-01-01:1,?,3\n")
         roles: dict[str, Any] = {"target_columns": "values"} if role == "targets" else {}
-        config = dataclasses.replace(Config(), task=TaskConfig(task="forecast"))  # type: ignore[arg-type]
+        config = dataclasses.replace(Config(), task=TaskConfig(task="forecast"))
         for missing, expected in (("error", None), ("forward", [1, 1, 3]), ("mask", [1, np.nan, 3])):
             columns = ColumnsConfig(**roles, missing=missing)  # type: ignore[arg-type]
             chosen = dataclasses.replace(config, columns=columns)
@@ -151,3 +153,8 @@ class TestAnswers:
         found = load_sequences(pa.table(COLUMNS), config_of("forecast", group_column="g"), with_answers=False)
         assert found.steps["targets"].values.ravel().tolist() == [1, 2, 3, 4]
         assert "groups" not in found.rows
+
+    def test_known_columns_are_of_forecasts(self) -> None:
+        message = r"known_columns: got 'p'; expected none with task = regress: they are inputs, for --input-columns"
+        with pytest.raises(UserError, match=message):
+            config_of("regress", known_columns="p")

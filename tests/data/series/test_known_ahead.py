@@ -103,13 +103,17 @@ def test_times_may_be_numbers(step: float) -> None:
     times = np.cumsum(np.full(20, step)) if step < 1 else np.arange(20)
     later = np.arange(40) * step + (step if step < 1 else 0)
     config = Config(
-        columns=ColumnsConfig(time_column="t", known_columns="price", target_columns="y", input_columns="x")
+        task=FORECAST,
+        columns=ColumnsConfig(time_column="t", known_columns="price", target_columns="y", input_columns="x"),
     )
     series = pa.table({"t": times, "price": np.zeros(20), "y": np.zeros(20), "x": np.zeros(20)})
     found = look(pa.table({"price": np.arange(40.0), "t": later}), horizon=5, series=series, config=config)
     assert found.ravel().tolist() == [20, 21, 22, 23, 24]
     with pytest.raises(DataError, match=r"and 2 more; expected those of 25 steps behind each series, 25 in all"):
         look(pa.table({"price": np.arange(40.0), "t": later}), horizon=25, series=series, config=config)
+    dates = np.arange(40).astype("M8[us]")
+    with pytest.raises(DataError, match="found dates for the times of the numbers known ahead; expected numbers"):
+        look(pa.table({"price": np.arange(40.0), "t": dates}), horizon=5, series=series, config=config)
 
 
 def test_without_times_the_order_counts() -> None:

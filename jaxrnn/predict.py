@@ -7,7 +7,8 @@
     python -m jaxrnn.predict --checkpoint=runs/forecast panel.csv
 
 Prints one line per row, in the order of the rows. On a terminal and without a file it asks for rows. For tasks that
-read sequences it prints CSV with a header: id and class, id and number, id, time and class of every step, or id, time, step ahead and quantiles.
+read sequences it prints CSV with a header: id and class; id and number; id, time and class of every step; or id, time,
+step ahead and quantiles.
 """
 
 import dataclasses

@@ -12,7 +12,7 @@ from jaxrnn.console.command_line import load_config
 from jaxrnn.console.progress import Progress
 from jaxrnn.data.ragged import Ragged
 from jaxrnn.data.readers.loading import load_rows
-from jaxrnn.data.sequence_parts import Part, SequenceParts
+from jaxrnn.data.sequence_parts import SequenceParts
 from jaxrnn.data.sequences import Sequences
 from jaxrnn.data.series.parts import split_parts
 from jaxrnn.data.split import Split, draw_split
@@ -159,12 +159,10 @@ def _as_rows(source: Any, config: Config) -> Ragged:
 
 def _parts_of(train: Any, validation: Any, config: Config, share_wanted: bool) -> SequenceParts:
     sequences = _as_sequences(train, config)
-    if validation is not None:
-        others = _as_sequences(validation, config)
-        return SequenceParts(Part(sequences, np.arange(len(sequences))), Part(others, np.arange(len(others))), None)
-    if share_wanted:
-        return split_parts(config, sequences)
-    return SequenceParts(Part(sequences, np.arange(len(sequences))), None, None)
+    others = None if validation is None else _as_sequences(validation, config)
+    if not share_wanted:
+        config = config.replace_flat({"split": "given"})
+    return split_parts(config, sequences, validation=others)
 
 
 def _as_sequences(source: Any, config: Config) -> Sequences:

@@ -45,7 +45,9 @@ class SequencesInMemory:
 
     def arrange(self) -> None:
         with naming(self.config.data.data):
-            self._split = split_parts(self.config, self._sequences, **self._given)
+            self._split = split_parts(
+                self.config, self._sequences, validation=self._given.get("validation"), test=self._given.get("test")
+            )
             _require_what_is_monitored(self.config, self._split)
             self.source = MemorySource(self.config, self._split)
         self.parts = {

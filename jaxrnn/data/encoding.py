@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,34 +13,10 @@ from jaxrnn.foundation.errors import DataError
 from jaxrnn.foundation.escaping import escape, shorten
 from jaxrnn.settings.config import Config
 
+if TYPE_CHECKING:
+    from jaxrnn.data.series.ahead import Ahead, Series
+
 MAX_NAMES_SHOWN = 6
-
-
-class Ahead(NamedTuple):
-    """What a network that forecasts reads of other steps.
-
-    Attributes:
-      horizon: Steps ahead.
-      known: Numbers of every step that are known ahead; those of the next `horizon` steps are read.
-      lags: Levels, each with its scale, that are read a season before the steps ahead.
-      season: Steps of a season.
-    """
-
-    horizon: int
-    known: int = 0
-    lags: int = 0
-    season: int = 1
-
-    @property
-    def offsets(self) -> tuple[int, ...]:
-        """Where the levels a season before the steps ahead stand: steps back, below 0."""
-        season = self.season if self.lags else 1
-        return tuple(sorted({step - season * -(-step // season) for step in range(1, self.horizon + 1)} - {0}))
-
-    @property
-    def width(self) -> int:
-        """Numbers that are read of other steps."""
-        return self.known * self.horizon + self.lags * len(self.offsets)
 
 
 class Sizes(NamedTuple):
@@ -58,7 +34,7 @@ class Sizes(NamedTuple):
     categories: tuple[int, ...] = ()
     statics: int = 0
     outputs: int = 1
-    ahead: Ahead | None = None
+    ahead: "Ahead | None" = None
 
     @property
     def skipped(self) -> int:
@@ -73,20 +49,6 @@ class Sizes(NamedTuple):
 
 
 ONE_NUMBER = Sizes(inputs=0)  # rows of numbers, which need no encoding: one is read, and the next one predicted
-
-
-class Series(NamedTuple):
-    """Series to forecast, in the units of their transform.
-
-    Attributes:
-      levels: The last value known at each step, (steps, targets).
-      scales: The units of a forecast from each step, (steps, targets).
-      is_known: Whether the value itself is known, (steps, targets).
-    """
-
-    levels: NDArray[np.float64]
-    scales: NDArray[np.float64]
-    is_known: NDArray[np.bool_]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -113,7 +75,7 @@ class Encoded:
     targets: NDArray[Any] | None
     every: bool = False
     before: NDArray[np.float64] | None = None
-    series: Series | None = None
+    series: "Series | None" = None
 
     @property
     def lengths(self) -> NDArray[np.int64]:

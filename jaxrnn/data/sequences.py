@@ -214,7 +214,8 @@ class Sequences:
     def contents(self) -> Iterator[bytes]:
         """Yields what the steps of each sequence hold, numbers and texts, as bytes to compare."""
         parts = []
-        for name in (INPUTS, KNOWN, CATEGORIES):
+        has_any = any(name in self.steps for name in (INPUTS, CATEGORIES))
+        for name in (INPUTS, KNOWN, CATEGORIES) if has_any else (KNOWN, TARGETS):
             field = self.steps.get(name)
             if field is not None and field.vocabulary:  # codes mean something in their own file only
                 hashes = [
@@ -252,6 +253,12 @@ class Sequences:
 def mark_of(name: str) -> str:
     """Returns the name of the column that is 1 where a value of another is missing."""
     return f"{name} is missing"
+
+
+def ids_of(sequences: Sequences) -> list[Any]:
+    """Returns the sequences' ids; their numbers from 0 where they have none."""
+    field = sequences.rows.get(IDS)
+    return list(range(len(sequences))) if field is None else field.texts()
 
 
 def encode(texts: Iterable[str]) -> tuple[NDArray[np.int32], tuple[str, ...]]:

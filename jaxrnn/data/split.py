@@ -142,7 +142,7 @@ def draw_split(config: Config, rows: Rows) -> Split:
       DataError: Too few rows.
     """
     data = config.data
-    kind: Kind = "random" if data.split in ("given", "time") else data.split
+    kind: Kind = "random" if data.split == "given" or data.split == "time" else data.split
     return split_rows(
         rows,
         kind,

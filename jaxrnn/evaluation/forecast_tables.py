@@ -6,9 +6,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jaxrnn.data.sequences import IDS, TIMES, Sequences
+from jaxrnn.data.series.gaps import fill_gaps
 from jaxrnn.data.series.parts import extend_series
 from jaxrnn.data.series.series_encoding import SeriesEncoding
+from jaxrnn.data.tables.loading import future_known
+from jaxrnn.evaluation.forecasting import forecast_ahead
 from jaxrnn.foundation.errors import UserError
+from jaxrnn.settings.checking import require
 from jaxrnn.settings.config import Config
 
 if TYPE_CHECKING:
@@ -45,8 +49,45 @@ def extend(config: Config, encoding: SeriesEncoding, sequences: Sequences, known
     Raises:
       DataError: It is missing, or lacks a step.
     """
-    del config
-    return extend_series(sequences, encoding.frequency, encoding.horizon, known)
+    sequences = fill_gaps(sequences, encoding.frequency, config.columns.missing)
+    frequency, horizon = encoding.frequency, encoding.horizon
+    if known is None or not encoding.known.names:
+        require(known is None, "known", "some", "none: the model was trained without --known-columns")
+        return extend_series(sequences, frequency, horizon)
+    values = future_known(sequences, known, config, frequency, horizon)
+    return extend_series(sequences, frequency, horizon, values)
+
+
+def forecast(
+    config: Config,
+    encoding: SeriesEncoding,
+    params: Any,
+    other: Any,
+    sequences: Sequences,
+    horizon: int | None = None,
+    known: Any = None,
+) -> "pa.Table":
+    """Forecasts the steps behind each series.
+
+    Args:
+      config: The run's configuration.
+      encoding: What its training steps say.
+      params: The parameters; of an ensemble with a leading axis of members.
+      other: The rest of the model's state.
+      sequences: The series.
+      horizon: How many steps ahead to give; None for all.
+      known: What is known of these steps: a path or a table; None if nothing needs to be.
+
+    Returns:
+      As `forecast_table`.
+
+    Raises:
+      UserError: More steps are asked for than the model forecasts, or what is known ahead is missing.
+    """
+    given = require_horizon(encoding, horizon)
+    extended = extend(config, encoding, sequences, known)
+    values = forecast_ahead(config, encoding, params, other, extended)
+    return forecast_table(encoding, values, extended, quantiles=config.task.quantile_levels, horizon=given)
 
 
 def column_names(encoding: SeriesEncoding, quantiles: tuple[float, ...]) -> list[str]:
@@ -91,8 +132,6 @@ def forecast_table(
     for place, name in enumerate(column_names(encoding, quantiles)):
         columns[name] = np.ascontiguousarray(forecasts[:, :horizon, :, place]).ravel()
     return pa.table({name: pa.array(column) for name, column in columns.items()})
-
-
 
 
 def like(table: "pa.Table", source: Any) -> Any:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from jaxrnn.data.encoding import Encoded, Sizes
 from jaxrnn.data.sequences import GROUPS, Sequences
+from jaxrnn.data.series.gaps import fill_gaps
 from jaxrnn.data.series.series_encoding import SeriesEncoding
 from jaxrnn.data.step_batches import StepBatch
 from jaxrnn.evaluation.sequence_evaluation import SequenceEvaluation, chunk_sequences
@@ -48,7 +49,13 @@ class ForecastEvaluation(SequenceEvaluation):
 
 
 def evaluate_forecasts(
-    config: Config, encoding: SeriesEncoding, params: Any, other: Any, sequences: Sequences, *, origins: int
+    config: Config,
+    encoding: SeriesEncoding,
+    params: Any,
+    other: Any,
+    sequences: Sequences,
+    *,
+    origins: int | None = None,
 ) -> ForecastEvaluation:
     """Measures a model on series whose last steps are known.
 
@@ -59,7 +66,7 @@ def evaluate_forecasts(
       other: The rest of the model's state.
       sequences: The series.
       origins: How many steps of each series forecasts start from: the last one that has all steps ahead, and those
-        before it.
+        before it; None for as many as the run tests.
 
     Raises:
       DataError: A series is too short, a column is missing, or a value is too large.
@@ -67,9 +74,10 @@ def evaluate_forecasts(
     """
     if not len(sequences):
         raise ValueError("rows: got no series; expected at least one")
+    sequences = fill_gaps(sequences, encoding.frequency, config.columns.missing)
     rows = encoding.encode(sequences, config.task.task)
     assert rows.series is not None
-    starts = rolling_origins(rows.lengths, encoding.horizon, origins)
+    starts = rolling_origins(rows.lengths, encoding.horizon, origins or config.task.origins)
     outputs = forecast_members(config, encoding, params, other, rows, starts)
     task = _task_of(config, encoding)
     span = {"horizon": encoding.horizon, "season": encoding.season}

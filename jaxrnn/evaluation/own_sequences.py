@@ -65,7 +65,12 @@ def _open_own(model: TrainedModel) -> OpenedSequences:
         raise UserError("the checkpoint comes from no run here: it has no test rows; give a file with --data")
     files = described.get("given", {})
     given = {name: _read_unchanged(model, file["path"], file["sha256"]) for name, file in files.items()}
-    parts = split_parts(model.config, _read_unchanged(model, described["path"], described["sha256"]), **given)
+    parts = split_parts(
+        model.config,
+        _read_unchanged(model, described["path"], described["sha256"]),
+        validation=given.get("validation"),
+        test=given.get("test"),
+    )
     if parts.test is None:
         raise UserError("the run has no test rows: all of its data trains or validates; give a file with --data")
     return OpenedSequences(

@@ -54,7 +54,7 @@ class SequenceEvaluation(Mapping[str, float]):
         return len(self.figures)
 
     def __repr__(self) -> str:
-        return f"SequenceEvaluation({', '.join(f'{name}={value:.4g}' for name, value in self.figures.items())})"
+        return f"{type(self).__name__}({', '.join(f'{name}={value:.4g}' for name, value in self.figures.items())})"
 
     def spread(self) -> dict[str, dict[str, float]]:
         """Returns the "mean" and the sample standard deviation, "std", of the members' figures."""

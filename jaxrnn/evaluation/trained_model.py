@@ -20,7 +20,7 @@ from jaxrnn.data.sequences import Sequences
 from jaxrnn.data.series.series_encoding import SeriesEncoding
 from jaxrnn.data.tables.loading import load_sequences
 from jaxrnn.evaluation import forecast_tables
-from jaxrnn.evaluation.forecasting import evaluate_forecasts, forecast_ahead
+from jaxrnn.evaluation.forecasting import evaluate_forecasts
 from jaxrnn.evaluation.loading import load_checkpoint
 from jaxrnn.evaluation.saving import save_model
 from jaxrnn.evaluation.sequence_evaluation import evaluate_sequences, next_power_of_two, predict_members
@@ -174,16 +174,10 @@ class TrainedModel:
           ValueError: The model's task is another one.
           UserError: The horizon is beyond the trained one, or what is known ahead is missing.
         """
-        encoding = self.encoding
-        if not isinstance(encoding, SeriesEncoding):
+        if not isinstance(self.encoding, SeriesEncoding):
             raise ValueError(f"forecast: the model's task is {self.config.task.task}")
-        given = forecast_tables.require_horizon(encoding, horizon)
-        sequences = self._as_sequences(rows)
-        extended = forecast_tables.extend(self.config, encoding, sequences, known)
-        values = forecast_ahead(self.config, encoding, self.params, self.other, extended)
-        return forecast_tables.forecast_table(
-            encoding, values, extended, quantiles=self.config.task.quantile_levels, horizon=given
-        )
+        given = (self.config, self.encoding, self.params, self.other)
+        return forecast_tables.forecast(*given, self._as_sequences(rows), horizon, known)
 
     def predict_proba(self, rows: Any) -> Any:
         """Predicts the probability of each class.
@@ -259,8 +253,8 @@ class TrainedModel:
           origins: With forecast, from how many steps of each series; by default as many as the run tests.
 
         Returns:
-          An `Evaluation`, or with the other tasks a `SequenceEvaluation`, to forecast a `ForecastEvaluation`; all give a figure by its name:
-          ``evaluation["mae"]``.
+          An `Evaluation`, or with the other tasks a `SequenceEvaluation`, with forecast a `ForecastEvaluation`; all
+          give a figure by its name: ``evaluation["mae"]``.
 
         Raises:
           ValueError: There are no rows, or one is shorter.
@@ -270,10 +264,7 @@ class TrainedModel:
             return self._evaluate_values(self._as_rows(rows))
         sequences = self._as_sequences(rows, with_answers=True)
         if isinstance(self.encoding, SeriesEncoding):
-            number = origins or self.config.task.origins
-            return evaluate_forecasts(
-                self.config, self.encoding, self.params, self.other, sequences, origins=number
-            )
+            return evaluate_forecasts(self.config, self.encoding, self.params, self.other, sequences, origins=origins)
         return evaluate_sequences(self.config, self.encoding, self.params, self.other, sequences)
 
     def _evaluate_values(self, rows: Ragged) -> Evaluation:

@@ -4,7 +4,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from jaxrnn.data.encoding import Ahead
+from jaxrnn.data.series.ahead import Ahead
 from jaxrnn.foundation.array_types import Array, Float, Int
 from jaxrnn.models.sequence_model import SequenceModel
 from jaxrnn.nn.recurrent_layer import AbstractRecurrentLayer

@@ -100,7 +100,11 @@ def new_model(config: Config, rngs: nnx.Rngs, sizes: Sizes = ONE_NUMBER) -> Any:
         )
         if config.task.task == "next" and sizes == ONE_NUMBER:
             return NextValueModel(layer, rngs=rngs)
-        options = {"category_sizes": sizes.categories, "embedding_sizes": embedded, "output_size": sizes.outputs}
+        options: dict[str, Any] = {
+            "category_sizes": sizes.categories,
+            "embedding_sizes": embedded,
+            "output_size": sizes.outputs,
+        }
         if sizes.ahead is not None:
             return ForecastModel(layer, ahead=sizes.ahead, **options, rngs=rngs)
         return SequenceModel(layer, readout=sequence_task_of(config, sizes).reads, **options, rngs=rngs)

@@ -56,7 +56,7 @@ def _are_quantiles(text: str) -> bool:
     except ValueError:
         return False
     is_inside = all(0 < level < 1 for level in levels)
-    return is_inside and 0.5 in levels and all(a < b for a, b in zip(levels, levels[1:], strict=False))
+    return is_inside and 0.5 in levels and levels == sorted(set(levels))
 
 
 def task_of_figures(names: Iterable[str]) -> str:

@@ -9,7 +9,7 @@ from jaxrnn.data.series.levels import naive_errors
 from jaxrnn.tasks.forecast import pinball
 
 FIGURES = ("mase", "smape", "mae", "rmse", "quantile_loss", "coverage")
-OF_QUANTILES = ("quantile_loss", "coverage")
+OF_SERIES = ("mase", "smape", "quantile_loss")  # means over series; the others are over values
 
 
 class Answers(NamedTuple):
@@ -112,8 +112,11 @@ def mean_figures(forecasts: NDArray[np.float64], answers: Answers, quantiles: tu
     """Returns the figures of all series: MASE, sMAPE and quantile loss as means over series, the others over values."""
     each = measure_forecasts(forecasts, answers, quantiles)
     together = measure_forecasts(forecasts, answers, quantiles, (0, 1, 2, 3))
-    averaged = {name: _nan_mean(each[name]) for name in ("mase", "smape", "quantile_loss") if name in each}
-    return {name: averaged.get(name, float(together[name])) for name in FIGURES if name in together}
+    return {
+        name: _nan_mean(each[name]) if name in OF_SERIES else float(together[name])
+        for name in FIGURES
+        if name in together
+    }
 
 
 def figures_by_step(

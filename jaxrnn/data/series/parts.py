@@ -6,10 +6,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jaxrnn.data.sequence_parts import Part, SequenceParts, shares_of, split_sequences
-from jaxrnn.data.sequences import IDS, INPUTS, KNOWN, TARGETS, TIMES, Field, Sequences
+from jaxrnn.data.sequences import IDS, INPUTS, KNOWN, TARGETS, TIMES, Field, Sequences, mark_of
 from jaxrnn.data.series.frequency import Frequency
-from jaxrnn.data.series.series_encoding import FIRST_ORIGINS, MARK, horizon_of
+from jaxrnn.data.series.gaps import fill_gaps
+from jaxrnn.data.series.series_encoding import FIRST_ORIGINS, horizon_of
 from jaxrnn.foundation.errors import DataError
+from jaxrnn.foundation.escaping import escape, shorten
 from jaxrnn.settings.config import Config
 
 # Steps that are left to train on: fewer have no origin that trains.
@@ -48,6 +50,13 @@ def split_parts(
     Raises:
       DataError: A part whose share is not 0 would be empty.
     """
+    if config.task.task == "forecast":
+        frequency = Frequency.of(sequences)
+        missing = config.columns.missing
+        sequences = fill_gaps(sequences, frequency, missing)
+        validation, test = (
+            None if part is None else fill_gaps(part, frequency, missing) for part in (validation, test)
+        )
     if config.data.split == "time":
         return _split_ends(config, sequences, validation, test, refit=refit)
     parts = split_sequences(config, sequences, validation=validation, test=test)
@@ -91,9 +100,9 @@ def _split_ends(
 def _require_some(chosen: NDArray[np.bool_], lengths: NDArray[np.int64], held_out: int, name: str) -> None:
     if not chosen.any():
         raise DataError(
-            f"found series of at most {lengths.max(initial=0)} steps to take the last {held_out} of for the {name} part;"
-            f" expected one of {held_out + LEAST_STEPS} or more; give a smaller --horizon, or a share of 0 for that part"
-            " by --split-fractions"
+            f"found series of at most {lengths.max(initial=0)} steps, whose last {held_out} are to be the {name} part;"
+            f" expected one of {held_out + LEAST_STEPS} or more; give a smaller --horizon, or by --split-fractions a"
+            " share of 0 for that part"
         )
 
 
@@ -141,7 +150,11 @@ def extend_series(
             ).ravel()
         elif name == KNOWN:
             if known is None:
-                raise DataError(f"found nothing known of {', '.join(field.names)} ahead; expected values of {horizon} steps")
+                named = ", ".join(escape(shorten(column)) for column in field.names)
+                raise DataError(
+                    f"found nothing known ahead of {named}; expected values of {horizon} steps behind each series;"
+                    " name their file by --known-data"
+                )
             values[is_added] = known
         elif name == TARGETS:
             values = values.astype(np.float64)
@@ -156,8 +169,7 @@ def extend_series(
 def _unknown(values: NDArray[Any], names: tuple[str, ...], is_added: NDArray[np.bool_]) -> NDArray[np.float64]:
     """Returns inputs that are forecast themselves, those of added steps missing: marked, where they have marks."""
     values = values.astype(np.float64)
+    marks = {mark_of(name) for name in names}
     for column, name in enumerate(names):
-        is_mark = name.endswith(MARK) and name[: -len(MARK)] in names
-        has_mark = name + MARK in names
-        values[is_added, column] = 1.0 if is_mark else (0.0 if has_mark else np.nan)
+        values[is_added, column] = 1.0 if name in marks else (0.0 if mark_of(name) in names else np.nan)
     return values

@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from jaxrnn.data.encoding import Ahead, Encoded, Encoding, Series, Sizes, categories_of, columns_of, fit_field
+from jaxrnn.data.encoding import Encoded, Encoding, Sizes, categories_of, columns_of, fit_field
 from jaxrnn.data.scaling import Scaling, as_texts
-from jaxrnn.data.sequences import INPUTS, KNOWN, STATICS, TARGETS, TIMES, Field, Sequences
+from jaxrnn.data.sequences import INPUTS, KNOWN, STATICS, TARGETS, TIMES, Field, Sequences, mark_of
+from jaxrnn.data.series.ahead import Ahead, Series
 from jaxrnn.data.series.calendar import calendar_features
 from jaxrnn.data.series.frequency import Frequency
 from jaxrnn.data.series.levels import Levels, measure_levels, power_of_two_below
@@ -21,7 +22,6 @@ from jaxrnn.settings.task_config import CALENDAR, SCALINGS, TRANSFORMS
 MAX_CHANGE = 5.0  # changes of more scales are read as so many
 FIRST_ORIGINS = 3  # too early to learn to forecast from
 AGE_UNIT = 3.0
-MARK = " is missing"  # the end of the name of a column that marks missing values
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,7 +46,7 @@ class SeriesEncoding(Encoding):
     season: int = 1
     known: Scaling = dataclasses.field(default_factory=Scaling)
     calendar: tuple[str, ...] = ()
-    frequency: Frequency = Frequency()
+    frequency: Frequency = dataclasses.field(default_factory=Frequency)
     scaling: str = "series"
     transform: str = "none"
     is_marked: bool = False
@@ -147,11 +147,11 @@ class SeriesEncoding(Encoding):
           ValueError, TypeError, KeyError: It is none.
         """
         base = Encoding.from_json(content)
-        fields = {field.name: getattr(base, field.name) for field in dataclasses.fields(base)}
+        fields: dict[str, Any] = {field.name: getattr(base, field.name) for field in dataclasses.fields(base)}
         counts = {key: content[key] for key in ("horizon", "season", "levels")}
         if any(type(count) is not int or not 1 <= count <= MAX_COUNT for count in counts.values()):
             raise ValueError("horizon")
-        numbers = {key: tuple(map(float, content[key])) for key in ("global_scales", "first_scales")}
+        numbers: dict[str, Any] = {key: tuple(map(float, content[key])) for key in ("global_scales", "first_scales")}
         for values in numbers.values():
             if len(values) != len(base.targets.names) or not all(0 < value < np.inf for value in values):
                 raise ValueError("scales")
@@ -263,11 +263,12 @@ def series_values(sequences: Sequences) -> tuple[tuple[str, ...], NDArray[np.flo
     field = sequences.steps.get(INPUTS)
     if field is None:
         raise DataError("found no number of a step; expected one to forecast; name columns by --target-columns")
-    names = tuple(name for name in field.names if not (name.endswith(MARK) and name[: -len(MARK)] in field.names))
+    marks = {mark_of(name) for name in field.names}
+    names = tuple(name for name in field.names if name not in marks)
     values = np.array(field.values[:, [field.names.index(name) for name in names]], np.float64)
     for column, name in enumerate(names):
-        if name + MARK in field.names:
-            values[field.values[:, field.names.index(name + MARK)] == 1, column] = np.nan
+        if mark_of(name) in field.names:
+            values[field.values[:, field.names.index(mark_of(name))] == 1, column] = np.nan
     return names, values
 
 

@@ -168,7 +168,12 @@ def _frame(source: Any) -> Table:
     import pyarrow as pa
 
     try:
-        return Table("the table", without_views(pa.table(source)))
+        content = pa.table(source)
+        if is_pandas:  # rows that were chosen from a DataFrame have numbers, which are no column of it
+            numbered = [field.name for field in content.schema
+                        if field.name.startswith("__index_level_") and pa.types.is_integer(field.type)]  # fmt: skip
+            content = content.drop_columns(numbered)
+        return Table("the table", without_views(content))
     except (pa.ArrowException, ValueError) as error:  # ValueError: pandas has two columns of one name
         remedy = "give each column one type"
         raise complaint("the table", found=quote(str(error)), expected="plain columns", remedy=remedy) from error

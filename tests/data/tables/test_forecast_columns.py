@@ -46,9 +46,10 @@ class TestKnownColumns:
         assert load_sequences(table, config_of("forecast")) == found
 
     def test_they_tell_sequences_apart(self) -> None:
-        other = jaxrnn.read(pa.table(COLUMNS | {"p": [10, 10, 10, 10], "q": [0, 0, 0, 0]}), **ROLES)
-        assert len(set(other.contents())) == 1
-        assert len(set(jaxrnn.read(pa.table(COLUMNS), **ROLES).contents())) == 2
+        inputs = {"x": [0.0] * 4}
+        for known, different in (({"p": [10] * 4, "q": [0] * 4}, 1), ({}, 2)):
+            found = jaxrnn.read(pa.table(COLUMNS | inputs | known), **ROLES, input_columns="x")
+            assert len(set(found.contents())) == different
 
     def test_lists_of_lists_have_several(self) -> None:
         table = pa.table({"y": [[1.0, 2.0]], "p": [[[1.0, 2.0], [3.0, 4.0]]]})

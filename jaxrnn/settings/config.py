@@ -216,6 +216,8 @@ class Config:
         require(is_forecast or loss != "pinball", "loss", loss, f"mse, mae or huber with task = {task}")
         require(not is_forecast or loss != "huber", "loss", loss, "pinball, mae or mse with task = forecast")
         require(is_forecast or data.split != "time", "split", data.split, "another one but with task = forecast")
+        known, expected = self.columns.known_columns, f"none with task = {task}: they are inputs, for --input-columns"
+        require(is_forecast or not known, "known_columns", known, expected)
         if task in ("classify", "tag"):
             require(self.training.loss == "mse", "loss", self.training.loss, f"none with task = {task}: cross-entropy")
         sizes = self.training.mesh_sizes

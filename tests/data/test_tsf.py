@@ -75,6 +75,12 @@ def test_times_are_apart_as_the_frequency_says(frequency: str, second: str, tmp_
     assert "ids" not in found.rows
 
 
+def test_times_that_cannot_be_held_name_the_file(tmp_path: Path) -> None:
+    text = "@attribute start_timestamp date\n@frequency 99999_years\n@data\n2024-02-29:1,2,3,4\n"
+    with pytest.raises(DataError, match=r"made.tsf: times: found some 300051 years from 1970; expected at most 290000"):
+        read(text, tmp_path)
+
+
 def test_times_take_a_start_and_a_frequency(tmp_path: Path) -> None:
     found = read(HEAD.replace("@frequency monthly\n", "") + SERIES, tmp_path, missing="forward")
     assert set(found.steps) == {"inputs"}

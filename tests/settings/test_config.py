@@ -119,7 +119,7 @@ class TestNames:
         }  # fmt: skip
         beside = dict.fromkeys(
             ("validation_data", "test_data", "bidirectional", "readout", "class_weights", "missing"), "classify"
-        )
+        ) | {"known_columns": "forecast"}
         for field in dataclasses.fields(section):
             before = field.default
             value = other_values.get(field.name, not before if isinstance(before, bool) else before)

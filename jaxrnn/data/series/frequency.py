@@ -275,6 +275,8 @@ class Frequency:
                 distances = np.where(is_off[:-1] | is_off[1:], 0, np.diff(units.business_days(series.times)))
             steps, rest = np.divmod(distances, self.step)
             is_bad = (rest != 0) | (steps < 1)
+            if self.unit == "unknown":  # a step was never seen
+                is_bad[:] = True
             if self.unit == "business_day":
                 within = series.times.astype(np.int64) % DAY
                 is_bad |= np.diff(within) != 0

@@ -14,6 +14,7 @@ from jaxrnn.foundation.escaping import escape, shorten
 # A distance that others are multiples of is the step, rather than a fault, if it makes this share of the distances.
 _LEAST_SHARE = 0.25
 _SLACK = 1e-6  # of a step: what sums of floats may be off
+_SHORTEST_MONTH = 28 * DAY
 REMEDY = (
     "mend the times, read series of different frequencies from files of their own, or leave --time-column out to take"
     " the steps as they stand"
@@ -125,18 +126,34 @@ def infer_step(series: Series) -> Step:
         step = _float_step(series, distances, is_within)
         return Step("float", step)
     if kind == "i":
+        _refuse_dates(series, is_within)
         return Step("integer", _whole_step(series, distances, is_within, "integer"))
-    months = Months.of(series.times)
-    are_months = _keep_their_day(series, months)
-    numbers = np.diff(months.numbers)
+    are_months = np.zeros(len(series.offsets) - 1, bool)
+    if (distances[is_within] >= _SHORTEST_MONTH).any():
+        months = Months.of(series.times)
+        are_months = _keep_their_day(series, months)
     if are_months.all():
-        step = _whole_step(series, numbers, is_within, "month")
+        step = _whole_step(series, np.diff(months.numbers), is_within, "month")
         kept = months.days_kept(series.offsets)[np.diff(series.offsets) > 1]
         return Step("month", step, int(kept.max()))
     if _is_business(series, distances, is_within):
         days = np.diff(units.business_days(series.times))
-        return Step("business_day", _whole_step(series, days, is_within, "business_day"))
+        return Step("business_day", _whole_step(series, days, is_within, "business_day", are_months))
     return Step("microsecond", _whole_step(series, distances, is_within, "microsecond", are_months))
+
+
+def _refuse_dates(series: Series, is_within: NDArray[np.bool_]) -> None:
+    """Refuses whole numbers such as 20240131 or 202401: those after them are no dates."""
+    for digits, example in ((100, "20240131"), (1, "202401")):
+        years, rest = np.divmod(series.times, 100 * digits)
+        months, days = np.divmod(rest, digits)
+        are_days = (days >= 1) & (days <= 31) if digits > 1 else True
+        if ((years >= 1700) & (years <= 2300) & (months >= 1) & (months <= 12) & are_days).all():
+            series.refuse(
+                int(np.argmax(is_within)),
+                f"whole numbers that are written as dates such as {example} are",
+                remedy="write dates as 2024-01-31, or leave --time-column out to take the steps as they stand",
+            )
 
 
 def _keep_their_day(series: Series, months: Months) -> NDArray[np.bool_]:

@@ -58,23 +58,23 @@ def _places(sequences: Sequences, ahead: Sequences, frequency: Frequency, horizo
     if TIMES not in ahead.steps:
         raise DataError("found no times of the numbers known ahead; expected them, as the series have; give the same"
                         " --time-column")  # fmt: skip
+    given, held = ahead.steps[TIMES].values[:, 0], sequences.steps[TIMES].values[:, 0]
+    if (given.dtype.kind == "M") != (held.dtype.kind == "M"):
+        kinds = ["numbers", "dates"]
+        raise DataError(f"found {kinds[given.dtype.kind == 'M']} for the times of the numbers known ahead; expected"
+                        f" {kinds[held.dtype.kind == 'M']}, as the series have; write them in one form")  # fmt: skip
     if frequency.unit == "float":  # sums are off by their last bits
         last = np.full(len(ahead), np.nan)
-        last[numbers[has_series]] = sequences.steps[TIMES].values[sequences.offsets[1:][has_series] - 1, 0]
-        owners = ahead.owners()
+        last[numbers[has_series]] = held[sequences.offsets[1:][has_series] - 1]
         series_of = np.full(len(ahead), -1)
         series_of[numbers[has_series]] = has_series
-        steps = (ahead.steps[TIMES].values[:, 0] - last[owners]) / frequency.step
+        owners = ahead.owners()
+        steps = (given - last[owners]) / frequency.step
         is_behind = (np.abs(steps - np.round(steps)) < _SLACK) & (np.round(steps) >= 1) & (np.round(steps) <= horizon)
         behind = np.flatnonzero(is_behind)
         found[series_of[owners[behind]], np.round(steps[behind]).astype(np.int64) - 1] = behind
         return found
     wanted = _wanted(sequences, frequency, horizon)
-    given = ahead.steps[TIMES].values[:, 0]
-    if (given.dtype.kind == "M") != (wanted.dtype.kind == "M"):
-        kinds = ["numbers", "dates"]
-        raise DataError(f"found {kinds[given.dtype.kind == 'M']} for the times of the numbers known ahead; expected"
-                        f" {kinds[wanted.dtype.kind == 'M']}, as the series have; write them in one form")  # fmt: skip
     # All times of both in one order of ids and times: the place of a wanted one is where it would be put in.
     flat, owners = wanted[has_series].ravel(), np.repeat(numbers[has_series], horizon)
     times = np.concatenate([given, flat])

@@ -115,7 +115,7 @@ def read_table(table: Table, columns: Columns) -> Sequences:
     """
     require_columns(table, columns)
     inputs = columns.input_columns or _find_inputs(table, columns)
-    if not (inputs or columns.category_columns or columns.target_columns):
+    if not (inputs or columns.category_columns or columns.target_columns or columns.known_columns):
         table.refuse_whole(found="no column to read", expected="one at least", remedy="give --input-columns")
     order, lengths, ids = arrange(table, columns)
     sequences = Arranged(table, order, lengths)

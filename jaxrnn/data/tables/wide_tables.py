@@ -36,6 +36,8 @@ def read_wide_table(table: Table, columns: Columns) -> Sequences:
     Raises:
       DataError: As `read_table` does; or lists of a row differ in length, or are empty.
     """
+    import pyarrow as pa
+
     require_columns(table, columns)
     if columns.id_column is not None and not _is_list(_type_of(table, columns.id_column)):
         require_each_id_once(table, columns.id_column)
@@ -49,6 +51,8 @@ def read_wide_table(table: Table, columns: Columns) -> Sequences:
     flat, lengths = _flatten(table, used)
     parents = np.repeat(np.arange(table.content.num_rows), lengths)
     content = _long_table(table, flat, parents, {name for name in taken if name not in lists})
+    if columns.id_column is None:
+        content = content.append_column(_ROW, pa.array(parents))
     inputs = columns.input_columns or [name for name in used if name not in taken]
     roles = {
         field: tuple(new for name in names for new in flat.get(name, {name: None}))
@@ -174,4 +178,4 @@ def _long_table(
             # Of texts the steps share the one of their sequence.
             is_text = pa.types.is_string(column.type) or pa.types.is_large_string(column.type)
             columns[name] = (column.dictionary_encode() if is_text else column).take(pa.array(parents))
-    return pa.table({**columns, _ROW: pa.array(parents)})
+    return pa.table(columns)

@@ -89,6 +89,20 @@ class TestMonths:
         at_28 = Frequency.infer(dates("2023-10-28", "2023-11-28"))
         assert at_28.continue_from(np.datetime64("2023-02-28"), 1).tolist() == dates("2023-03-28").tolist()
 
+    @pytest.mark.parametrize("day", [1, 15, 28, 29, 30, 31])
+    @pytest.mark.parametrize("step", [1, 2, 3, 5, 6, 12, 36])
+    def test_what_forty_steps_show_goes_on(self, day: int, step: int) -> None:
+        for month in range(1, 13):
+            months = np.datetime64(f"{1951 + day}-{month:02}") + np.arange(200) * np.timedelta64(step, "M")
+            lengths = ((months + 1).astype("M8[D]") - months.astype("M8[D]")).astype(int)
+            times = (months.astype("M8[D]") + np.minimum(day, lengths) - 1).astype("M8[us]")
+            times += np.timedelta64(6, "h")
+            frequency = Frequency.infer(times[:40])
+            assert (frequency.unit, frequency.step) == ("month", step)
+            assert frequency.continue_from(times[:40], 160).tolist() == times[40:].tolist()
+            kept = np.delete(times, [5, 6, 20, 39])
+            assert np.flatnonzero(np.diff(frequency.positions(kept)) > 1).tolist() == [4, 17, 35]
+
     def test_each_series_keeps_its_own_day(self) -> None:
         series = [dates("2023-01-31", "2023-02-28"), dates("2023-01-28", "2023-02-28"), dates("2023-02-10")]
         times, offsets = joined(*series, dates("2023-02-28"))
@@ -174,6 +188,8 @@ class TestOneStep:
 
 HOURS = np.arange("2024-01-01", "2024-01-03", dtype="M8[h]").astype("M8[us]")
 MONTHS = np.arange("2020-01", "2022-01", dtype="M8[M]").astype("M8[us]")
+WORKDAYS = np.arange("2020-01-01", "2022-01-01", dtype="M8[D]")
+WORKDAYS = WORKDAYS[np.is_busday(WORKDAYS)].astype("M8[us]")
 IRREGULAR: list[tuple[Any, str]] = [
     ((HOURS, np.append(HOURS, HOURS[-1] + 1)),
      r"'b': found the times 2024-01-02 23:00:00 and 2024-01-02 23:00:00.000001, 1e-06 seconds apart, where most steps"
@@ -185,6 +201,10 @@ IRREGULAR: list[tuple[Any, str]] = [
     ((MONTHS, MONTHS, dates("2020-01-01", "2020-02-01", "2020-03-02")),
      "'c': found the times 2020-02-01 and 2020-03-02, which are not of one day of the month, as those of most"),
     (([1, 2, 3, 4, 5], [1, 3, 5]), "'b': found the times 1 and 3, as all of it, 2 steps apart where other series are"),
+    (([20240131, 20240201],), "'a': found the times 20240131 and 20240201, whole numbers that are written as dates"),
+    (([202311, 202312, 202401],), "'a': found the times 202311 and 202312, whole numbers that are written as dates"),
+    ((WORKDAYS, WORKDAYS[::5]), "'b': found the times 2020-01-01 and 2020-01-08, as all of it, 5 steps apart where"),
+    ((WORKDAYS, MONTHS[[3, 6, 8]]), "'b': found the times 2020-04-01 and 2020-07-01, as all of it, 65 steps apart"),
     (([0, 2, 4, 7, 9],), "'a': found the times 4 and 7, 3 apart, where most steps are whole numbers, 2 apart"),
     (([0.0, 1.0, 2.5, 3.5],), "'a': found the times 1.0 and 2.5, 1.5 apart, where most steps are 1 apart"),
     (([1, 3, 2],), "'a': found the times 3 and 2, which do not rise; expected"),
@@ -211,6 +231,8 @@ def test_positions_refuse_times_of_another_frequency() -> None:
     monthly = Frequency.infer(MONTHS)
     with pytest.raises(DataError, match="where steps are monthly"):
         monthly.positions(dates("2024-01-01", "2024-02-03"))
+    with pytest.raises(DataError, match="where steps are of one step"):
+        Frequency("unknown").positions(dates("2024-01-01", "2024-01-02"))
     business = Frequency("business_day")
     with pytest.raises(DataError, match="where steps are every business day"):
         business.positions(dates("2024-01-05", "2024-01-06"))

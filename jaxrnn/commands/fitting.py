@@ -174,9 +174,7 @@ def _as_rows(source: Any, config: Config) -> Ragged:
 def _parts_of(train: Any, validation: Any, config: Config, *, share_wanted: bool, refit: bool = False) -> SequenceParts:
     sequences = _as_sequences(train, config)
     others = None if validation is None else _as_sequences(validation, config)
-    if not share_wanted:
-        config = config.replace_flat({"split": "given"})
-    return split_parts(config, sequences, validation=others, refit=refit)
+    return split_parts(config, sequences, validation=others, whole=not share_wanted, refit=refit)
 
 
 def _as_sequences(source: Any, config: Config) -> Sequences:

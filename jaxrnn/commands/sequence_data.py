@@ -45,7 +45,7 @@ class SequencesInMemory:
 
     def arrange(self, *, refit: bool = False) -> None:
         with naming(self.config.data.data):
-            given = {name: self._given.get(name) for name in PARTS_WITH_FILES}
+            given: Any = {name: self._given.get(name) for name in PARTS_WITH_FILES}
             self._split = split_parts(self.config, self._sequences, **given, refit=refit)
             _require_what_is_monitored(self.config, self._split)
             self.source = MemorySource(self.config, self._split)

@@ -47,7 +47,7 @@ DEFAULT_QUANTILES = "0.1,0.5,0.9"
 SCALINGS, TRANSFORMS = ("series", "global", "none"), ("none", "log")
 CALENDAR = ("month", "quarter", "week", "weekday", "day", "dayofyear", "hour", "minute")
 MAX_HORIZON = 10_000
-_OF_FORECASTS = ("horizon", "quantiles", "season", "scaling", "transform", "calendar", "origins", "refit")
+OF_FORECASTS = ("horizon", "quantiles", "season", "scaling", "transform", "calendar", "origins", "refit")
 
 
 def _are_quantiles(text: str) -> bool:
@@ -108,7 +108,7 @@ class TaskConfig:
         self._require_forecast()
 
     def _require_forecast(self) -> None:
-        for key in _OF_FORECASTS:
+        for key in OF_FORECASTS:
             value, default = getattr(self, key), TaskConfig.__dataclass_fields__[key].default
             expected = f"{default!r} with task = {self.task}: it is of forecasts"
             require(self.task == "forecast" or value == default, key, value, expected)

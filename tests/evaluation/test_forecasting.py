@@ -8,6 +8,7 @@ import pyarrow as pa
 import pytest
 
 import jaxrnn
+from jaxrnn.data.series.frequency import Frequency
 from jaxrnn.data.series.parts import first_steps
 from jaxrnn.data.series.series_encoding import SeriesEncoding
 from jaxrnn.evaluation.forecasting import evaluate_forecasts, forecast_members
@@ -98,7 +99,7 @@ def test_a_forecast_does_not_see_what_comes_after_its_origin(model):
 def test_what_is_known_ahead_is_seen(model):
     series = random_series(3, seed=2, low=12, high=13)
     table = table_of(series)
-    prices = np.array(table["price"])
+    prices = np.array(table["price"].to_pylist())
     prices[np.arange(36) % 12 > 8] += 3.0
     other = table.set_column(table.schema.get_field_index("price"), "price", pa.array(prices))
     origins = np.full((3, 1), 8)
@@ -146,11 +147,10 @@ HARD = {
     "negative": -1000 - np.arange(9.0) ** 2,
     "tiny": 1e-6 * np.sin(np.arange(9)),
     "huge": 1e9 + 1e3 * np.arange(9.0),
-    "largest": 1e300 * np.sin(np.arange(9)),
+    "largest": 1e38 * np.sin(np.arange(9)),
     "smallest": 5e-324 * np.arange(9),
     "one step": np.array([42.0]),
-    "two steps": np.array([42.0, 43.0]),
-    "shorter than the horizon": np.array([1.0, 2.0])[:2],
+    "shorter than the horizon": np.array([42.0, 43.0]),
     "sudden": np.concatenate([np.zeros(8), [1e12]]),
     "long": np.cumsum(np.random.default_rng(0).normal(size=200)),
 }
@@ -183,8 +183,7 @@ def test_units_do_not_matter(plain):
     [
         ([[1.0, np.inf]], "inf"),
         ([[np.nan, np.nan]], "nan"),
-        ([[1.5e308, -1.5e308]], "whose changes float64 does not hold"),
-        ([[]], ""),
+        ([[1.0, 2.0], []], "sequence 1: found no steps"),
     ],
 )
 def test_what_cannot_be_forecast_is_refused(series, message, plain):
@@ -195,7 +194,7 @@ def test_what_cannot_be_forecast_is_refused(series, message, plain):
 def test_more_steps_than_trained_are_refused(plain):
     with pytest.raises(UserError, match=r"--horizon: got 4; expected 1 to 3.*train one with --horizon=4"):
         plain.predict(random_series(2), 4)
-    with pytest.raises(UserError, match="known: got some; expected none"):
+    with pytest.raises(UserError, match="known: got 'some'; expected none"):
         plain.predict(random_series(2), known=table_of(random_series(2)))
     with pytest.raises(DataError, match="sequence 0: found 3 steps; expected more than the horizon of 3"):
         plain.evaluate([[1.0, 2.0, 3.0]])
@@ -211,12 +210,13 @@ def test_series_that_lack_what_is_known_ahead_are_refused(model):
 
 def test_frames_come_back_as_what_they_were(plain):
     pandas = pytest.importorskip("pandas")
-    frame = pandas.DataFrame({"shop": [7, 7, 7, 9], "t": pandas.to_datetime(["2024-01-31", "2024-02-29", "2024-03-31"] +
-                             ["2024-05-31"]), "y": [1.0, 2.0, 4.0, 3.0]})  # fmt: skip
+    times = pandas.to_datetime(["2024-01-31", "2024-02-29", "2024-03-31", "2024-05-31"])
+    frame = pandas.DataFrame({"shop": [7, 7, 7, 9], "t": times, "y": [1.0, 2.0, 4.0, 3.0]})
     roles = {"id_column": "shop", "time_column": "t", "target_columns": "y"}
     model = dataclasses.replace(plain, config=plain.config.replace_flat(roles))
-    model = dataclasses.replace(model, encoding=_renamed(plain.encoding, "y"))
-    model = dataclasses.replace(model, encoding=dataclasses.replace(model.encoding, frequency=_monthly()))
+    targets = dataclasses.replace(plain.encoding.targets, names=("y",))
+    encoding = dataclasses.replace(plain.encoding, targets=targets, frequency=Frequency("month", day=31))
+    model = dataclasses.replace(model, encoding=encoding)
     found = model.predict(frame)
     assert isinstance(found, pandas.DataFrame)
     assert found.shop.tolist() == [7] * 3 + [9] * 3
@@ -230,21 +230,21 @@ def test_frames_come_back_as_what_they_were(plain):
     assert isinstance(model.predict(pa.Table.from_pandas(frame)), pa.Table)
 
 
-def _monthly():
-    from jaxrnn.data.series.frequency import Frequency
-
-    return Frequency("month", 1, day=31)
-
-
-def _renamed(encoding, name):
-    return dataclasses.replace(encoding, targets=dataclasses.replace(encoding.targets, names=(name,)))
-
-
 def test_a_model_is_saved_whole(model, tmp_path):
     content = json.loads(json.dumps(model.encoding.to_json()))
     assert read_encoding(content, "forecast") == model.encoding
-    for key, wrong in (("horizon", 0), ("season", 1.5), ("scaling", "none "), ("global_scales", [0]), ("calendar", ["x"]),
-                       ("first_scales", []), ("frequency", {}), ("levels", True), ("is_marked", 1)):  # fmt: skip
+    wrong_values = {
+        "horizon": 0,
+        "season": 1.5,
+        "scaling": "none ",
+        "global_scales": [0],
+        "first_scales": [],
+        "calendar": ["x"],
+        "frequency": {},
+        "levels": True,
+        "is_marked": 1,
+    }
+    for key, wrong in wrong_values.items():
         with pytest.raises((ValueError, TypeError, KeyError)):
             SeriesEncoding.from_json(content | {key: wrong})
     model.save(tmp_path / "saved")

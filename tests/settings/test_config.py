@@ -17,7 +17,7 @@ from jaxrnn.settings.checking import checked, ranges_wait
 from jaxrnn.settings.columns_config import ColumnsConfig
 from jaxrnn.settings.config import CELLS, FIELD_TYPES, Config, ModelConfig, OptimizerConfig, TrainingConfig
 from jaxrnn.settings.data_config import DataConfig, ReaderConfig
-from jaxrnn.settings.task_config import FIGURES_OF_TASK
+from jaxrnn.settings.task_config import FIGURES_OF_TASK, OF_FORECASTS
 from jaxrnn.settings.toml_files import read_toml, recipe_names, to_toml
 
 INFINITY = float("inf")
@@ -116,10 +116,11 @@ class TestNames:
             "id_column": "id", "text_column": "x", "tokens": "word", "row_end": "nan",
             "time_column": "t", "label_column": "c", "group_column": "g", "input_columns": "a,b",
             "category_columns": "a,b", "target_columns": "a,b", "known_columns": "a,b", "static_columns": "a,b",
+            "quantiles": "0.2,0.5", "scaling": "global", "transform": "log", "calendar": "month,hour",
         }  # fmt: skip
         beside = dict.fromkeys(
             ("validation_data", "test_data", "bidirectional", "readout", "class_weights", "missing"), "classify"
-        ) | {"known_columns": "forecast"}
+        ) | dict.fromkeys(("known_columns", *OF_FORECASTS), "forecast")
         for field in dataclasses.fields(section):
             before = field.default
             value = other_values.get(field.name, not before if isinstance(before, bool) else before)
@@ -412,7 +413,7 @@ class TestFiles:
             with pytest.raises(UserError) as caught:
                 load_config(None, str(path))
             assert str(caught.value).startswith(f"{path}: ")
-            assert "the recipes: classify, gru, lstm, regress, rnn" in str(caught.value)
+            assert "the recipes: classify, forecast, gru, lstm, regress, rnn" in str(caught.value)
 
     def test_file_that_is_not_utf8(self, tmp_path):
         path = tmp_path / "latin.toml"
@@ -510,3 +511,30 @@ def test_every_valid_configuration_survives_its_toml_file(tmp_path_factory, conf
         key: value for key, value in config.to_flat().items() if value is not None
     }
     assert Config().replace_flat(config.to_flat()) == config
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"quantiles": "0.1,0.9"}, "0.5 among them"),
+        ({"quantiles": "0.9,0.5"}, "rising numbers"),
+        ({"quantiles": "0.5,0.5"}, "rising numbers"),
+        ({"quantiles": "0.5,nan"}, "rising numbers"),
+        ({"quantiles": "0.5,1"}, "between 0 and 1"),
+        ({"quantiles": ""}, "rising numbers"),
+        ({"calendar": "month,moon"}, "some of month"),
+        ({"horizon": -1}, "1 to 10000"),
+        ({"horizon": 10_001}, "1 to 10000"),
+        ({"origins": 0}, "1 to"),
+        ({"loss": "huber"}, "pinball, mae or mse"),
+        ({"bidirectional": True}, "false with task = forecast"),
+        ({"target": "every"}, "last with task = forecast"),
+        ({"monitor": "mae"}, "one of loss, mase"),
+        ({"task": "classify", "horizon": 3}, "0 with task = classify"),
+        ({"task": "regress", "loss": "pinball"}, "mse, mae or huber"),
+        ({"task": "tag", "split": "time"}, "another one but with task = forecast"),
+    ],
+)
+def test_what_forecasts_cannot_be_is_refused(settings, message):
+    with pytest.raises(UserError, match=message):
+        Config().replace_flat({"task": "forecast", **settings})

@@ -40,7 +40,7 @@ def measure_levels(names: tuple[str, ...], values: NDArray[np.float64], offsets:
     Raises:
       DataError: A series has no value at all, or changes by more than float64 holds.
     """
-    lengths = np.diff(offsets)
+    lengths = require_steps(offsets)
     is_known = ~np.isnan(values)
     begins, ends = (np.repeat(bounds, lengths)[:, None] for bounds in (offsets[:-1], offsets[1:]))
     places = np.arange(len(values))[:, None]
@@ -65,6 +65,18 @@ def measure_levels(names: tuple[str, ...], values: NDArray[np.float64], offsets:
     numbers = np.maximum(cumulate(is_known.astype(np.float64), offsets) - 1, 0)  # the first value has not changed
     scales = np.divide(sums, numbers, out=np.zeros_like(sums), where=numbers > 0)
     return Levels(filled, is_known, changes, scales, numbers, filled[offsets[:-1]])
+
+
+def require_steps(offsets: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Returns the lengths of series, none of which is empty.
+
+    Raises:
+      DataError: One is.
+    """
+    lengths = np.diff(offsets)
+    if not lengths.all():
+        raise DataError(f"sequence {int(np.argmin(lengths))}: found no steps; expected one at least to forecast from")
+    return lengths
 
 
 def cumulate(values: NDArray[np.float64], offsets: NDArray[np.int64]) -> NDArray[np.float64]:

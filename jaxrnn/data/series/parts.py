@@ -9,6 +9,7 @@ from jaxrnn.data.sequence_parts import Part, SequenceParts, shares_of, split_seq
 from jaxrnn.data.sequences import IDS, INPUTS, KNOWN, TARGETS, TIMES, Field, Sequences, mark_of
 from jaxrnn.data.series.frequency import Frequency
 from jaxrnn.data.series.gaps import fill_gaps
+from jaxrnn.data.series.levels import require_steps
 from jaxrnn.data.series.series_encoding import FIRST_ORIGINS, horizon_of
 from jaxrnn.foundation.errors import DataError
 from jaxrnn.foundation.escaping import escape, shorten
@@ -36,6 +37,7 @@ def split_parts(
     *,
     validation: Sequences | None = None,
     test: Sequences | None = None,
+    whole: bool = False,
     refit: bool = False,
 ) -> SequenceParts:
     """Draws the parts of a run: of sequences, or the ends of series.
@@ -45,6 +47,7 @@ def split_parts(
       sequences: What the data's file holds.
       validation: What the validation file holds, if there is one.
       test: What the test file holds, if there is one.
+      whole: All of the data trains.
       refit: Leave out the validation part, and train on its steps.
 
     Raises:
@@ -57,6 +60,9 @@ def split_parts(
         validation, test = (
             None if part is None else fill_gaps(part, frequency, missing) for part in (validation, test)
         )
+    if whole:
+        given = (None if part is None else Part(part, np.arange(len(part))) for part in (validation, test))
+        return SequenceParts(Part(sequences, np.arange(len(sequences))), *given)
     if config.data.split == "time":
         return _split_ends(config, sequences, validation, test, refit=refit)
     parts = split_sequences(config, sequences, validation=validation, test=test)
@@ -126,15 +132,15 @@ def extend_series(
     """Adds the steps to be forecast behind each series; their times go on, their values are missing.
 
     Args:
-      sequences: The series, none of which is empty.
+      sequences: The series.
       frequency: How their times go on.
       horizon: How many steps are added.
       known: What is known ahead, (sequences * horizon, columns); needed where the series have such columns.
 
     Raises:
-      DataError: The times cannot go on.
+      DataError: A series is empty, its times cannot go on, or what is known ahead is not given.
     """
-    lengths, count = sequences.lengths, len(sequences)
+    lengths, count = require_steps(sequences.offsets), len(sequences)
     last = sequences.offsets[1:] - 1
     place = np.concatenate([np.arange(sequences.num_steps), np.repeat(last, horizon)])
     is_added = np.arange(place.size) >= sequences.num_steps

@@ -1,0 +1,203 @@
+"""The commands on series: train twice, go on in either training, evaluate at several origins, forecast, refuse."""
+
+import csv
+import io
+import json
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+from small_runs import assert_same_run, call, one_epoch_a_call
+
+from jaxrnn.commands import selection
+
+HORIZON = 2
+ROLES = ["--id-column=shop", "--time-column=month", "--target-columns=sales", f"--horizon={HORIZON}"]
+SMALL = ["--hidden-size=4", "--epochs=3", "--batch-size=16", "--batching=pad", "--checkpoint-seconds=0"]
+NUM_SHOPS = 20
+
+
+def write_shops(path: Path, *, more: str = "") -> Path:
+    generator = np.random.default_rng(0)
+    lines = ["shop,month,sales"]
+    for shop in range(NUM_SHOPS):
+        length = 5 if shop == 0 else int(generator.integers(12, 20))  # the first is too short to be tested
+        first = np.datetime64("2020-01") + int(generator.integers(0, 12))
+        for step, value in enumerate(10 + np.cumsum(generator.normal(size=length))):
+            end = (first + step + 1).astype("M8[D]") - 1
+            lines.append(f"s{shop},{end},{value:.3f}")
+    path.write_text("\n".join(lines) + "\n" + more)
+    return path
+
+
+@pytest.fixture(scope="module")
+def shops(tmp_path_factory) -> Path:
+    return write_shops(tmp_path_factory.mktemp("shops") / "shops.csv")
+
+
+@pytest.fixture(scope="module")
+def run(shops, tmp_path_factory) -> Path:
+    """A finished run, which has trained twice."""
+    directory = tmp_path_factory.mktemp("run") / "run"
+    done = call("train", "--task=forecast", f"--data={shops}", *ROLES, *SMALL, f"--run-dir={directory}")
+    assert done.code == 0, done.err
+    return directory
+
+
+def summary_of(run: Path) -> dict:
+    return json.loads((run / "summary.json").read_text())
+
+
+def test_a_run_trains_twice_and_keeps_the_figures_of_both(run):
+    summary = summary_of(run)
+    assert set(summary["test"]) >= {"loss", "mase", "smape", "mae", "rmse", "quantile_loss", "coverage"}
+    assert summary["selected_epochs"] == summary["epochs_run"] == summary["best_epoch"]
+    validation = [json.loads(line)["validation"] for line in (run / "selection" / "metrics.jsonl").open()]
+    best = validation[summary["selected_epochs"] - 1]
+    assert summary["validation"]["loss"] == pytest.approx(best["loss"], rel=1e-4)
+    assert set(summary["baselines"]) == {"last_value", "drift", "seasonal_naive", "mean"}
+    assert len(summary["by_step"]["model"]["mase"]) == HORIZON
+    assert summary["shared_rows"] == {"validation": 0, "test": 0}
+
+
+def test_eval_gives_the_figures_of_training_and_those_of_each_series(run, shops, tmp_path):
+    done = call("eval", f"--checkpoint={run}", "--json")
+    assert done.code == 0, done.err
+    found, summary = json.loads(done.out), summary_of(run)
+    assert found["metrics"] == pytest.approx(summary["test"])
+    assert found["rows"] == NUM_SHOPS - 1
+    assert len(found["series"]) == NUM_SHOPS - 1
+    assert np.mean([series["mase"] for series in found["series"]]) == pytest.approx(found["metrics"]["mase"])
+    rolling = json.loads(call("eval", f"--checkpoint={run}", "--json", "--origins=3").out)
+    assert rolling["origins"] == 3
+    assert rolling["metrics"]["mase"] != found["metrics"]["mase"]
+    whole = call("eval", f"--checkpoint={run}", f"--data={shops}", "--json")
+    assert json.loads(whole.out)["rows"] == NUM_SHOPS
+    assert "its training rows are evaluated too" in whole.err
+
+
+def test_predict_prints_the_steps_behind_each_series(run, shops):
+    done = call("predict", f"--checkpoint={run}", shops)
+    assert done.code == 0, done.err
+    header, *lines = csv.reader(io.StringIO(done.out))
+    assert header == ["id", "time", "step", "q0.1", "q0.5", "q0.9"]
+    assert len(lines) == NUM_SHOPS * HORIZON
+    of_first = [row.split(",") for row in shops.read_text().splitlines() if row.startswith("s0,")]
+    last = np.datetime64(of_first[-1][1], "M")
+    ends = [str((last + step + 1).astype("M8[D]") - 1) for step in (1, 2)]
+    assert [line[:3] for line in lines[:2]] == [["s0", ends[0], "1"], ["s0", ends[1], "2"]]
+    assert all(float(line[3]) <= float(line[4]) <= float(line[5]) for line in lines)
+    one = call("predict", f"--checkpoint={run}", "--horizon=1", "--json", shops)
+    objects = [json.loads(line) for line in one.out.splitlines()]
+    assert len(objects) == NUM_SHOPS
+    assert objects[0] == {"id": "s0", "time": ends[0], "step": 1} | {
+        name: float(value) for name, value in zip(header[3:], lines[0][3:], strict=True)
+    }
+
+
+def test_a_file_of_new_series_is_forecast(run, tmp_path):
+    (tmp_path / "new.csv").write_text("shop,month,sales\nx,2024-02-29,1e6\nx,2024-03-31,1.1e6\ny,2024-12-31,-3\n")
+    done = call("predict", f"--checkpoint={run}", tmp_path / "new.csv")
+    assert done.code == 0, done.err
+    times = [line[1] for line in csv.reader(io.StringIO(done.out))][1:]
+    assert times == ["2024-04-30", "2024-05-31", "2025-01-31", "2025-02-28"]
+
+
+@pytest.mark.parametrize(
+    ("name", "flags", "message"),
+    [
+        ("predict", ["--horizon=9"], "--horizon: got 9; expected 1 to 2"),
+        ("predict", ["--probabilities"], "--probabilities: got the flag; expected none"),
+        ("predict", ["--std"], "--std: got the flag"),
+        ("predict", ["--known-data=x.csv"], "known: got"),
+        ("eval", ["--origins=0"], "origins: got 0"),
+    ],
+)
+def test_what_cannot_be_asked_is_refused(name, flags, message, run, shops):
+    file = [shops] if name == "predict" else []
+    done = call(name, f"--checkpoint={run}", *flags, *file)
+    assert (done.code, done.out) == (2, "")
+    assert message in done.err
+
+
+def test_gaps_are_refused_filled_or_marked(shops, tmp_path):
+    lines = shops.read_text().splitlines(keepends=True)
+    gappy = tmp_path / "gappy.csv"
+    gappy.write_text("".join(line for number, line in enumerate(lines) if number != 12))
+    flags = ["--task=forecast", f"--data={gappy}", *ROLES, *SMALL, "--epochs=1", "--no-refit"]
+    done = call("train", *flags, f"--run-dir={tmp_path / 'error'}")
+    assert done.code == 2
+    assert "1 step missing between" in done.err
+    assert "--missing=forward" in done.err
+    assert str(gappy) in done.err
+    for missing in ("forward", "mask"):
+        done = call("train", *flags, f"--missing={missing}", f"--run-dir={tmp_path / missing}")
+        assert done.code == 0, done.err
+        predicted = call("predict", f"--checkpoint={tmp_path / missing}", gappy)
+        assert "nan" not in predicted.out
+        assert len(predicted.out.splitlines()) == 1 + NUM_SHOPS * HORIZON
+
+
+class Stop:
+    """A signal that comes as soon as it is asked for."""
+
+    def __enter__(self):
+        self.received, self.unsaved = signal.SIGTERM, False
+        return self
+
+    def __exit__(self, *args):
+        pass
+
+
+@pytest.mark.parametrize("stage", ["first", "second"])
+def test_a_run_that_is_stopped_in_either_training_is_the_run_that_was_not(stage, run, shops, tmp_path, monkeypatch):
+    stopped = tmp_path / "stopped"
+    flags = ["--task=forecast", f"--data={shops}", *ROLES, *SMALL]
+    module = "jaxrnn.commands.selection" if stage == "first" else "jaxrnn.commands.train_run"
+    with monkeypatch.context() as patch, one_epoch_a_call():
+        patch.setattr(f"{module}.NoteSignal", Stop)
+        done = call("train", *flags, f"--run-dir={stopped}")
+    assert done.code == 128 + signal.SIGTERM
+    assert f"--resume --run-dir={stopped}" in done.err
+    assert (stopped / "checkpoints" / "1").exists() == (stage == "second")
+    done = call("train", "--resume", f"--run-dir={stopped}")
+    assert done.code == 0, done.err
+    assert_same_run(run, stopped)
+    again = call("train", "--resume", f"--run-dir={stopped}")
+    assert again.code == 0
+    assert "this run is finished" in again.err
+    assert selection.RunDirectory(stopped).selection.is_dir()
+
+
+def test_a_rehearsal_trains_nothing(shops, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    done = call("train", "--task=forecast", f"--data={shops}", *ROLES, *SMALL, "--dry-run")
+    assert done.code == 0, done.err
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["--batching=pack"],
+        ["--batching=bucket", "--num-buckets=3"],
+        ["--ensemble=3"],
+        ["--loss=mae", "--transform=log", "--scaling=global", "--missing=forward"],
+        ["--loss=mse", "--scaling=none", "--calendar=month", "--cell=lstm"],
+        ["--split=grouped", "--origins=2"],
+        ["--split=time", "--origins=3", "--quantiles=0.05,0.25,0.5,0.75,0.95"],
+    ],
+)
+def test_every_way_to_train_gives_forecasts(flags, shops, tmp_path):
+    last = {flag.partition("=")[0]: flag for flag in [*SMALL, *flags]}
+    done = call("train", "--task=forecast", f"--data={shops}", *ROLES, *last.values(), f"--run-dir={tmp_path / 'run'}")
+    assert done.code == 0, done.err
+    found = json.loads(call("eval", f"--checkpoint={tmp_path / 'run'}", "--json").out)
+    assert np.isfinite(found["metrics"]["mase"])
+    predicted = call("predict", f"--checkpoint={tmp_path / 'run'}", shops)
+    header = predicted.out.splitlines()[0].split(",")
+    assert ("prediction" in header) == any(flag.startswith("--loss") for flag in flags)
+    assert "nan" not in predicted.out
+    assert len(predicted.out.splitlines()) == 1 + NUM_SHOPS * HORIZON

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jaxrnn.data.scaling import Scaling, as_text, as_texts
-from jaxrnn.data.sequences import CATEGORIES, INPUTS, LABELS, STATICS, TARGETS, Field, Sequences
+from jaxrnn.data.sequences import CATEGORIES, INPUTS, LABELS, MARK, STATICS, TARGETS, Field, Sequences
 from jaxrnn.foundation.errors import DataError
 from jaxrnn.foundation.escaping import escape, shorten
 from jaxrnn.settings.config import Config
@@ -290,6 +290,12 @@ def _values_of(sequences: Sequences) -> tuple[tuple[str, ...], NDArray[np.float6
     field = sequences.steps.get(TARGETS) or sequences.steps.get(INPUTS)
     if field is None:
         raise DataError("found no number of a step; expected one to predict; name columns by --target-columns")
+    marked = next((name for name in field.names if name + MARK in field.names), None)
+    if marked is not None and TARGETS not in sequences.steps:
+        raise DataError(
+            f"column {escape(shorten(marked))!r}: found marks of what is missing; expected values alone: name those to"
+            " predict by --target-columns, or give --missing=forward"
+        )
     return field.names, np.asarray(field.values, np.float64)
 
 

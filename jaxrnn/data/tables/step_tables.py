@@ -17,6 +17,7 @@ from jaxrnn.data.sequences import (
     IDS,
     INPUTS,
     LABELS,
+    MARK,
     STATICS,
     TARGETS,
     TIMES,
@@ -244,7 +245,10 @@ class Arranged:
             values = cells.numbers(self.table, name)[self.order]
             lost = np.isnan(values)
             if missing == "mask":  # of a column that lacks nothing too: the next file may lack some, and has to fit
-                marks[f"{name} is missing"] = lost.astype(np.float64)
+                if name + MARK in names:
+                    expected = "no such name: missing = mask adds it"
+                    self.table.refuse_whole(found=quote(name + MARK), expected=expected, remedy="rename the column")
+                marks[name + MARK] = lost.astype(np.float64)
                 values = np.where(lost, 0.0, values)
             elif lost.any():
                 if missing == "forward":

@@ -247,7 +247,7 @@ class SequenceRegressor(RegressorMixin, _SequenceEstimator):
         loss: Literal["mse", "mae", "huber"] = "mse",
         epochs: int = 100,
         batch_size: int = 32,
-        learning_rate: float = 0.01,
+        learning_rate: float = 0.003,
         validation_fraction: float = 0.0,
         ensemble: int = 1,
         random_state: Any = None,

@@ -16,7 +16,7 @@ from jaxrnn.parallel import hosts
 from jaxrnn.parallel.devices import DATA_AXIS, MEMBER_AXIS, model_size
 from jaxrnn.runs.checkpoint import named_leaves
 from jaxrnn.settings.config import Config
-from jaxrnn.tasks.judgement import leakage_warning, overlap_warning
+from jaxrnn.tasks.judgement import alike_warnings, leakage_warning, overlap_warning
 from jaxrnn.training.plan import Plan
 
 
@@ -54,7 +54,8 @@ def print_banner(data: TrainingData, params: Any) -> None:
         f" {'packed' if plan.batching == 'pack' else 'padded'} to {', '.join(map(str, plan.lengths))} steps,"
         f" {plan.batch_rows:,} rows a batch"
     )
-    for warning in (leakage_warning(*data.shared_rows), overlap_warning(*data.overlapping)):
+    seen = [leakage_warning(*data.shared_rows), overlap_warning(*data.overlapping)]
+    for warning in [*seen, *alike_warnings(plan.encoding, data.config)]:
         if warning:
             say(warning)
     say(parameter_table(named_leaves(params)))

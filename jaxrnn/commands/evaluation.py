@@ -11,6 +11,7 @@ from jaxrnn.data.readers.loading import load_hashed_rows, load_rows
 from jaxrnn.data.store.dataset import Dataset, is_dataset
 from jaxrnn.data.store.shards import ShardedRows
 from jaxrnn.evaluation import plots
+from jaxrnn.evaluation.loading import locate
 from jaxrnn.evaluation.own_rows import open_own_rows
 from jaxrnn.evaluation.own_sequences import open_sequences
 from jaxrnn.evaluation.sequence_evaluation import SequenceEvaluation
@@ -23,6 +24,8 @@ from jaxrnn.foundation.messages import say
 from jaxrnn.settings.checking import require
 from jaxrnn.settings.data_config import ReaderConfig
 from jaxrnn.tasks.judgement import leakage_warning, overlap_warning
+
+MAX_MEMBERS_SHOWN = 8
 
 
 def evaluate(
@@ -94,14 +97,26 @@ def evaluate(
         print(to_json(result))
         return
     which = "rows" if data is not None else "test rows"
-    epoch = model.metadata.get("epoch")
-    of_epoch = "" if epoch is None else f" (epoch {epoch})"
+    of_epoch = _describe_epoch(model, checkpoint)
     print(escape(f"{source}: {found.num_rows:,} {which}; checkpoint {checkpoint}, step {model.step}{of_epoch}"))
     cell: str = model.config.model.cell
     figures = {cell: evaluation.figures}
     if model.num_members > 1:
         figures |= spread_rows(cell, evaluation.spread(), model.num_members)
     print_figures(figures, baselines, found.notes)
+
+
+def _describe_epoch(model: TrainedModel, checkpoint: str) -> str:
+    """Says which epoch the parameters are of; nothing of a converted model."""
+    epoch, best = model.metadata.get("epoch"), model.metadata.get("best_epoch", 0)
+    if epoch is None:
+        return ""
+    *_, chosen = locate(checkpoint)
+    members = best if isinstance(best, list) else [best]
+    if chosen == "params" or not all(members):  # without a best epoch the last parameters are used, and that is said
+        return f" (epoch {epoch})"
+    each = ", ".join(map(str, members[:MAX_MEMBERS_SHOWN])) + ", .." * (len(members) > MAX_MEMBERS_SHOWN)
+    return f" (best epoch{'s' * (len(members) > 1)} {each} of {epoch})"
 
 
 def _open(data: str, reader: ReaderConfig, model: TrainedModel) -> Ragged | ShardedRows:

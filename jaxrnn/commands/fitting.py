@@ -14,16 +14,18 @@ from jaxrnn.console.progress import Progress
 from jaxrnn.data.ragged import Ragged
 from jaxrnn.data.readers.loading import load_rows
 from jaxrnn.data.sequence_parts import SequenceParts
-from jaxrnn.data.sequences import Sequences
+from jaxrnn.data.sequences import CATEGORIES, Sequences
 from jaxrnn.data.series.parts import split_parts
 from jaxrnn.data.split import Split, draw_split
 from jaxrnn.data.tables.loading import load_sequences, reads_sequences
 from jaxrnn.evaluation.trained_model import TrainedModel
+from jaxrnn.foundation.messages import say
 from jaxrnn.runs.checkpoint import Checkpointer
 from jaxrnn.runs.run_directory import RunDirectory
 from jaxrnn.settings.checking import checked, require
 from jaxrnn.settings.columns_config import SEVERAL
 from jaxrnn.settings.config import Config
+from jaxrnn.tasks.judgement import alike_warnings
 from jaxrnn.training.fit import Fit, build_trainer
 from jaxrnn.training.memory_source import MemorySource
 from jaxrnn.training.restoring import restore_position
@@ -84,11 +86,15 @@ def fit(
         source = MemorySource(chosen, rows, split)
     else:
         share_wanted = "split_fractions" in settings
-        source = MemorySource(chosen, _parts_of(train, validation, chosen, share_wanted=share_wanted))
+        parts = _parts_of(train, validation, chosen, share_wanted=share_wanted)
+        chosen = _with_tokens(chosen, parts.training.sequences)
+        source = MemorySource(chosen, parts)
     require(
         bool(source.validation) or not chosen.training.patience,
         "patience", chosen.training.patience, "0 without validation rows",
     )  # fmt: skip
+    for warning in alike_warnings(source.plan.encoding, chosen):
+        say(warning)
     if chosen.task.refit and validation is None and source.validation:
         first, _ = _train(chosen, source, None, progress=progress)
         chosen = of_second_training(chosen, best_epochs(first))
@@ -175,6 +181,16 @@ def _parts_of(train: Any, validation: Any, config: Config, *, share_wanted: bool
     sequences = _as_sequences(train, config)
     others = None if validation is None else _as_sequences(validation, config)
     return split_parts(config, sequences, validation=others, whole=not share_wanted, refit=refit)
+
+
+def _with_tokens(config: Config, sequences: Sequences) -> Config:
+    """Returns a configuration that says which column has texts, and how they are cut, where sequences come from some.
+
+    So the model reads new texts as these were read.
+    """
+    if sequences.tokens is None:
+        return config
+    return config.replace_flat({"text_column": sequences.steps[CATEGORIES].names[0], "tokens": sequences.tokens})
 
 
 def _as_sequences(source: Any, config: Config) -> Sequences:

@@ -2,8 +2,6 @@
 
 from typing import Any
 
-import jax
-
 from jaxrnn.commands.banner import print_banner
 from jaxrnn.commands.training_data import open_training_data
 from jaxrnn.console.tables import table
@@ -27,7 +25,7 @@ def rehearse(config: Config) -> None:
     data.arrange()
     config, plan = data.config, data.source.plan
     trainer = build_trainer(config, data.source)
-    shapes = jax.eval_shape(lambda: trainer.init(trainer.seeds()))
+    shapes = trainer.state_shapes()
     print_banner(data, shapes.params)
     print(batches_table(plan))
     epochs = config.training.epochs

@@ -1,6 +1,7 @@
 """Predictions for sequences, as CSV with a header or as JSON Lines."""
 
 import csv
+import itertools
 import json
 import sys
 from collections.abc import Iterator
@@ -78,7 +79,9 @@ def lay_out(
         numbers = np.asarray(model.predict(sequences)).reshape(len(sequences), -1)
         names = model.encoding.targets.names
         header = ["value"] if names == ("label",) else list(names)
-        return ["id", *header], ([number, *map(_plain, row)] for number, row in zip(ids, numbers, strict=True))
+        return _different(["id", *header]), (
+            [number, *map(_plain, row)] for number, row in zip(ids, numbers, strict=True)
+        )
     more = [f"p_{name}" for name in model.classes] if probabilities else []
     predicted = model.predict_proba(sequences)
     if task == "classify":
@@ -127,6 +130,15 @@ def texts_of_times(times: NDArray[Any]) -> list[Any]:
 
 def _are_seconds(times: NDArray[Any]) -> bool:
     return bool((times.astype("M8[s]") == times).all())
+
+
+def _different(names: list[str]) -> list[str]:
+    """Gives names that are taken a number, so that no column hides another: two of "id" are "id" and "id_2"."""
+    taken: list[str] = []
+    for name in names:
+        others = (f"{name}_{number}" for number in itertools.count(2))
+        taken.append(name if name not in taken else next(other for other in others if other not in [*names, *taken]))
+    return taken
 
 
 def times_of(sequences: Sequences) -> list[Any]:

@@ -310,6 +310,12 @@ def values_of(sequences: Sequences) -> tuple[tuple[str, ...], NDArray[np.float64
     field = sequences.steps.get(TARGETS) or sequences.steps.get(INPUTS)
     if field is None:
         raise DataError("found no number of a step; expected one to predict; name columns by --target-columns")
+    marked = next((name for name in field.names if mark_of(name) in field.names), None)
+    if marked is not None and TARGETS not in sequences.steps:
+        raise DataError(
+            f"column {escape(shorten(marked))!r}: found marks of what is missing; expected values alone: name those to"
+            " predict by --target-columns, or give --missing=forward"
+        )
     return field.names, np.asarray(field.values, np.float64)
 
 

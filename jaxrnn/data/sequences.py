@@ -28,7 +28,7 @@ class Field:
       vocabulary: The texts that the numbers 0, 1, .. of each column stand for; none of columns of plain values.
 
     Raises:
-      ValueError: The values are no table of so many columns.
+      ValueError: The values are no table of so many columns, or two columns have one name.
     """
 
     names: tuple[str, ...]
@@ -39,6 +39,8 @@ class Field:
         values = np.asarray(self.values)
         if values.ndim != 2 or values.shape[1] != len(self.names):
             raise ValueError(f"values: got shape {values.shape}; expected (count, {len(self.names)}), as many as names")
+        if len(set(self.names)) < len(self.names):
+            raise ValueError(f"names: got {', '.join(self.names)}; expected names that differ")
         if self.vocabulary and len(self.vocabulary) != len(self.names):
             raise ValueError(f"vocabulary: got {len(self.vocabulary)}; expected one a column, {len(self.names)}")
         values = values.view()
@@ -93,6 +95,7 @@ class Sequences:
       rows: Fields of (sequences, columns): ``labels``, ``targets``, ``statics``, ``ids``, and the ``categories`` of
         whole sequences.
       schedule: Frequency and horizon, if the file says them.
+      tokens: What the steps of texts are: "character", "word" or "byte"; None of what was no text.
 
     Raises:
       ValueError: The offsets do not rise from 0, or a field has another number of steps or sequences.
@@ -110,6 +113,7 @@ class Sequences:
     steps: Mapping[str, Field]
     rows: Mapping[str, Field] = dataclasses.field(default_factory=dict)
     schedule: Schedule | None = None
+    tokens: str | None = None
 
     def __post_init__(self) -> None:
         offsets = np.array(self.offsets, np.int64)
@@ -160,7 +164,8 @@ class Sequences:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Sequences):
             return NotImplemented
-        same = np.array_equal(self.offsets, other.offsets) and self.schedule == other.schedule
+        told = (self.schedule, self.tokens) == (other.schedule, other.tokens)
+        same = told and np.array_equal(self.offsets, other.offsets)
         return same and dict(self.steps) == dict(other.steps) and dict(self.rows) == dict(other.rows)
 
     __hash__ = None  # type: ignore[assignment]
@@ -190,6 +195,7 @@ class Sequences:
             {name: field.take(chosen) for name, field in self.steps.items()},
             {name: field.take(np.asarray(indices, np.int64)) for name, field in self.rows.items()},
             self.schedule,
+            self.tokens,
         )
 
     def group_ids(self) -> NDArray[np.int64]:

@@ -60,6 +60,7 @@ class TestedSequences(NamedTuple):
       row_numbers: Where they stand in their file, counted from 1.
       evaluation: Predictions, figures and what they are worth.
       shared: Validation and test sequences that stand in the training part too.
+      overlapping: Those that look like windows of training ones.
       epoch: That of the checkpoint.
     """
 
@@ -68,6 +69,7 @@ class TestedSequences(NamedTuple):
     row_numbers: np.ndarray
     evaluation: SequenceEvaluation
     shared: tuple[int, int]
+    overlapping: tuple[int, int]
     epoch: Any
 
     @property
@@ -111,6 +113,7 @@ def _predict_sequences(model: TrainedModel) -> TestedSequences:
         opened.numbers + 1,
         model.evaluate(opened.sequences),
         opened.shared or (0, 0),
+        opened.overlapping,
         model.metadata.get("epoch"),
     )
 

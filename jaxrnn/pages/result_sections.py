@@ -10,7 +10,13 @@ from jaxrnn.pages.predictions import TestedRows, TestedSequences
 from jaxrnn.pages.records import RunRecord
 from jaxrnn.settings.task_config import FIGURES_OF_TASK, FURTHER_FIGURES, TASKS, task_of_figures
 from jaxrnn.tasks.figures import ACCURACY_NOTE, format_figure
-from jaxrnn.tasks.judgement import compare_with_baselines, describe_interval, describe_near_zero, leakage_warning
+from jaxrnn.tasks.judgement import (
+    compare_with_baselines,
+    describe_interval,
+    describe_near_zero,
+    leakage_warning,
+    overlap_warning,
+)
 from jaxrnn.tasks.verdict import MAIN_FIGURE
 
 
@@ -162,18 +168,21 @@ def _figures_of(run: ReportedRun) -> dict[str, dict[str, float]]:
 def _notes_of(run: ReportedRun) -> list[Markup]:
     """What the figures are worth: of the predictions if there are any, else as summary.json has it."""
     summary, tested = run.record.summary or {}, run.tested
-    lines, warning, shared = [], "", {}
+    lines, warning, overlap, shared = [], "", "", {}
     try:  # of another version the file may hold something else
         lines = _judged(tested) if tested is not None else _judged_by_summary(summary, run.task)
         shared = _shared_rows(run)
         if shared:
             warning = leakage_warning(shared["validation"], shared["test"])
+        overlap = overlap_warning(*_overlapping(run))
     except (KeyError, TypeError, ValueError, AttributeError):
         run.record.missing.append("summary.json: what the figures are worth is not in a form that is known here.")
     notes = [paragraph(_as_sentence(line)) for line in lines if line]
     if shared:
         seen = warning or "no validation or test row stands in the training part"
         notes.append(element("div", paragraph(_as_sentence(seen)), class_="notice" if warning else None))
+    if overlap:
+        notes.append(element("div", paragraph(_as_sentence(overlap)), class_="notice"))
     return notes
 
 
@@ -183,6 +192,14 @@ def _shared_rows(run: ReportedRun) -> dict[str, Any]:
         return dict(zip(("validation", "test"), run.tested.shared, strict=True))
     summary = run.record.summary or {}
     return summary.get("shared_rows") or {} if summary.get("validation") or summary.get("test") else {}
+
+
+def _overlapping(run: ReportedRun) -> tuple[int, int]:
+    """Returns how many validation and test sequences look like windows of training ones."""
+    if isinstance(run.tested, TestedSequences):
+        return run.tested.overlapping
+    found = (run.record.summary or {}).get("overlapping_rows") or {}
+    return found.get("validation", 0), found.get("test", 0)
 
 
 def _judged(tested: TestedRows | TestedSequences) -> list[str]:

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 
 from jaxrnn.foundation.quiet import late_tasks_quiet, root_logger_kept
 from jaxrnn.parallel import hosts
@@ -31,7 +30,7 @@ from jaxrnn.runs.step_files import (
     wait_for_manifest,
     write_manifest,
 )
-from jaxrnn.runs.stored_arrays import as_stored_type, check_arrays, check_format, reading, storable
+from jaxrnn.runs.stored_arrays import as_stored_type, check_arrays, check_format, read_shapes, reading, storable
 
 FORMAT_VERSION = 1
 BYTES_BESIDE_ARRAYS = 128 * 1024  # a dozen small files
@@ -248,10 +247,7 @@ class Checkpointer:
     def stored_arrays(self, step: int) -> dict[str, jax.ShapeDtypeStruct]:
         """Returns the names of a step's arrays, with their shapes and types; keys are listed as their data."""
         with reading(self._step_dir(step)):
-            item = self._manager.item_metadata(step)["arrays"]
-            return {
-                name: jax.ShapeDtypeStruct(tuple(found.shape), np.dtype(found.dtype)) for name, found in item.items()
-            }
+            return read_shapes(self._step_dir(step) / "arrays")
 
     def _step_dir(self, step: int) -> Path:
         return self.directory / str(step)

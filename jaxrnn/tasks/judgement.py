@@ -1,10 +1,14 @@
 """What figures are worth, in words: their uncertainty, the baselines, rows that rule the accuracy, rows seen before."""
 
 import math
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from jaxrnn.data.encoding import MAX_NAMES_SHOWN, Encoding
+from jaxrnn.foundation.escaping import escape, shorten
+from jaxrnn.settings.config import Config
 from jaxrnn.tasks.bootstrap import mean_error_interval
 
 # Up to this many accuracy_epsilons from 0 a target is called near it: at the default, half a unit.
@@ -151,6 +155,39 @@ def overlap_warning(in_validation: int, in_test: int) -> str:
         " steps are the same, as in windows of one series; the figures below flatter the model; give a column that"
         " says what belongs together by --group-column, or test files of their own"
     )
+
+
+def alike_warnings(encoding: Encoding | None, config: Config) -> list[str]:
+    """Returns a warning of classes, and one of each column's categories, that differ in case or white space alone.
+
+    Tokens are left out: upper case is another token than lower case.
+
+    Args:
+      encoding: What the training rows say of classes and categories; None where there are neither.
+      config: Says which column has texts.
+    """
+    if encoding is None:
+        return []
+    categories = [pair for pair in encoding.categories if pair[0] != config.columns.text_column]
+    columns = [(f"categories of {escape(shorten(name))}", texts) for name, texts in categories]
+    warnings = []
+    for what, texts in [("classes", encoding.classes), *columns]:
+        groups = [" and ".join(f"{escape(shorten(text))!r}" for text in group) for group in alike(texts)]
+        more = f" and {len(groups) - MAX_NAMES_SHOWN} more" if len(groups) > MAX_NAMES_SHOWN else ""
+        if groups:
+            warnings.append(
+                f"warning: the {what} {'; '.join(groups[:MAX_NAMES_SHOWN])}{more} differ in case or white space alone:"
+                " they count as different ones; write them alike if they are the same"
+            )
+    return warnings
+
+
+def alike(texts: Iterable[str]) -> list[list[str]]:
+    """Returns the groups of different texts that are the same but for case and white space."""
+    groups: dict[str, list[str]] = {}
+    for text in dict.fromkeys(texts):
+        groups.setdefault("".join(text.split()).casefold(), []).append(text)
+    return [group for group in groups.values() if len(group) > 1]
 
 
 def leakage_warning(in_validation: int, in_test: int) -> str:

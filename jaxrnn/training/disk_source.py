@@ -98,8 +98,8 @@ class DiskSource:
         Raises:
           UserError: A device has less memory than XLA has planned, and the state that an epoch goes back to.
         """
-        shapes = jax.eval_shape(lambda: trainer.init(trainer.seeds()))
-        progress = jax.eval_shape(lambda state: begin_epoch(trainer, state), shapes)
+        shapes = trainer.state_shapes()
+        progress = begin_epoch.eval_shape(trainer, shapes)
         batches, parts = self._training.batches.shapes(_filled(self.plan.batch_rows, trainer))
         compiled = train_batches.lower(
             trainer,

@@ -88,7 +88,7 @@ def build_trainer(config: Config, source: Source) -> Trainer:
     """
     plan = source.plan
     trainer = Trainer(config, plan.batch_rows, plan.mesh, plan.steps_per_epoch, plan.sizes)
-    shapes = jax.eval_shape(lambda: trainer.init(trainer.seeds()))
+    shapes = trainer.state_shapes()
     copy = tree_bytes(Trained(shapes.params, shapes.other, shapes.opt_state)) if source.keeps_copy else 0
     require_memory(
         tree_bytes(shapes) + tree_bytes(shapes.params) + copy,

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from typing import Any
 
-import jax
 import numpy as np
 
 from jaxrnn.data.arranging import Arranged, arrange, choose_batching, in_chunks
@@ -66,7 +65,7 @@ class MemorySource:
         Raises:
           UserError: A device has less memory than XLA has planned.
         """
-        shapes = jax.eval_shape(lambda: trainer.init(trainer.seeds()))
+        shapes = trainer.state_shapes()
         state = with_shardings(shapes, trainer.mesh)
         given = (self.training, self.validation, np.int32(1), self.given, self.plan.num_rows)
         compiled = run_epochs.lower(trainer, state, *given).compile()

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import jax
 import numpy as np
 
 from jaxrnn.foundation.errors import DivergedError
@@ -41,11 +40,9 @@ def restore_position(trainer: Trainer, checkpointer: Checkpointer | None) -> tup
     if "batch" not in metadata:  # an earlier version's, which counted pieces: its run goes on from the epoch's start
         stored = {name for name in stored if not name.startswith("progress/")} - {"super_batches"}
 
-    def template() -> dict[str, Any]:
-        state = trainer.init(trainer.seeds())
-        return as_tree(Position(state, begin_epoch(trainer, state) if is_within else None))
-
-    wanted = with_shardings(jax.eval_shape(template), trainer.mesh)
+    shapes = trainer.state_shapes()
+    template = as_tree(Position(shapes, begin_epoch.eval_shape(trainer, shapes) if is_within else None))
+    wanted = with_shardings(template, trainer.mesh)
     surplus = stored - named_leaves(wanted).keys()
     restored = checkpointer.restore(step, wanted)
     if surplus:

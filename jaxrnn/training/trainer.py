@@ -119,6 +119,14 @@ class Trainer:
         state = jax.vmap(self._init_one)(seed) if seed.ndim else self._init_one(seed)
         return constrain_state(state, self.data_mesh)
 
+    def state_shapes(self) -> TrainState:
+        """Returns the shapes of what `init` returns.
+
+        `jax.eval_shape` of a function made on the spot would do the same, but JAX then keeps that function, and the
+        trainer with it, for good.
+        """
+        return Trainer.init.eval_shape(self, self.seeds())
+
     def _init_one(self, seed: Array) -> TrainState:
         model = new_model(self.program, nnx.Rngs(jax.random.key(seed)), self.sizes)
         _, params, other = split_model(model)

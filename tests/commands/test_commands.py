@@ -643,8 +643,10 @@ class TestEval:
     def test_table(self, call, small_run):
         done = call("eval", f"--checkpoint={small_run}")
         assert (done.code, done.err) == (0, "")
-        assert "step 1 (epoch 40)" in done.out
-        figures = read_json(small_run / "summary.json")["test"]
+        summary = read_json(small_run / "summary.json")
+        assert f"step 1 (best epoch {summary['best_epoch']} of 40)" in done.out
+        assert "step 1 (epoch 40)" in call("eval", f"--checkpoint={small_run / 'latest'}").out
+        figures = summary["test"]
         line = next(line for line in done.out.splitlines() if line.startswith("rnn "))
         assert line.split()[1:] == [
             f"{figures['loss']:.3g}", f"{figures['accuracy']:.4f}", f"{figures['mae']:.4f}",

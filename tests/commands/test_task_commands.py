@@ -228,10 +228,14 @@ def test_a_run_that_goes_on_is_the_run_that_was_not_stopped(task, runs, units, t
 
 def test_a_rehearsal_trains_nothing(units, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    done = call("train", "--task=tag", f"--data={units}", *ROLES, "--label-column=state", *SMALL, "--dry-run")
+    lines = units.read_text().splitlines(keepends=True)
+    mixed = tmp_path / "mixed.csv"
+    mixed.write_text("".join(line.replace("high", "High") if i % 3 else line for i, line in enumerate(lines)))
+    done = call("train", "--task=tag", f"--data={mixed}", *ROLES, "--label-column=state", *SMALL, "--dry-run")
     assert done.code == 0, done.err
     assert "nothing was trained and nothing written" in done.out
-    assert not list(tmp_path.iterdir())
+    assert done.err.count("warning: the classes 'High' and 'high' differ in case or white space alone") == 1
+    assert list(tmp_path.iterdir()) == [mixed]
 
 
 ODD = {

@@ -255,6 +255,26 @@ def test_next_values_of_several_features(runs, write, tmp_path):
     assert "MAE: 95% interval" in write(tmp_path / "next"), "from summary.json"
 
 
+def test_windows_of_one_series_are_said(runs, write, tmp_path):
+    series = np.round(np.random.default_rng(1).normal(size=70), 3)
+    rows = [[n, series[3 * n + step], n % 2] for n in range(20) for step in range(12)]
+    write_table(runs / "windows.csv", ["id", "x", "kind"], rows)
+    flags = [
+        "--task=classify",
+        f"--data={runs / 'windows.csv'}",
+        "--label-column=kind",
+        f"--run-dir={tmp_path / 'run'}",
+    ]
+    assert call("train", *SMALL, *flags).code == 0
+    found = json.loads((tmp_path / "run" / "summary.json").read_text())["overlapping_rows"]
+    assert found["test"] > 0
+    words = f"{found['validation']} validation and {found['test']} test sequences overlap with training sequences"
+    assert f"Warning: {words}" in Page(write(tmp_path / "run")).text
+    shutil.rmtree(tmp_path / "run" / "checkpoints")
+    assert f"Warning: {words}" in Page(write(tmp_path / "run")).text, "from summary.json"
+    assert "overlap with training" not in write(runs / "regress")
+
+
 def test_other_losses_and_other_tests_are_said(runs, write, tmp_path):
     copy = Path(shutil.copytree(runs / "classify", tmp_path / "copy"))
     config = (copy / "config.toml").read_text()

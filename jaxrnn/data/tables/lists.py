@@ -1,5 +1,6 @@
 """Sequences out of lists in memory: of arrays, or of texts."""
 
+import dataclasses
 from collections.abc import Collection, Sequence
 from typing import Any
 
@@ -80,7 +81,8 @@ def read_text_list(
     for number in np.flatnonzero(lengths == 0)[:1].tolist():
         require(False, f"text {number}", texts[number][:40], f"one {tokens} at least")
     steps = {CATEGORIES: Field(("text",), codes[:, None], (vocabulary,))}
-    return Sequences.from_lengths(lengths, steps, _rows(labels, ids, len(texts)))
+    sequences = Sequences.from_lengths(lengths, steps, _rows(labels, ids, len(texts)))
+    return dataclasses.replace(sequences, tokens=tokens)
 
 
 def _is_unicode(text: str) -> bool:

@@ -251,7 +251,11 @@ class Arranged:
             values = cells.numbers(self.table, name)[self.order]
             lost = np.isnan(values)
             if missing == "mask":  # of a column that lacks nothing too: the next file may lack some, and has to fit
-                marks[mark_of(name)] = lost.astype(np.float64)
+                mark = mark_of(name)
+                if mark in names:
+                    expected = "no such name: missing = mask adds it"
+                    self.table.refuse_whole(found=quote(mark), expected=expected, remedy="rename the column")
+                marks[mark] = lost.astype(np.float64)
                 values = np.where(lost, 0.0, values)
             elif lost.any() and missing != "keep":
                 if missing == "forward":

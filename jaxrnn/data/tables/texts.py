@@ -1,5 +1,6 @@
 """Tables of texts, a row of which is a sequence of tokens, with a label, an id and numbers of its own perhaps."""
 
+import dataclasses
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -44,7 +45,8 @@ def read_texts(table: Table, columns: Columns) -> Sequences:
             remedy="fill it in, or remove the row",
         )
     rows = read_rows(Arranged(table, order, np.ones(order.size, np.int64)), columns, ids)
-    return Sequences.from_lengths(lengths, {CATEGORIES: Field((name,), codes[:, None], (vocabulary,))}, rows)
+    sequences = Sequences.from_lengths(lengths, {CATEGORIES: Field((name,), codes[:, None], (vocabulary,))}, rows)
+    return dataclasses.replace(sequences, tokens=kind)
 
 
 def _texts(table: Table, name: str) -> "pa.Array":

@@ -13,7 +13,7 @@ from jaxrnn.commands.part_results import PartResult, Rows, measure_figures, meas
 from jaxrnn.commands.training_data import TrainingData, open_training_data
 from jaxrnn.console.progress import Progress
 from jaxrnn.console.signals import NoteSignal
-from jaxrnn.evaluation import plots
+from jaxrnn.evaluation.pictures import plots
 from jaxrnn.evaluation.trained_model import MAX_CHUNK_ROWS, TrainedModel
 from jaxrnn.foundation.escaping import escape
 from jaxrnn.foundation.messages import say

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from jaxrnn.data.encoding import Encoded
-from jaxrnn.evaluation.plots import ACCENT_COLOR, TRAINING_COLOR, VALIDATION_COLOR, new_figure, save_figure
+from jaxrnn.evaluation.pictures.plots import ACCENT_COLOR, TRAINING_COLOR, VALIDATION_COLOR, new_figure, save_figure
 from jaxrnn.evaluation.sequence_errors import count_confusions, error_of_each, reliability
 from jaxrnn.evaluation.sequence_evaluation import SequenceEvaluation
 from jaxrnn.evaluation.trained_model import TrainedModel

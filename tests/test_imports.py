@@ -40,7 +40,15 @@ MAY_IMPORT = {
     "interop": [*LOWER, "nn", "nn.engine", "models", "runs", "evaluation"],
     "pages": [*LOWER, "data", "data.series", "tasks", "runs", "evaluation"],
     "commands": [
-        *MODELS, "console", "models", "runs", "evaluation", "evaluation.pictures", "training", "interop", "pages"
+        *MODELS,
+        "console",
+        "models",
+        "runs",
+        "evaluation",
+        "evaluation.pictures",
+        "training",
+        "interop",
+        "pages",
     ],
     "": [*TOP, "commands"],
 }

@@ -5,17 +5,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from jaxrnn.data.series.date_ticks import as_numbers, date_ticks
+
 MAX_TICKS = 7
-# Periods that ticks of dates mark the beginnings of: their unit, how many of it, and how many ticks have room.
-_PERIODS = (
-    *(("s", many, 4) for many in (1, 2, 5, 15, 30)),
-    *(("m", many, 6) for many in (1, 2, 5, 15, 30)),
-    *(("h", many, 6) for many in (1, 2, 3, 6, 12)),
-    *(("D", many, 3) for many in (1, 2, 4, 7, 14)),
-    *(("M", many, 4) for many in (1, 2, 3, 6)),
-    *(("Y", factor * 10**power, MAX_TICKS) for power in range(6) for factor in (1, 2, 5)),
-)
-_MONDAY = 3  # 1970-01-01 was a Thursday
 
 
 class Axis(NamedTuple):
@@ -44,7 +36,8 @@ class Axis(NamedTuple):
         """Returns an axis that holds some places: dates have ticks that are some of them, whole numbers whole ones."""
         axis = cls.around(as_numbers(values), start, end)
         if values.dtype.kind == "M":
-            return axis._replace(marks=tuple(_date_ticks(np.unique(values[~np.isnat(values)]))))
+            places, names = date_ticks(values)
+            return axis._replace(marks=tuple(zip(as_numbers(places).tolist(), names, strict=True)))
         return axis._replace(is_whole=values.dtype.kind in "iu")
 
     @classmethod
@@ -90,40 +83,6 @@ class Axis(NamedTuple):
         if self.is_log:
             return _log_ticks(self.low, self.high)
         return _linear_ticks(self.low, self.high, least=1.0 if self.is_whole else 0.0)
-
-
-def as_numbers(values: np.ndarray) -> np.ndarray:
-    """Returns numbers as they are, and dates as microseconds since 1970."""
-    if values.dtype.kind != "M":
-        return np.asarray(values, np.float64)
-    return np.where(np.isnat(values), np.nan, values.astype("M8[us]").astype(np.int64).astype(np.float64))
-
-
-def _date_ticks(dates: np.ndarray) -> list[tuple[float, str]]:
-    """Returns the first dates of periods: of the shortest ones that leave room for their names.
-
-    They are dates of the data: the first of a month is no tick where steps are at the ends of months.
-    """
-    for unit, many, room in _PERIODS:
-        numbers = dates.astype(f"M8[{unit}]").astype(np.int64)
-        numbers = (numbers + (_MONDAY if unit == "D" and many % 7 == 0 else 0)) // many
-        begins = np.flatnonzero(np.diff(numbers)) + 1  # the first may be within its period
-        if len(begins) == len(dates) - 1:
-            begins = np.arange(len(dates))
-        if len(begins) <= room:
-            break
-    if len(begins) < min(2, len(dates)):
-        unit, begins = "D", np.array([0, len(dates) - 1])
-    names = [_write_date(date, unit) for date in dates[begins]]
-    return list(zip(as_numbers(dates[begins]).tolist(), names, strict=True))
-
-
-def _write_date(date: np.datetime64, unit: str) -> str:
-    if unit in "YMD":
-        return str(date.astype(f"M8[{unit}]"))
-    if unit == "s" or date != date.astype("M8[D]"):
-        return str(date.astype(f"M8[{'s' if unit == 's' else 'm'}]")).partition("T")[2]
-    return str(date.astype("M8[D]"))[-5:]
 
 
 def _linear_ticks(low: float, high: float, least: float = 0.0) -> list[tuple[float, str]]:

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from jaxrnn.pages.axes import Axis, as_numbers
+from jaxrnn.data.series.date_ticks import as_numbers
+from jaxrnn.pages.axes import Axis
 from jaxrnn.pages.markup import Markup, element, join
 
 # In units of the drawing, which a phone shows a little smaller and a wide screen a little larger.
@@ -97,7 +98,7 @@ def line_chart(
       max_points: How many of each line are drawn.
     """
     ends = [band.x + half for band in bands for half in (-0.5, 0.5)]
-    x_axis = Axis.along(np.concatenate([*(shape.x for shape in (*series, *areas)), *ends]), LEFT, RIGHT)
+    x_axis = Axis.along(np.concatenate([*(line.x for line in series), *(area.x for area in areas), *ends]), LEFT, RIGHT)
     values = np.concatenate([*(line.y for line in series), *(y for area in areas for y in (area.low, area.high))])
     y_axis = Axis.around(values, BOTTOM, TOP, is_log=is_log, at_zero=at_zero)
     drawn = []

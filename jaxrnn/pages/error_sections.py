@@ -29,10 +29,13 @@ def errors_section(runs: list[ReportedRun]) -> Markup:
             if run.record.summary is not None:
                 parts.append(_from_summary(run, run.record.summary))
         elif isinstance(tested, TestedSequences):
-            is_forecast = isinstance(tested.evaluation, ForecastEvaluation)
-            what = "series" if is_forecast else "sequences"
-            parts.append(element("h3", f"{run.record.path}: {len(tested.sequences):,} {what}"))
-            parts += forecast_parts(tested, tested.evaluation) if is_forecast else sequence_parts(tested)
+            evaluation, number = tested.evaluation, f"{len(tested.sequences):,}"
+            if isinstance(evaluation, ForecastEvaluation):
+                parts.append(element("h3", f"{run.record.path}: {number} series"))
+                parts += forecast_parts(tested, evaluation)
+            else:
+                parts.append(element("h3", f"{run.record.path}: {number} sequences"))
+                parts += sequence_parts(tested)
         else:
             parts.append(element("h3", f"{run.record.path}: {len(tested.rows):,} rows"))
             parts += _parts_of_rows(tested)

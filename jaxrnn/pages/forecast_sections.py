@@ -29,6 +29,7 @@ from jaxrnn.tasks.forecast_figures import calibrate
 NUM_WORST, NUM_DRAWN = 10, 3
 MAX_STEPS_LISTED, MAX_DOTTED = 48, 24
 MODEL_COLOR, ACTUAL_COLOR, EQUAL_COLOR = 0, 7, 7  # the baselines have the colours in between
+MOST_BEYOND_BARS = 2.0  # where medians are drawn: up to so many times the end of the bars
 MOST_RATIO = 30.0  # of errors that a linear axis shows beside each other
 
 
@@ -169,10 +170,11 @@ def _bars_chart(evaluation: ForecastEvaluation) -> Markup:
     bars, known = bars_of(mase), mase[np.isfinite(mase)]
     medians = {MODEL: float(np.median(known)) if len(known) else np.nan, **medians_of(evaluation)}
     top, high = bars.edges[-1], float(bars.counts.max())
+    furthest = MOST_BEYOND_BARS * top
     lines = [
         Series(np.full(2, median), np.array([0.0, high]), color, is_dashed=name != MODEL)
         for color, (name, median) in enumerate(medians.items())
-        if median <= top
+        if median <= furthest
     ]
     outline = np.repeat(bars.counts.astype(np.float64), 2)
     told = f"{medians[MODEL]:.4g}" if len(known) else "unknown"
@@ -186,7 +188,7 @@ def _bars_chart(evaluation: ForecastEvaluation) -> Markup:
     )
     names = legend(
         [
-            (f"{_name_line(name)}: median {_write('mase', median)}" + ", not drawn" * bool(median > top), color,
+            (f"{_name_line(name)}: median {_write('mase', median)}" + ", not drawn" * bool(median > furthest), color,
              name != MODEL)
             for color, (name, median) in enumerate(medians.items())
         ]
@@ -195,7 +197,9 @@ def _bars_chart(evaluation: ForecastEvaluation) -> Markup:
     if bars.beyond:
         notes.append(f"{bars.beyond:,} series have more than {top:.4g}: the last bar holds them.")
     if bars.unknown:
-        notes.append(f"{bars.unknown:,} series have none: they do not change before the forecast, or no value is known.")
+        notes.append(
+            f"{bars.unknown:,} series have none: they do not change before it, or none of its values is known."
+        )
     ranges = list(zip(bars.edges[:-1], bars.edges[1:], bars.counts, strict=True))
     rows = [[f"{low:.4g} to {end:.4g}", f"{count:,}"] for low, end, count in ranges if count]
     if bars.beyond:

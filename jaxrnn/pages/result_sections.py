@@ -191,7 +191,12 @@ def _notes_of(run: ReportedRun) -> list[Markup]:
 
 
 def _shared_rows(run: ReportedRun) -> dict[str, Any]:
-    """Returns how many rows that do not train stand in the training part; nothing where all rows train."""
+    """Returns how many rows that do not train stand in the training part; nothing where all rows train.
+
+    Of parts that are the ends of the same series there is nothing to count.
+    """
+    if (run.record.config or {}).get("split") == "time":
+        return {}
     if run.tested is not None:
         return dict(zip(("validation", "test"), run.tested.shared, strict=True))
     summary = run.record.summary or {}

@@ -7,9 +7,9 @@ ACCURACY_NOTE = (
     " mae and rmse are in the data's units, within_half is the share of rows off by at most 0.5"
 )
 FORECAST_NOTE = (
-    "mase is the mean absolute error in units of that of the naive forecast (the value a season before) within the"
-    " series' own past, the mean over the series; smape is |y - p| / (|y| + |p|) in percent, 0 to 200, the mean over the"
-    " series; mae and rmse are in the data's units"
+    "mase is the absolute error over that of the naive forecast (the value a season before) within the series' own"
+    " past, and smape is 2 |y - p| / (|y| + |p|) in percent, 0 to 200, both means over the series; mae and rmse are in"
+    " the data's units"
 )
 QUANTILES_NOTE = (
     "quantile_loss is twice the pinball loss, in the units of mase; coverage is the share of values between the"

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from jaxrnn.data.ragged import Ragged
+from jaxrnn.foundation.escaping import printable, shorten
 from jaxrnn.foundation.files import write_atomically
 from jaxrnn.settings.task_config import FIGURES_OF_TASK, task_of_figures
 
@@ -34,6 +35,11 @@ def new_figure(num_columns: int, *, num_rows: int = 1) -> tuple[Any, Any]:
     # By hand: matplotlib's layout engine takes as long as the drawing.
     figure.subplots_adjust(left=0.7 / width, right=1 - 0.15 / width, bottom=0.13, top=0.88, wspace=0.19, hspace=0.3)
     return figure, figure.subplots(num_rows, num_columns)
+
+
+def label_text(text: str, length: int) -> str:
+    """Returns a text of others as a label: shortened, harmless, and no formula whatever it holds."""
+    return printable(shorten(text, length)).replace("$", r"\$")
 
 
 def save_figure(figure: Any, path: str | Path) -> None:

@@ -7,13 +7,15 @@ from numpy.typing import NDArray
 
 from jaxrnn.data.sequences import TIMES
 from jaxrnn.data.series.series_encoding import SeriesEncoding
-from jaxrnn.evaluation.forecasting import ForecastEvaluation
+from jaxrnn.evaluation.forecasting import MODEL, ForecastEvaluation
 
 # Of the past so many horizons or seasons are drawn, whatever is longer; but no more than leave the horizon in sight.
 HORIZONS_BEFORE, SEASONS_BEFORE = 3, 2
 LEAST_BEFORE, MOST_HORIZONS_BEFORE, MOST_OF_SHORT_HORIZONS = 12, 12, 24
 NUM_BARS = 20
 MOST_OF_THE_USUAL = 3.0  # bars go up to so many times what 90% of the series do not exceed
+MOST_BEYOND_BARS = 2.0  # where medians are drawn: up to so many times the end of the bars
+MAX_DOTTED = 24  # values that are forecast have dots, unless they are more
 KINDS = ("best", "typical", "worst")
 
 
@@ -24,6 +26,7 @@ class ForecastView(NamedTuple):
       times: (steps,): dates, numbers, or the steps' numbers from 1.
       label: What the times are called.
       actual: (steps,): the values, NaN where they are not known.
+      dotted: (steps,): whether the value has a dot: it is forecast, or a line would not show it.
       origin: The place among the steps that the forecast starts from.
       forecast: (1 + horizon, quantiles): at the origin its level, then the forecasts, from the place `origin` on.
       mase: Of all origins and targets; NaN where the series has none.
@@ -32,6 +35,7 @@ class ForecastView(NamedTuple):
     times: NDArray[np.generic]
     label: str
     actual: NDArray[np.float64]
+    dotted: NDArray[np.bool_]
     origin: int
     forecast: NDArray[np.float64]
     mase: float
@@ -52,6 +56,11 @@ class Bars(NamedTuple):
     beyond: int
     unknown: int
 
+    @property
+    def furthest(self) -> float:
+        """Up to where medians are drawn beside the bars."""
+        return float(self.edges[-1]) * MOST_BEYOND_BARS
+
 
 def view_series(evaluation: ForecastEvaluation, encoding: SeriesEncoding, series: int) -> ForecastView:
     """Returns what is drawn of a series.
@@ -69,20 +78,23 @@ def view_series(evaluation: ForecastEvaluation, encoding: SeriesEncoding, series
     levels = encoding.restored(values.levels[steps, 0])
     field = evaluation.sequences.steps.get(TIMES)
     times = np.arange(first + 1, end + 1) if field is None else field.values[steps, 0]
+    actual = np.where(values.is_known[steps, 0], levels, np.nan)
+    is_forecast = (np.arange(end - first) > origin - first) & (encoding.horizon <= MAX_DOTTED)
     forecast = evaluation.predicted[series, -1, :, 0]
     level = np.full((1, forecast.shape[1]), levels[origin - first])
     return ForecastView(
         times,
         "step" if field is None else field.names[0],
-        np.where(values.is_known[steps, 0], levels, np.nan),
+        actual,
+        np.isfinite(actual) & (is_forecast | _stands_alone(actual)),
         origin - first,
         np.concatenate([level, forecast]),
         float(evaluation.by_series["mase"][series]),
     )
 
 
-def has_dot(values: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Returns which values stand alone between missing ones: a line does not show them."""
+def _stands_alone(values: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Returns which values are between missing ones."""
     there = np.pad(np.isfinite(values), 1)
     return there[1:-1] & ~there[:-2] & ~there[2:]
 
@@ -134,10 +146,15 @@ def bars_of(mase: NDArray[np.float64]) -> Bars:
     return Bars(edges, counts, int((known > top).sum()), len(mase) - len(known))
 
 
+def figure_of_steps(evaluation: ForecastEvaluation) -> str:
+    """Returns which figure is drawn by step ahead: MASE, or the absolute error where no series has a MASE."""
+    return "mase" if np.isfinite(evaluation.by_step[MODEL]["mase"]).any() else "mae"
+
+
 def medians_of(evaluation: ForecastEvaluation) -> dict[str, float]:
-    """Returns the median MASE of the series by each baseline, NaN where no series has one."""
+    """Returns the median MASE of the series by the model and each baseline, NaN where no series has one."""
     found = {}
-    for name, figures in evaluation.baselines_by_series.items():
+    for name, figures in {MODEL: evaluation.by_series, **evaluation.baselines_by_series}.items():
         known = figures["mase"][np.isfinite(figures["mase"])]
         found[name] = float(np.median(known)) if len(known) else float("nan")
     return found

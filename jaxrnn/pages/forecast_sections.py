@@ -6,11 +6,12 @@ from jaxrnn.data.series.series_encoding import SeriesEncoding
 from jaxrnn.data.series.units import say_time
 from jaxrnn.evaluation.forecast_views import (
     KINDS,
+    MAX_DOTTED,
     ForecastView,
     bars_of,
     choose_series,
     describe_band,
-    has_dot,
+    figure_of_steps,
     medians_of,
     rank_series,
     steps_before,
@@ -27,9 +28,8 @@ from jaxrnn.tasks.figures import NO_FIGURE, format_figure
 from jaxrnn.tasks.forecast_figures import calibrate
 
 NUM_WORST, NUM_DRAWN = 10, 3
-MAX_STEPS_LISTED, MAX_DOTTED = 48, 24
+MAX_STEPS_LISTED = 48
 MODEL_COLOR, ACTUAL_COLOR, EQUAL_COLOR = 0, 7, 7  # the baselines have the colours in between
-MOST_BEYOND_BARS = 2.0  # where medians are drawn: up to so many times the end of the bars
 MOST_RATIO = 30.0  # of errors that a linear axis shows beside each other
 
 
@@ -60,8 +60,6 @@ def draw_forecast(tested: TestedSequences, evaluation: ForecastEvaluation, serie
     view = view_series(evaluation, encoding, series)
     middle = evaluation.quantiles.index(0.5)
     times = view.times[view.origin :]
-    ahead = np.arange(len(view.times)) > view.origin
-    dotted = has_dot(view.actual) | (ahead if encoding.horizon <= MAX_DOTTED else False)
     numbers = np.concatenate([view.actual, view.forecast.ravel()])
     finite = numbers[np.isfinite(numbers)]
     ends = np.array([finite.min(), finite.max()]) if len(finite) else np.zeros(2)
@@ -70,7 +68,7 @@ def draw_forecast(tested: TestedSequences, evaluation: ForecastEvaluation, serie
         [
             Series(np.repeat(times[:1], 2), ends, ACTUAL_COLOR, is_dashed=True),
             Series(view.times, view.actual, ACTUAL_COLOR),
-            Series(view.times, np.where(dotted, view.actual, np.nan), ACTUAL_COLOR, has_dots=True),
+            Series(view.times, np.where(view.dotted, view.actual, np.nan), ACTUAL_COLOR, has_dots=True),
             Series(times, view.forecast[:, middle], MODEL_COLOR),
         ],
         x_label=name_of(view.label),
@@ -116,7 +114,7 @@ def _explain_drawings(tested: TestedSequences, evaluation: ForecastEvaluation) -
 def _by_step_chart(evaluation: ForecastEvaluation) -> Markup:
     """Draws the error of each step ahead, of the model and the baselines."""
     by_step = evaluation.by_step
-    figure = "mase" if np.isfinite(by_step[MODEL]["mase"]).any() else "mae"
+    figure = figure_of_steps(evaluation)
     steps = np.arange(1, len(by_step[MODEL][figure]) + 1)
     lines = {name: np.array(figures[figure]) for name, figures in by_step.items()}
     every = np.concatenate(list(lines.values()))
@@ -168,13 +166,11 @@ def _bars_chart(evaluation: ForecastEvaluation) -> Markup:
     """Draws how many series have which MASE, with the medians of the model and the baselines."""
     mase = evaluation.by_series["mase"]
     bars, known = bars_of(mase), mase[np.isfinite(mase)]
-    medians = {MODEL: float(np.median(known)) if len(known) else np.nan, **medians_of(evaluation)}
-    top, high = bars.edges[-1], float(bars.counts.max())
-    furthest = MOST_BEYOND_BARS * top
+    medians, top, high = medians_of(evaluation), bars.edges[-1], float(bars.counts.max())
     lines = [
         Series(np.full(2, median), np.array([0.0, high]), color, is_dashed=name != MODEL)
         for color, (name, median) in enumerate(medians.items())
-        if median <= furthest
+        if median <= bars.furthest
     ]
     outline = np.repeat(bars.counts.astype(np.float64), 2)
     told = f"{medians[MODEL]:.4g}" if len(known) else "unknown"
@@ -186,13 +182,11 @@ def _bars_chart(evaluation: ForecastEvaluation) -> Markup:
         at_zero=True,
         areas=[Area(np.repeat(bars.edges, 2)[1:-1], np.zeros(len(outline)), outline, MODEL_COLOR)],
     )
-    names = legend(
-        [
-            (f"{_name_line(name)}: median {_write('mase', median)}" + ", not drawn" * bool(median > furthest), color,
-             name != MODEL)
-            for color, (name, median) in enumerate(medians.items())
-        ]
-    )  # fmt: skip
+    said = {
+        name: f"{_name_line(name)}: median {_write('mase', median)}" + ", beyond the chart" * (median > bars.furthest)
+        for name, median in medians.items()
+    }
+    names = legend([(said[name], color, name != MODEL) for color, name in enumerate(medians)])
     notes = []
     if bars.beyond:
         notes.append(f"{bars.beyond:,} series have more than {top:.4g}: the last bar holds them.")

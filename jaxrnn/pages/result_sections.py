@@ -227,8 +227,9 @@ def _judged_by_summary(summary: dict[str, Any], task: str) -> list[str]:
 
 
 def _as_sentence(line: str) -> str:
-    if line.startswith("mae:"):
-        return f"MAE{line[3:]}."
+    first = line.split(":")[0].split(" ")[0]
+    if first in ("mae", "mase"):
+        return f"{shorten(first.upper() + line[len(first) :], MAX_LINE)}."
     line = shorten(line, MAX_LINE)
     return f"{line[:1].upper()}{line[1:]}."
 

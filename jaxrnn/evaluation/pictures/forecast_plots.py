@@ -1,5 +1,6 @@
 """Pictures of forecasts: series with their bands; errors by step ahead, calibration, and errors of the series."""
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,11 @@ from jaxrnn.data.series.series_encoding import SeriesEncoding
 from jaxrnn.data.series.units import say_time
 from jaxrnn.evaluation.forecast_views import (
     KINDS,
+    MAX_DOTTED,
     bars_of,
     choose_series,
     describe_band,
-    has_dot,
+    figure_of_steps,
     medians_of,
     view_series,
 )
@@ -31,9 +33,7 @@ from jaxrnn.tasks.figures import NO_FIGURE
 from jaxrnn.tasks.forecast_figures import calibrate
 
 NUM_DRAWN = 3  # series of a kind
-MAX_DOTTED = 24  # steps ahead
-MOST_BEYOND_BARS = 2.0  # where medians are drawn: up to so many times the end of the bars
-BASELINE_COLORS = (VALIDATION_COLOR, "#2ca02c", "#9467bd", "#d62728")
+COLORS = (TRAINING_COLOR, VALIDATION_COLOR, "#2ca02c", "#9467bd", "#d62728", "#8c564b")  # the model's first
 
 
 def plot_forecasts(evaluation: ForecastEvaluation, encoding: SeriesEncoding, path: Path) -> None:
@@ -54,7 +54,7 @@ def plot_forecasts(evaluation: ForecastEvaluation, encoding: SeriesEncoding, pat
             axes.set_axis_off()
         for axes, series in zip(line, chosen[kind], strict=False):
             _draw_series(axes, evaluation, encoding, series, kind)
-    panels[0, 0].legend(fontsize=7, loc="upper left")
+    figure.legend(*panels[0, 0].get_legend_handles_labels(), fontsize=8, loc="lower center", ncols=4, frameon=False)
     save_figure(figure, path)
 
 
@@ -78,15 +78,12 @@ def _draw_series(axes: Any, evaluation: ForecastEvaluation, encoding: SeriesEnco
     view = view_series(evaluation, encoding, series)
     times, middle = as_numbers(view.times), evaluation.quantiles.index(0.5)
     ahead = times[view.origin :]
-    dotted = has_dot(view.actual)
-    if encoding.horizon <= MAX_DOTTED:
-        dotted[view.origin + 1 :] = True
     band = describe_band(evaluation.quantiles)
     if band:
         bounds = view.forecast[:, 0], view.forecast[:, -1]
         axes.fill_between(ahead, *bounds, color=TRAINING_COLOR, alpha=0.22, linewidth=0, label=band)
     axes.plot(times, view.actual, color=ACCENT_COLOR, linewidth=1.1, label="actual")
-    axes.plot(times[dotted], view.actual[dotted], ".", color=ACCENT_COLOR, markersize=5)
+    axes.plot(times[view.dotted], view.actual[view.dotted], ".", color=ACCENT_COLOR, markersize=5)
     name = "median forecast" if band else "forecast"
     axes.plot(ahead, view.forecast[:, middle], color=TRAINING_COLOR, linewidth=1.4, label=name)
     axes.axvline(ahead[0], color=ACCENT_COLOR, linestyle=":", linewidth=0.9, label="origin")
@@ -107,9 +104,9 @@ def _draw_series(axes: Any, evaluation: ForecastEvaluation, encoding: SeriesEnco
 
 def _draw_steps(axes: Any, evaluation: ForecastEvaluation) -> None:
     by_step = evaluation.by_step
-    figure = "mase" if np.isfinite(by_step[MODEL]["mase"]).any() else "mae"
+    figure = figure_of_steps(evaluation)
     steps = np.arange(1, len(by_step[MODEL][figure]) + 1)
-    for (name, figures), color in zip(by_step.items(), (TRAINING_COLOR, *BASELINE_COLORS), strict=False):
+    for (name, figures), color in zip(by_step.items(), itertools.cycle(COLORS), strict=False):
         kind = {"linewidth": 1.8} if name == MODEL else {"linewidth": 1.0, "linestyle": "--"}
         marker = "o" if len(steps) <= MAX_DOTTED else None
         axes.plot(steps, figures[figure], color=color, label=name, marker=marker, markersize=3, **kind)
@@ -139,9 +136,8 @@ def _draw_bars(axes: Any, evaluation: ForecastEvaluation) -> None:
     mase = evaluation.by_series["mase"]
     bars, known = bars_of(mase), mase[np.isfinite(mase)]
     axes.stairs(bars.counts, bars.edges, fill=True, color=TRAINING_COLOR, alpha=0.3)
-    medians = {MODEL: float(np.median(known)) if len(known) else np.nan, **medians_of(evaluation)}
-    for (name, median), color in zip(medians.items(), (TRAINING_COLOR, *BASELINE_COLORS), strict=False):
-        if median <= MOST_BEYOND_BARS * bars.edges[-1]:
+    for (name, median), color in zip(medians_of(evaluation).items(), itertools.cycle(COLORS), strict=False):
+        if median <= bars.furthest:
             kind = {"linewidth": 1.8} if name == MODEL else {"linewidth": 1.0, "linestyle": "--"}
             axes.axvline(median, color=color, label=f"{name}: median {median:.3g}", **kind)
     beyond = f", {bars.beyond:,} beyond in the last bar" * bool(bars.beyond)

@@ -1,4 +1,4 @@
-"""Forecasts to be drawn, without a model: the level at the origin, with noise, takes the place of what one would say."""
+"""Forecasts to be drawn, without a model: levels at the origin, with noise, take the place of what one would say."""
 
 from types import SimpleNamespace
 from typing import Any

@@ -7,15 +7,17 @@ from numpy.typing import NDArray
 
 from jaxrnn.data.sequences import TIMES
 from jaxrnn.data.series.series_encoding import SeriesEncoding
+from jaxrnn.data.series.units import say_time
 from jaxrnn.evaluation.forecasting import MODEL, ForecastEvaluation
 
 # Of the past so many horizons or seasons are drawn, whatever is longer; but no more than leave the horizon in sight.
 HORIZONS_BEFORE, SEASONS_BEFORE = 3, 2
 LEAST_BEFORE, MOST_HORIZONS_BEFORE, MOST_OF_SHORT_HORIZONS = 12, 12, 24
-NUM_BARS = 20
+LEAST_BARS, MOST_BARS = 5, 20
 MOST_OF_THE_USUAL = 3.0  # bars go up to so many times what 90% of the series do not exceed
 MOST_BEYOND_BARS = 2.0  # where medians are drawn: up to so many times the end of the bars
 MAX_DOTTED = 24  # values that are forecast have dots, unless they are more
+NUMBERED = "step"  # what the times are called where there are none
 KINDS = ("best", "typical", "worst")
 
 
@@ -39,6 +41,12 @@ class ForecastView(NamedTuple):
     origin: int
     forecast: NDArray[np.float64]
     mase: float
+
+    @property
+    def start(self) -> str:
+        """The origin in words: its time, or the number of the step."""
+        step = "step " if self.label == NUMBERED else ""
+        return step + say_time(self.times[self.origin])
 
 
 class Bars(NamedTuple):
@@ -84,7 +92,7 @@ def view_series(evaluation: ForecastEvaluation, encoding: SeriesEncoding, series
     level = np.full((1, forecast.shape[1]), levels[origin - first])
     return ForecastView(
         times,
-        "step" if field is None else field.names[0],
+        NUMBERED if field is None else field.names[0],
         actual,
         np.isfinite(actual) & (is_forecast | _stands_alone(actual)),
         origin - first,
@@ -141,7 +149,8 @@ def bars_of(mase: NDArray[np.float64]) -> Bars:
     if not len(known):
         return Bars(np.array([0.0, 1.0]), np.zeros(1, np.int64), 0, len(mase))
     top = min(float(known.max()), MOST_OF_THE_USUAL * float(np.quantile(known, 0.9, method="higher"))) or 1.0
-    edges = np.linspace(0, top, NUM_BARS + 1)
+    number = int(np.clip(2 * len(known) ** 0.5, LEAST_BARS, MOST_BARS))
+    edges = np.linspace(0, top, number + 1)
     counts = np.histogram(np.minimum(known, top), edges)[0]
     return Bars(edges, counts, int((known > top).sum()), len(mase) - len(known))
 
@@ -162,4 +171,4 @@ def medians_of(evaluation: ForecastEvaluation) -> dict[str, float]:
 
 def describe_band(quantiles: tuple[float, ...]) -> str:
     """Says which quantiles a band lies between; nothing of points."""
-    return f"band from the {quantiles[0]:g} to the {quantiles[-1]:g} quantile" if len(quantiles) > 1 else ""
+    return f"band: {quantiles[0]:g} to {quantiles[-1]:g} quantile" if len(quantiles) > 1 else ""

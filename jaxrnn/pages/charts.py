@@ -25,7 +25,7 @@ class Series:
 
     Attributes:
       x: (points,): numbers, of a line dates too.
-      y: (points,); NaN is a gap.
+      y: (points,); NaN is a gap. Where all of a chart are integers, so are its ticks.
       color: Number of a colour; beyond the last they begin anew.
       is_dashed: Whether a line is drawn dashed and thin.
       has_dots: Whether each point of a line has a dot.
@@ -101,6 +101,7 @@ def line_chart(
     x_axis = Axis.along(np.concatenate([*(line.x for line in series), *(area.x for area in areas), *ends]), LEFT, RIGHT)
     values = np.concatenate([*(line.y for line in series), *(y for area in areas for y in (area.low, area.high))])
     y_axis = Axis.around(values, BOTTOM, TOP, is_log=is_log, at_zero=at_zero)
+    y_axis = y_axis._replace(is_whole=values.dtype.kind in "iu")
     drawn = []
     for area in areas:
         chosen = np.union1d(_thin_out(area.low, max_points), _thin_out(area.high, max_points))

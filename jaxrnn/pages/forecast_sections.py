@@ -3,7 +3,6 @@
 import numpy as np
 
 from jaxrnn.data.series.series_encoding import SeriesEncoding
-from jaxrnn.data.series.units import say_time
 from jaxrnn.evaluation.forecast_views import (
     KINDS,
     MAX_DOTTED,
@@ -76,7 +75,7 @@ def draw_forecast(tested: TestedSequences, evaluation: ForecastEvaluation, serie
         description=f"Forecast of {name_sequence(tested, series)}: {_tell(view, middle)}",
         areas=[Area(times, view.forecast[:, 0], view.forecast[:, -1], MODEL_COLOR)] if has_band else [],
     )
-    said = f"mase {_write('mase', view.mase)}, from {say_time(times[0])} on"
+    said = f"mase {_write('mase', view.mase)}, from {view.start} on"
     return chart_box(f"{name_sequence(tested, series)}: {said}", chart, level=level)
 
 
@@ -86,7 +85,7 @@ def _tell(view: ForecastView, middle: int) -> str:
     came = actual[np.isfinite(actual)]
     told = f"{came[0]:.4g} to {came[-1]:.4g}" if len(came) else "not known"
     return (
-        f"{len(found):,} steps behind {say_time(view.times[view.origin])}, from {found[0]:.4g} to {found[-1]:.4g};"
+        f"{len(found):,} steps behind {view.start}, from {found[0]:.4g} to {found[-1]:.4g};"
         f" the actual values are {told}"
     )
 
@@ -100,7 +99,7 @@ def _explain_drawings(tested: TestedSequences, evaluation: ForecastEvaluation) -
             ("forecast" if is_of_points else "median forecast", MODEL_COLOR, False),
             ("origin: the last step that the forecast knows", ACTUAL_COLOR, True),
         ],
-        [(f"{band}", MODEL_COLOR)] if band else [],
+        [(band, MODEL_COLOR)] if band else [],
     )
     notes = [f"Of each series at most {steps_before(encoding):,} steps before the forecast are drawn."]
     targets, origins = encoding.targets.names, evaluation.origins.shape[1]
@@ -117,9 +116,8 @@ def _by_step_chart(evaluation: ForecastEvaluation) -> Markup:
     figure = figure_of_steps(evaluation)
     steps = np.arange(1, len(by_step[MODEL][figure]) + 1)
     lines = {name: np.array(figures[figure]) for name, figures in by_step.items()}
-    every = np.concatenate(list(lines.values()))
-    positive = every[np.isfinite(every) & (every > 0)]
-    is_log = len(positive) > 0 and positive.max() > MOST_RATIO * positive.min()
+    sizes = [values[np.isfinite(values)].mean() for values in lines.values() if np.isfinite(values).any()]
+    is_log = len(sizes) > 0 and max(sizes) > MOST_RATIO * min(sizes) > 0
     model = lines[MODEL]
     chart = line_chart(
         [
@@ -166,13 +164,13 @@ def _bars_chart(evaluation: ForecastEvaluation) -> Markup:
     """Draws how many series have which MASE, with the medians of the model and the baselines."""
     mase = evaluation.by_series["mase"]
     bars, known = bars_of(mase), mase[np.isfinite(mase)]
-    medians, top, high = medians_of(evaluation), bars.edges[-1], float(bars.counts.max())
+    medians, top, high = medians_of(evaluation), bars.edges[-1], int(bars.counts.max())
     lines = [
-        Series(np.full(2, median), np.array([0.0, high]), color, is_dashed=name != MODEL)
+        Series(np.full(2, median), np.array([0, high]), color, is_dashed=name != MODEL)
         for color, (name, median) in enumerate(medians.items())
         if median <= bars.furthest
     ]
-    outline = np.repeat(bars.counts.astype(np.float64), 2)
+    outline = np.repeat(bars.counts, 2)
     told = f"{medians[MODEL]:.4g}" if len(known) else "unknown"
     chart = line_chart(
         lines,
@@ -180,7 +178,7 @@ def _bars_chart(evaluation: ForecastEvaluation) -> Markup:
         y_label="series",
         description=f"How many series have which mase; the median is {told}",
         at_zero=True,
-        areas=[Area(np.repeat(bars.edges, 2)[1:-1], np.zeros(len(outline)), outline, MODEL_COLOR)],
+        areas=[Area(np.repeat(bars.edges, 2)[1:-1], np.zeros_like(outline), outline, MODEL_COLOR)],
     )
     said = {
         name: f"{_name_line(name)}: median {_write('mase', median)}" + ", beyond the chart" * (median > bars.furthest)
@@ -192,7 +190,7 @@ def _bars_chart(evaluation: ForecastEvaluation) -> Markup:
         notes.append(f"{bars.beyond:,} series have more than {top:.4g}: the last bar holds them.")
     if bars.unknown:
         notes.append(
-            f"{bars.unknown:,} series have none: they do not change before it, or none of its values is known."
+            f"Without a mase: {bars.unknown:,} series, which do not change before the forecast, or end in unknown values."
         )
     ranges = list(zip(bars.edges[:-1], bars.edges[1:], bars.counts, strict=True))
     rows = [[f"{low:.4g} to {end:.4g}", f"{count:,}"] for low, end, count in ranges if count]

@@ -5,14 +5,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-# Periods whose beginnings are marked: their unit, how many of it, and how many names an axis has room for.
+# Periods whose beginnings are marked: their unit, how many of it, and the share of an axis that a name takes.
 _PERIODS = (
-    *(("s", many, 4) for many in (1, 2, 5, 15, 30)),
-    *(("m", many, 6) for many in (1, 2, 5, 15, 30)),
-    *(("h", many, 6) for many in (1, 2, 3, 6, 12)),
-    *(("D", many, 3) for many in (1, 2, 4, 7, 14)),
-    *(("M", many, 4) for many in (1, 2, 3, 6)),
-    *(("Y", factor * 10**power, 7) for power in range(6) for factor in (1, 2, 5)),
+    *(("s", many, 0.24) for many in (1, 2, 5, 15, 30)),
+    *(("m", many, 0.16) for many in (1, 2, 5, 15, 30)),
+    *(("h", many, 0.16) for many in (1, 2, 3, 6, 12)),
+    *(("D", many, 0.3) for many in (1, 2, 4, 7, 14)),
+    *(("M", many, 0.21) for many in (1, 2, 3, 6)),
+    *(("Y", factor * 10**power, 0.13) for power in range(6) for factor in (1, 2, 5)),
 )
 _MONDAY = 3  # 1970-01-01 was a Thursday
 
@@ -32,14 +32,15 @@ def date_ticks(dates: NDArray[Any]) -> tuple[NDArray[np.datetime64], list[str]]:
       ['2021-01', '2021-07', '2022-01']
     """
     dates = np.unique(dates[~np.isnat(dates)])
-    begins, unit = np.arange(len(dates)), "D"
-    for unit, many, room in _PERIODS:
+    places = as_numbers(dates)
+    span, begins, unit = np.ptp(places) if len(dates) else 0.0, np.arange(len(dates)), "D"
+    for unit, many, share in _PERIODS:
         numbers = dates.astype(f"M8[{unit}]").astype(np.int64)
         numbers = (numbers + (_MONDAY if unit == "D" and many % 7 == 0 else 0)) // many
         begins = np.flatnonzero(np.diff(numbers)) + 1  # the first date may be within its period
         if len(begins) == len(dates) - 1:
             begins = np.arange(len(dates))
-        if len(begins) <= room:
+        if len(begins) < 2 or np.diff(places[begins]).min() >= share * span:
             break
     if len(begins) < min(2, len(dates)):
         unit, begins = "D", np.array([0, len(dates) - 1])

@@ -9,7 +9,6 @@ import numpy as np
 from jaxrnn.data.sequences import ids_of
 from jaxrnn.data.series.date_ticks import as_numbers, date_ticks
 from jaxrnn.data.series.series_encoding import SeriesEncoding
-from jaxrnn.data.series.units import say_time
 from jaxrnn.evaluation.forecast_views import (
     KINDS,
     MAX_DOTTED,
@@ -54,7 +53,8 @@ def plot_forecasts(evaluation: ForecastEvaluation, encoding: SeriesEncoding, pat
             axes.set_axis_off()
         for axes, series in zip(line, chosen[kind], strict=False):
             _draw_series(axes, evaluation, encoding, series, kind)
-    figure.legend(*panels[0, 0].get_legend_handles_labels(), fontsize=8, loc="lower center", ncols=4, frameon=False)
+    figure.legend(*panels[0, 0].get_legend_handles_labels(), fontsize=7, loc="lower center", ncols=4,
+                  frameon=False, columnspacing=1.0, handlelength=1.5)  # fmt: skip
     save_figure(figure, path)
 
 
@@ -93,9 +93,9 @@ def _draw_series(axes: Any, evaluation: ForecastEvaluation, encoding: SeriesEnco
     else:
         axes.xaxis.get_major_locator().set_params(integer=view.times.dtype.kind == "i")
     given = ids_of(evaluation.sequences)[series]
+    name = label_text(given, 24) if isinstance(given, str) else f"row {given}"
     said = f"{view.mase:.3g}" if np.isfinite(view.mase) else NO_FIGURE
-    origin = label_text(say_time(view.times[view.origin]), 30)
-    axes.set_title(f"{kind}, {label_text(str(given), 24)}: mase {said}, from {origin}", fontsize=8)
+    axes.set_title(f"{kind}, {name}: mase {said}, from {view.start} on", fontsize=8)
     several = len(encoding.targets.names) > 1
     axes.set_ylabel(label_text(encoding.targets.names[0], 30) + " (the first target)" * several, fontsize=7)
     axes.tick_params(labelsize=7)

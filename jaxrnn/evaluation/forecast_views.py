@@ -16,6 +16,7 @@ LEAST_BEFORE, MOST_HORIZONS_BEFORE, MOST_OF_SHORT_HORIZONS = 12, 12, 24
 LEAST_BARS, MOST_BARS = 5, 20
 MOST_OF_THE_USUAL = 3.0  # bars go up to so many times what 90% of the series do not exceed
 MOST_BEYOND_BARS = 2.0  # where medians are drawn: up to so many times the end of the bars
+MOST_RATIO = 30.0  # of errors that a linear axis shows beside each other
 MAX_DOTTED = 24  # values that are forecast have dots, unless they are more
 NUMBERED = "step"  # what the times are called where there are none
 KINDS = ("best", "typical", "worst")
@@ -47,6 +48,20 @@ class ForecastView(NamedTuple):
         """The origin in words: its time, or the number of the step."""
         step = "step " if self.label == NUMBERED else ""
         return step + say_time(self.times[self.origin])
+
+
+class StepErrors(NamedTuple):
+    """The error of each step ahead.
+
+    Attributes:
+      figure: Its name.
+      lines: (horizon,) of the model and of each baseline, by name.
+      is_log: Whether they are too different for a linear axis.
+    """
+
+    figure: str
+    lines: dict[str, NDArray[np.float64]]
+    is_log: bool
 
 
 class Bars(NamedTuple):
@@ -155,9 +170,13 @@ def bars_of(mase: NDArray[np.float64]) -> Bars:
     return Bars(edges, counts, int((known > top).sum()), len(mase) - len(known))
 
 
-def figure_of_steps(evaluation: ForecastEvaluation) -> str:
-    """Returns which figure is drawn by step ahead: MASE, or the absolute error where no series has a MASE."""
-    return "mase" if np.isfinite(evaluation.by_step[MODEL]["mase"]).any() else "mae"
+def errors_by_step(evaluation: ForecastEvaluation) -> StepErrors:
+    """Returns the MASE of each step ahead, or the absolute error where no series has a MASE."""
+    by_step = evaluation.by_step
+    figure = "mase" if np.isfinite(by_step[MODEL]["mase"]).any() else "mae"
+    lines = {name: np.array(figures[figure]) for name, figures in by_step.items()}
+    sizes = [values[np.isfinite(values)].mean() for values in lines.values() if np.isfinite(values).any()]
+    return StepErrors(figure, lines, len(sizes) > 0 and max(sizes) > MOST_RATIO * min(sizes) > 0)
 
 
 def medians_of(evaluation: ForecastEvaluation) -> dict[str, float]:

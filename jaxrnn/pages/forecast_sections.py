@@ -10,7 +10,7 @@ from jaxrnn.evaluation.forecast_views import (
     bars_of,
     choose_series,
     describe_band,
-    figure_of_steps,
+    errors_by_step,
     medians_of,
     rank_series,
     steps_before,
@@ -29,7 +29,6 @@ from jaxrnn.tasks.forecast_figures import calibrate
 NUM_WORST, NUM_DRAWN = 10, 3
 MAX_STEPS_LISTED = 48
 MODEL_COLOR, ACTUAL_COLOR, EQUAL_COLOR = 0, 7, 7  # the baselines have the colours in between
-MOST_RATIO = 30.0  # of errors that a linear axis shows beside each other
 
 
 def forecast_parts(tested: TestedSequences, evaluation: ForecastEvaluation) -> list[Markup]:
@@ -112,12 +111,8 @@ def _explain_drawings(tested: TestedSequences, evaluation: ForecastEvaluation) -
 
 def _by_step_chart(evaluation: ForecastEvaluation) -> Markup:
     """Draws the error of each step ahead, of the model and the baselines."""
-    by_step = evaluation.by_step
-    figure = figure_of_steps(evaluation)
-    steps = np.arange(1, len(by_step[MODEL][figure]) + 1)
-    lines = {name: np.array(figures[figure]) for name, figures in by_step.items()}
-    sizes = [values[np.isfinite(values)].mean() for values in lines.values() if np.isfinite(values).any()]
-    is_log = len(sizes) > 0 and max(sizes) > MOST_RATIO * min(sizes) > 0
+    figure, lines, is_log = errors_by_step(evaluation)
+    steps = np.arange(1, len(lines[MODEL]) + 1)
     model = lines[MODEL]
     chart = line_chart(
         [
@@ -189,9 +184,8 @@ def _bars_chart(evaluation: ForecastEvaluation) -> Markup:
     if bars.beyond:
         notes.append(f"{bars.beyond:,} series have more than {top:.4g}: the last bar holds them.")
     if bars.unknown:
-        notes.append(
-            f"Without a mase: {bars.unknown:,} series, which do not change before the forecast, or end in unknown values."
-        )
+        why = "they do not change before it, or end in unknown values"
+        notes.append(f"Series without a mase: {bars.unknown:,}; {why}.")
     ranges = list(zip(bars.edges[:-1], bars.edges[1:], bars.counts, strict=True))
     rows = [[f"{low:.4g} to {end:.4g}", f"{count:,}"] for low, end, count in ranges if count]
     if bars.beyond:

@@ -15,7 +15,7 @@ from jaxrnn.evaluation.forecast_views import (
     bars_of,
     choose_series,
     describe_band,
-    figure_of_steps,
+    errors_by_step,
     medians_of,
     view_series,
 )
@@ -84,8 +84,13 @@ def _draw_series(axes: Any, evaluation: ForecastEvaluation, encoding: SeriesEnco
         axes.fill_between(ahead, *bounds, color=TRAINING_COLOR, alpha=0.22, linewidth=0, label=band)
     axes.plot(times, view.actual, color=ACCENT_COLOR, linewidth=1.1, label="actual")
     axes.plot(times[view.dotted], view.actual[view.dotted], ".", color=ACCENT_COLOR, markersize=5)
-    name = "median forecast" if band else "forecast"
-    axes.plot(ahead, view.forecast[:, middle], color=TRAINING_COLOR, linewidth=1.4, label=name)
+    axes.plot(
+        ahead,
+        view.forecast[:, middle],
+        color=TRAINING_COLOR,
+        linewidth=1.4,
+        label="median forecast" if band else "forecast",
+    )
     axes.axvline(ahead[0], color=ACCENT_COLOR, linestyle=":", linewidth=0.9, label="origin")
     if view.times.dtype.kind == "M":
         places, names = date_ticks(view.times)
@@ -93,9 +98,9 @@ def _draw_series(axes: Any, evaluation: ForecastEvaluation, encoding: SeriesEnco
     else:
         axes.xaxis.get_major_locator().set_params(integer=view.times.dtype.kind == "i")
     given = ids_of(evaluation.sequences)[series]
-    name = label_text(given, 24) if isinstance(given, str) else f"row {given}"
+    named = label_text(given, 24) if isinstance(given, str) else f"row {given}"
     said = f"{view.mase:.3g}" if np.isfinite(view.mase) else NO_FIGURE
-    axes.set_title(f"{kind}, {name}: mase {said}, from {view.start} on", fontsize=8)
+    axes.set_title(f"{kind}, {named}: mase {said}, from {view.start} on", fontsize=8)
     several = len(encoding.targets.names) > 1
     axes.set_ylabel(label_text(encoding.targets.names[0], 30) + " (the first target)" * several, fontsize=7)
     axes.tick_params(labelsize=7)
@@ -103,17 +108,16 @@ def _draw_series(axes: Any, evaluation: ForecastEvaluation, encoding: SeriesEnco
 
 
 def _draw_steps(axes: Any, evaluation: ForecastEvaluation) -> None:
-    by_step = evaluation.by_step
-    figure = figure_of_steps(evaluation)
-    steps = np.arange(1, len(by_step[MODEL][figure]) + 1)
-    for (name, figures), color in zip(by_step.items(), itertools.cycle(COLORS), strict=False):
+    figure, lines, is_log = errors_by_step(evaluation)
+    steps = np.arange(1, len(lines[MODEL]) + 1)
+    for (name, values), color in zip(lines.items(), itertools.cycle(COLORS), strict=False):
         kind = {"linewidth": 1.8} if name == MODEL else {"linewidth": 1.0, "linestyle": "--"}
         marker = "o" if len(steps) <= MAX_DOTTED else None
-        axes.plot(steps, figures[figure], color=color, label=name, marker=marker, markersize=3, **kind)
+        axes.plot(steps, values, color=color, label=name, marker=marker, markersize=3, **kind)
     axes.set_title(f"{figure} by step ahead", fontsize=10)
     axes.set_xlabel("steps ahead")
     axes.xaxis.get_major_locator().set_params(integer=True)
-    axes.set_ylim(bottom=0)
+    axes.set_yscale("log") if is_log else axes.set_ylim(bottom=0)
     axes.legend(fontsize=8)
     axes.grid(alpha=0.25)
 

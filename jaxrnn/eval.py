@@ -31,7 +31,7 @@ class EvalCommand:
     json: bool = False
     """Print one JSON object."""
     plots: bool = False
-    """Draw predicted against actual and error by length."""
+    """Draw what the model makes of the rows, and its errors."""
     plots_dir: str = "plots"
     """Where --plots draws."""
     reader: ReaderConfig = dataclasses.field(default_factory=ReaderConfig)

@@ -35,10 +35,21 @@ MAY_IMPORT = {
     "models": MODELS,
     "runs": [*LOWER, "parallel"],
     "evaluation": [*MODELS, "models", "runs"],
+    "evaluation.pictures": [*LOWER, "data", "data.series", "tasks", "evaluation"],
     "training": [*MODELS, "models", "runs", "evaluation"],
     "interop": [*LOWER, "nn", "nn.engine", "models", "runs", "evaluation"],
-    "pages": [*LOWER, "data", "tasks", "runs", "evaluation"],
-    "commands": [*MODELS, "console", "models", "runs", "evaluation", "training", "interop", "pages"],
+    "pages": [*LOWER, "data", "data.series", "tasks", "runs", "evaluation"],
+    "commands": [
+        *MODELS,
+        "console",
+        "models",
+        "runs",
+        "evaluation",
+        "evaluation.pictures",
+        "training",
+        "interop",
+        "pages",
+    ],
     "": [*TOP, "commands"],
 }
 # They hold nothing, or, at the top, names to be looked up lazily.

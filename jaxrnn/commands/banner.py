@@ -7,6 +7,7 @@ from typing import Any
 import jax
 from jax.sharding import Mesh
 
+from jaxrnn.commands.data_words import describe_units
 from jaxrnn.commands.training_data import TrainingData
 from jaxrnn.console.tables import parameter_table
 from jaxrnn.foundation.messages import say
@@ -63,8 +64,7 @@ def print_banner(data: TrainingData, params: Any) -> None:
 
 def _describe_normalizer(plan: Plan, config: Config) -> str:
     if plan.encoding is not None:
-        how = {"standard": "by its mean and deviation", "divide": f"by {config.data.divisor:g}", "none": "not at all"}
-        return f"each column normalised {how[config.data.normalizer]}"
+        return describe_units(plan.encoding, config)
     offset, scale = plan.normalizer.offset, plan.normalizer.scale
     subtracted = f"+ {-offset:.6g}" if offset < 0 else f"- {offset:.6g}"
     return f"normalised by (x {subtracted}) / {scale:.6g}"

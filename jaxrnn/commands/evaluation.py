@@ -10,12 +10,12 @@ from jaxrnn.data.readers.complaints import naming
 from jaxrnn.data.readers.loading import load_hashed_rows, load_rows
 from jaxrnn.data.store.dataset import Dataset, is_dataset
 from jaxrnn.data.store.shards import ShardedRows
-from jaxrnn.evaluation import plots
 from jaxrnn.evaluation.loading import locate
 from jaxrnn.evaluation.own_rows import open_own_rows
 from jaxrnn.evaluation.own_sequences import open_sequences
+from jaxrnn.evaluation.pictures import plots
+from jaxrnn.evaluation.pictures.task_plots import draw_task
 from jaxrnn.evaluation.sequence_evaluation import SequenceEvaluation
-from jaxrnn.evaluation.task_plots import draw_task
 from jaxrnn.evaluation.trained_model import TrainedModel
 from jaxrnn.foundation.errors import UserError
 from jaxrnn.foundation.escaping import escape

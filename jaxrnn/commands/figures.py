@@ -2,7 +2,7 @@
 
 from jaxrnn.console.tables import table
 from jaxrnn.settings.task_config import FIGURES_OF_TASK, FURTHER_FIGURES, task_of_figures
-from jaxrnn.tasks.figures import format_figure
+from jaxrnn.tasks.figures import write_figure
 
 
 def figures_table(rows: dict[str, dict[str, float]]) -> str:
@@ -10,8 +10,7 @@ def figures_table(rows: dict[str, dict[str, float]]) -> str:
     given = {key for figures in rows.values() for key in figures}
     task = task_of_figures(given)
     names = [name for name in (*FIGURES_OF_TASK[task], *FURTHER_FIGURES[task]) if name in given]
-    nan = float("nan")
-    body = [[name, *[format_figure(key, figures.get(key, nan)) for key in names]] for name, figures in rows.items()]
+    body = [[name, *[write_figure(key, figures) for key in names]] for name, figures in rows.items()]
     return table(["", *names], body)
 
 

@@ -12,7 +12,7 @@ from jaxrnn.evaluation.sequence_errors import count_confusions
 from jaxrnn.evaluation.sequence_evaluation import SequenceEvaluation
 from jaxrnn.evaluation.trained_model import TrainedModel
 from jaxrnn.evaluation.value_evaluation import Evaluation
-from jaxrnn.tasks.figures import ACCURACY_NOTE
+from jaxrnn.tasks.figures import ACCURACY_NOTE, explain_forecasts
 
 Rows = Ragged | ShardedRows | Sequences
 
@@ -82,6 +82,7 @@ def _measure_sequences(model: TrainedModel, sequences: Sequences, origins: int |
             "counts": count_confusions(found.predicted, found.rows, len(model.classes)).tolist(),
         }
     details: dict[str, Any] = {}
+    notes = found.verdict.notes
     if isinstance(found, ForecastEvaluation):
         entries |= {"origins": found.origins.shape[1], "by_step": found.by_step}
         names, columns = list(found.by_series), [values.tolist() for values in found.by_series.values()]
@@ -89,4 +90,5 @@ def _measure_sequences(model: TrainedModel, sequences: Sequences, origins: int |
             {"id": number, **dict(zip(names, figures, strict=True))}
             for number, *figures in zip(ids_of(sequences), *columns, strict=True)
         ]
-    return PartResult(found, found.baselines, entries, found.verdict.notes, len(sequences), details)
+        notes = [explain_forecasts(found.quantiles), *notes]
+    return PartResult(found, found.baselines, entries, notes, len(sequences), details)

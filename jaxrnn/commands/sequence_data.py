@@ -6,17 +6,17 @@ from typing import Any
 
 import numpy as np
 
+from jaxrnn.commands.data_words import describe_columns
 from jaxrnn.data.readers.complaints import naming
 from jaxrnn.data.sequence_parts import SequenceParts
 from jaxrnn.data.sequences import Sequences
 from jaxrnn.data.series.parts import split_parts
 from jaxrnn.data.tables.loading import load_hashed_sequences
 from jaxrnn.foundation.errors import UserError
-from jaxrnn.foundation.escaping import escape, shorten
+from jaxrnn.foundation.escaping import escape
 from jaxrnn.settings.config import Config
 from jaxrnn.training.memory_source import MemorySource
 
-MAX_CLASSES_SHOWN = 10
 PARTS_WITH_FILES = ("validation", "test")
 
 
@@ -58,21 +58,20 @@ class SequencesInMemory:
         sequences, lengths = self._sequences, self._sequences.lengths
         encoding = self.source.plan.encoding
         assert encoding is not None
-        holds = [f"{len(encoding.inputs.names):,} inputs"]
-        holds += [f"{len(texts):,} categories of {escape(shorten(name))}" for name, texts in encoding.categories]
-        holds += [f"{len(encoding.statics.names):,} statics"] if encoding.statics.names else []
-        if encoding.classes:
-            shown = ", ".join(escape(shorten(text)) for text in encoding.classes[:MAX_CLASSES_SHOWN])
-            more = ", ..." if len(encoding.classes) > MAX_CLASSES_SHOWN else ""
-            answers = f"{len(encoding.classes):,} classes ({shown}{more})"
-        else:
-            answers = f"targets {', '.join(escape(shorten(name)) for name in encoding.targets.names)}"
-        numbers = [0 if part is None else len(part.sequences) for part in self._split]
+        counts = [0 if part is None else len(part.sequences) for part in self._split]
         names = ("training", *PARTS_WITH_FILES)
+        parts = [f"{count:,} {name}" for count, name in zip(counts, names, strict=True)]
+        if self.config.data.split == "time":  # the parts are ends of the same series
+            parts += [
+                f"{len(sequences) - count:,} too short for the {name} part"
+                for count, name in zip(counts, names, strict=True)
+                if name not in self._given and 0 < count < len(sequences)
+            ]
+        what = "series" if self.config.task.task == "forecast" else "sequences"
         return (
-            f"{escape(self.config.data.data)}: {len(sequences):,} sequences, {sequences.num_steps:,} steps; lengths"
-            f" {lengths.min()} to {lengths.max()}, mean {np.mean(lengths):.1f}; {', '.join(holds)}; {answers}",
-            ", ".join(f"{number:,} {name}" for number, name in zip(numbers, names, strict=True)),
+            f"{escape(self.config.data.data)}: {len(sequences):,} {what}, {sequences.num_steps:,} steps; lengths"
+            f" {lengths.min()} to {lengths.max()}, mean {np.mean(lengths):.1f}; {describe_columns(encoding)}",
+            ", ".join(parts),
         )
 
 

@@ -14,7 +14,7 @@ from jaxrnn.commands.selection import Selection, of_second_training, select_epoc
 from jaxrnn.commands.training_data import TrainingData, open_training_data
 from jaxrnn.console.progress import Progress
 from jaxrnn.console.signals import NoteSignal
-from jaxrnn.evaluation import plots
+from jaxrnn.evaluation.pictures import plots
 from jaxrnn.evaluation.sequence_evaluation import MAX_CHUNK_ROWS
 from jaxrnn.evaluation.trained_model import TrainedModel
 from jaxrnn.foundation.escaping import escape

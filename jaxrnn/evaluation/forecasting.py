@@ -39,6 +39,8 @@ class ForecastEvaluation(SequenceEvaluation):
       quantiles: The levels; 0.5 alone of forecasts of points.
       by_step: The figures of each step ahead, of the model and of the baselines: lists, the first step first.
       by_series: The figures of each series, (series,) each.
+      baselines_by_series: Those of the baselines.
+      sequences: The series as they were measured, gaps filled.
     """
 
     answers: Answers
@@ -46,6 +48,8 @@ class ForecastEvaluation(SequenceEvaluation):
     quantiles: tuple[float, ...]
     by_step: dict[str, dict[str, list[float]]]
     by_series: dict[str, NDArray[np.float64]]
+    baselines_by_series: dict[str, dict[str, NDArray[np.float64]]]
+    sequences: Sequences
 
 
 def evaluate_forecasts(
@@ -96,11 +100,13 @@ def evaluate_forecasts(
     by_step = {MODEL: forecast_figures.figures_by_step(forecasts, answers, task.quantiles)}
     by_step |= {name: forecast_figures.figures_by_step(given, answers, (0.5,)) for name, given in plain.items()}
     by_series = forecast_figures.measure_forecasts(forecasts, answers, task.quantiles)
+    each_plain = {name: forecast_figures.measure_forecasts(given, answers, (0.5,)) for name, given in plain.items()}
     groups = sequences.group_ids() if GROUPS in sequences.rows else np.arange(len(sequences))
     verdict = _judge(figures, by_series, against, groups)
     return ForecastEvaluation(
         figures, forecasts, rows, each, against, verdict,
         answers=answers, origins=starts, quantiles=task.quantiles, by_step=by_step, by_series=by_series,
+        baselines_by_series=each_plain, sequences=sequences,
     )  # fmt: skip
 
 

@@ -1,9 +1,11 @@
-"""Axes of a chart: from numbers to places on the page, with round ticks, linear or logarithmic."""
+"""Axes of a chart: from numbers to places on the page, with round ticks, linear or logarithmic, or with dates."""
 
 import math
 from typing import NamedTuple
 
 import numpy as np
+
+from jaxrnn.data.series.date_ticks import as_numbers, date_ticks
 
 MAX_TICKS = 7
 
@@ -17,6 +19,8 @@ class Axis(NamedTuple):
       start: Place of the lowest value.
       end: Place of the highest value.
       is_log: Whether equal distances are equal ratios.
+      is_whole: Whether ticks are whole numbers.
+      marks: Ticks that are given, with what they are called; none for round ones.
     """
 
     low: float
@@ -24,6 +28,17 @@ class Axis(NamedTuple):
     start: float
     end: float
     is_log: bool = False
+    is_whole: bool = False
+    marks: tuple[tuple[float, str], ...] = ()
+
+    @classmethod
+    def along(cls, values: np.ndarray, start: float, end: float) -> "Axis":
+        """Returns an axis that holds some places: dates have ticks that are some of them, whole numbers whole ones."""
+        axis = cls.around(as_numbers(values), start, end)
+        if values.dtype.kind == "M":
+            places, names = date_ticks(values)
+            return axis._replace(marks=tuple(zip(as_numbers(places).tolist(), names, strict=True)))
+        return axis._replace(is_whole=values.dtype.kind in "iu")
 
     @classmethod
     def around(
@@ -63,13 +78,18 @@ class Axis(NamedTuple):
 
     def ticks(self) -> list[tuple[float, str]]:
         """Returns round values within the axis and how they are written."""
-        return _log_ticks(self.low, self.high) if self.is_log else _linear_ticks(self.low, self.high)
+        if self.marks:
+            return list(self.marks)
+        if self.is_log:
+            return _log_ticks(self.low, self.high)
+        return _linear_ticks(self.low, self.high, least=1.0 if self.is_whole else 0.0)
 
 
-def _linear_ticks(low: float, high: float) -> list[tuple[float, str]]:
+def _linear_ticks(low: float, high: float, least: float = 0.0) -> list[tuple[float, str]]:
     power = 10.0 ** math.floor(math.log10((high - low) / MAX_TICKS))
     steps = (factor * power for factor in (1, 2, 5, 10, 20))
     step = next(step for step in steps if math.floor(high / step) - math.ceil(low / step) < MAX_TICKS)
+    step = max(step, least)
     first, last = math.ceil(low / step), math.floor(high / step)
     values = [number * step for number in range(first, last + 1)]
     largest = max(map(abs, values), default=0)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from jaxrnn.data.series.date_ticks import as_numbers
 from jaxrnn.pages.axes import Axis
 from jaxrnn.pages.markup import Markup, element, join
 
@@ -23,8 +24,8 @@ class Series:
     """Numbers of one colour.
 
     Attributes:
-      x: (points,).
-      y: (points,); NaN is a gap.
+      x: (points,): numbers, of a line dates too.
+      y: (points,); NaN is a gap. Where all of a chart are integers, so are its ticks.
       color: Number of a colour; beyond the last they begin anew.
       is_dashed: Whether a line is drawn dashed and thin.
       has_dots: Whether each point of a line has a dot.
@@ -35,6 +36,23 @@ class Series:
     color: int = 0
     is_dashed: bool = False
     has_dots: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Area:
+    """What lies between two lines, faintly coloured.
+
+    Attributes:
+      x: (points,): numbers or dates.
+      low: (points,).
+      high: (points,); where one of both is not finite there is a gap.
+      color: Number of a colour.
+    """
+
+    x: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    color: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,6 +81,7 @@ def line_chart(
     is_log: bool = False,
     at_zero: bool = False,
     bands: Sequence[Band] = (),
+    areas: Sequence[Area] = (),
     max_points: int = MAX_POINTS_OF_LINE,
 ) -> Markup:
     """Draws lines.
@@ -75,15 +94,23 @@ def line_chart(
       is_log: Whether the upright axis is logarithmic; values that are not positive are then gaps.
       at_zero: Whether a linear upright axis begins at 0.
       bands: Colours of the steps below the lines.
+      areas: What lies behind the lines.
       max_points: How many of each line are drawn.
     """
     ends = [band.x + half for band in bands for half in (-0.5, 0.5)]
-    x_axis = Axis.around(np.concatenate([*(line.x for line in series), *ends]), LEFT, RIGHT)
-    y_axis = Axis.around(np.concatenate([line.y for line in series]), BOTTOM, TOP, is_log=is_log, at_zero=at_zero)
+    x_axis = Axis.along(np.concatenate([*(line.x for line in series), *(area.x for area in areas), *ends]), LEFT, RIGHT)
+    values = np.concatenate([*(line.y for line in series), *(y for area in areas for y in (area.low, area.high))])
+    y_axis = Axis.around(values, BOTTOM, TOP, is_log=is_log, at_zero=at_zero)
+    y_axis = y_axis._replace(is_whole=values.dtype.kind in "iu")
     drawn = []
+    for area in areas:
+        chosen = np.union1d(_thin_out(area.low, max_points), _thin_out(area.high, max_points))
+        ends_of_y = (y_axis.place(y[chosen]) for y in (area.low, area.high))
+        path = _outline(x_axis.place(as_numbers(area.x[chosen])), *ends_of_y)
+        drawn.append(element("path", d=path, class_=f"area c{area.color % NUM_COLORS}"))
     for line in series:
         chosen = _thin_out(line.y, max_points)
-        x, y = x_axis.place(line.x[chosen]), y_axis.place(line.y[chosen])
+        x, y = x_axis.place(as_numbers(line.x[chosen])), y_axis.place(line.y[chosen])
         kind = f"line c{line.color % NUM_COLORS}" + (" dashed" if line.is_dashed else "")
         drawn.append(element("path", d=_path(x, y), class_=kind))
         if line.has_dots or np.isfinite(y).sum() == 1:
@@ -140,14 +167,15 @@ def scatter_chart(points: Series, *, x_label: str, y_label: str, description: st
     return _chart(x_axis, y_axis, drawn, x_label, y_label, description)
 
 
-def legend(entries: list[tuple[str, int, bool]]) -> Markup:
-    """Returns the names of colours: (name, number of the colour, whether dashed)."""
+def legend(entries: list[tuple[str, int, bool]], areas: Sequence[tuple[str, int]] = ()) -> Markup:
+    """Returns the names of colours: (name, number of the colour, whether dashed), and those of areas behind them."""
     return element(
         "ul",
         *(
             element("li", element("span", class_=f"swatch c{color % NUM_COLORS}{' dashed' * dashed}"), name)
             for name, color, dashed in entries
         ),
+        *(element("li", element("span", class_=f"swatch area c{color % NUM_COLORS}"), name) for name, color in areas),
         class_="legend",
     )
 
@@ -201,6 +229,14 @@ def _path(x: np.ndarray, y: np.ndarray) -> str:
             parts.append(f"{'L' if is_open else 'M'}{_number(a)} {_number(b)}")
         is_open = bool(np.isfinite(a) and np.isfinite(b))
     return "".join(parts)
+
+
+def _outline(x: np.ndarray, low: np.ndarray, high: np.ndarray) -> str:
+    finite = np.flatnonzero(np.isfinite(low) & np.isfinite(high))
+    pieces = np.split(finite, np.flatnonzero(np.diff(finite) > 1) + 1) if len(finite) else []
+    return "".join(
+        _path(np.append(x[piece], x[piece][::-1]), np.append(high[piece], low[piece][::-1])) + "Z" for piece in pieces
+    )
 
 
 def _dots(x: np.ndarray, y: np.ndarray) -> str:

@@ -15,9 +15,11 @@ FIRST_FIGURE = {
     "classify": ("accuracy", "Accuracy", "accuracy, share of sequences"),
     "regress": ("mae", "Mean absolute error", "mae, in the data's units"),
     "tag": ("accuracy", "Accuracy", "accuracy, share of steps"),
+    "forecast": ("mase", "Scaled error", "mase, over the series' mean step"),
 }
 UNIT_OF_LOSS = {
-    "next": "normalised units", "classify": "nats", "regress": "normalised units", "tag": "nats"
+    "next": "normalised units", "classify": "nats", "regress": "normalised units", "tag": "nats",
+    "forecast": "units of the series",
 }  # fmt: skip
 Numbered = list[tuple[int, RunRecord]]
 
@@ -51,7 +53,7 @@ def curves_section(runs: list[ReportedRun]) -> Markup:
         lead = "Solid: validation; dashed: training. "
     if any(record.config and record.config["ensemble"] > 1 for _, record in shown):
         lead += "Of an ensemble the mean over its members. "
-    are_all_logarithmic = all(FIRST_FIGURE[task][0] == "mae" for task in with_epochs)
+    are_all_logarithmic = not any(FIRST_FIGURE[task][0] in HIGHER_IS_BETTER for task in with_epochs)
     which = "The upright axis" if are_all_logarithmic else "The upright axis of a loss or an error"
     note = paragraph(f"{lead}{which} is logarithmic; a value of 0 is a gap.", class_="soft")
     return element("section", heading, names, *charts, note)

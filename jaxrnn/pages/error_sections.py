@@ -4,10 +4,12 @@ from typing import Any
 
 import numpy as np
 
+from jaxrnn.evaluation.forecasting import ForecastEvaluation
 from jaxrnn.pages import markup
 from jaxrnn.pages.charts import MAX_DOTS
 from jaxrnn.pages.class_sections import confusions_of_summary
 from jaxrnn.pages.error_charts import errors_by_group, scatters
+from jaxrnn.pages.forecast_sections import forecast_parts
 from jaxrnn.pages.markup import Markup, element, join, paragraph
 from jaxrnn.pages.predictions import TestedRows, TestedSequences
 from jaxrnn.pages.result_sections import ReportedRun, tasks_of
@@ -27,8 +29,13 @@ def errors_section(runs: list[ReportedRun]) -> Markup:
             if run.record.summary is not None:
                 parts.append(_from_summary(run, run.record.summary))
         elif isinstance(tested, TestedSequences):
-            parts.append(element("h3", f"{run.record.path}: {len(tested.sequences):,} sequences"))
-            parts += sequence_parts(tested)
+            evaluation, number = tested.evaluation, f"{len(tested.sequences):,}"
+            if isinstance(evaluation, ForecastEvaluation):
+                parts.append(element("h3", f"{run.record.path}: {number} series"))
+                parts += forecast_parts(tested, evaluation)
+            else:
+                parts.append(element("h3", f"{run.record.path}: {number} sequences"))
+                parts += sequence_parts(tested)
         else:
             parts.append(element("h3", f"{run.record.path}: {len(tested.rows):,} rows"))
             parts += _parts_of_rows(tested)
@@ -37,7 +44,7 @@ def errors_section(runs: list[ReportedRun]) -> Markup:
         notes.append(f"Dots that fall together are drawn once, and at most {MAX_DOTS:,} of a chart, drawn at random.")
     if any(not isinstance(run.tested, TestedSequences) for run in tasks.get("next", [])):
         notes.append("A worst row that stands in the file several times is listed once, with its first place.")
-    if any(isinstance(run.tested, TestedSequences) for run in runs):
+    if any(isinstance(run.tested, TestedSequences) and run.task != "forecast" for run in runs):
         notes.append("Of sequences that are the same one is listed and drawn.")
     note = paragraph(" ".join(notes), class_="soft") if notes else Markup("")
     return element("section", *parts, note)

@@ -9,7 +9,7 @@ from jaxrnn.pages.markup import Markup, element, join, paragraph
 from jaxrnn.pages.predictions import TestedRows, TestedSequences
 from jaxrnn.pages.records import RunRecord
 from jaxrnn.settings.task_config import FIGURES_OF_TASK, FURTHER_FIGURES, TASKS, task_of_figures
-from jaxrnn.tasks.figures import ACCURACY_NOTE, format_figure
+from jaxrnn.tasks.figures import ACCURACY_NOTE, FORECAST_NOTE, explain_forecasts, write_figure
 from jaxrnn.tasks.judgement import (
     compare_with_baselines,
     describe_interval,
@@ -52,12 +52,16 @@ KEYS_OF_THE_LOSS = {
     "classify": ("class_weights",),
     "regress": ("loss", "normalizer", "divisor"),
     "tag": ("class_weights",),
+    "forecast": ("loss", "quantiles", "scaling", "transform"),
 }
+# Of forecasts these decide what is tested besides: which steps, and in which unit MASE is.
+KEYS_OF_FORECASTS = ("horizon", "origins", "season")
 CAPTIONS = {
     "next": "Figures of the last values of rows; mae and rmse in the data's units, the loss in normalised ones",
     "classify": "Figures of the classes of sequences",
     "regress": "Figures of the numbers of sequences; mae and rmse in the data's units, the loss in normalised ones",
     "tag": "Figures of the tags of steps",
+    "forecast": "Figures of the forecasts of the last steps of series, from those before; smape in percent, 0 to 200",
 }
 EXPLANATIONS = {
     "classify": "accuracy is the share of sequences whose class is right, balanced_accuracy the mean of that share over"
@@ -74,6 +78,7 @@ TITLES = {
     "classify": "Classes of sequences",
     "regress": "Numbers of sequences",
     "tag": "Tags of steps",
+    "forecast": "Forecasts of series",
 }
 
 
@@ -131,16 +136,24 @@ def _figures_of_task(task: str, runs: list[ReportedRun], level: int | None) -> l
 
 
 def _explain(task: str, runs: list[ReportedRun]) -> str:
+    if task == "forecast":
+        levels = {_quantiles_of(run) for run in runs}
+        return explain_forecasts(levels.pop()) if len(levels) == 1 else FORECAST_NOTE
     if task != "next":
         return EXPLANATIONS[task]
     epsilons = sorted({run.record.config["accuracy_epsilon"] for run in runs if run.record.config})
     return ACCURACY_NOTE.format(epsilon=epsilons[0]) if len(epsilons) == 1 else ACCURACY_NOTE_WITHOUT_NUMBER
 
 
+def _quantiles_of(run: ReportedRun) -> tuple[float, ...]:
+    config = run.record.config or {}
+    is_of_points = config.get("loss") != "pinball" or not isinstance(config.get("quantiles"), str)
+    return () if is_of_points else tuple(map(float, config["quantiles"].split(",")))
+
+
 def _write(key: str, figures: dict[str, float]) -> str:
-    value = figures.get(key, math.nan)
-    if math.isfinite(value):
-        return format_figure(key, value)
+    if math.isfinite(figures.get(key, 0.0)):
+        return write_figure(key, figures)
     return "undefined" if key in ("roc_auc", "r2") else "not finite"
 
 
@@ -187,7 +200,12 @@ def _notes_of(run: ReportedRun) -> list[Markup]:
 
 
 def _shared_rows(run: ReportedRun) -> dict[str, Any]:
-    """Returns how many rows that do not train stand in the training part; nothing where all rows train."""
+    """Returns how many rows that do not train stand in the training part; nothing where all rows train.
+
+    Of parts that are the ends of the same series there is nothing to count.
+    """
+    if (run.record.config or {}).get("split") == "time":
+        return {}
     if run.tested is not None:
         return dict(zip(("validation", "test"), run.tested.shared, strict=True))
     summary = run.record.summary or {}
@@ -226,8 +244,9 @@ def _judged_by_summary(summary: dict[str, Any], task: str) -> list[str]:
 
 
 def _as_sentence(line: str) -> str:
-    if line.startswith("mae:"):
-        return f"MAE{line[3:]}."
+    first = line.split(":")[0].split(" ")[0]
+    if first in ("mae", "mase"):
+        return f"{shorten(first.upper() + line[len(first) :], MAX_LINE)}."
     line = shorten(line, MAX_LINE)
     return f"{line[:1].upper()}{line[1:]}."
 
@@ -244,10 +263,10 @@ def _different_tests(runs: list[ReportedRun]) -> str:
 def _tested_on(run: ReportedRun) -> list[Any]:
     """Returns what says which rows a run is tested on: a file's hash, or one with the split."""
     data = (run.record.environment or {}).get("data", {})
-    given = data.get("given")
+    given, of_task = data.get("given"), _values_of(run, KEYS_OF_FORECASTS if run.task == "forecast" else ())
     if isinstance(given, dict) and "test" in given:
-        return [given["test"]]
-    return [data.get("sha256"), sorted(given or {}), *_values_of(run, KEYS_OF_THE_TEST)]
+        return [given["test"], *of_task]
+    return [data.get("sha256"), sorted(given or {}), *_values_of(run, KEYS_OF_THE_TEST), *of_task]
 
 
 def _different_losses(runs: list[ReportedRun], task: str) -> str:
@@ -256,6 +275,8 @@ def _different_losses(runs: list[ReportedRun], task: str) -> str:
         return ""
     if task in ("next", "regress"):
         return "The loss is not the same in all runs (its kind, target or unit differ): compare mae and rmse."
+    if task == "forecast":
+        return "The loss is not the same in all runs (its kind, quantiles or unit differ): compare mase, smape and mae."
     return "The loss is not the same in all runs (their classes are weighted differently): compare the other figures."
 
 

@@ -53,6 +53,7 @@ svg .line { fill: none; stroke: currentColor; stroke-width: 1.8; stroke-linejoin
 svg .line.dashed { stroke-dasharray: 4 3; stroke-width: 1.3; opacity: 0.8; }
 svg .dots { fill: none; stroke: currentColor; stroke-width: 3.5; stroke-linecap: round; opacity: 0.65; }
 svg .dots.large { stroke-width: 6; opacity: 1; }
+svg .area { fill: currentColor; opacity: 0.22; }
 svg .band { fill: currentColor; }
 svg .mark { fill: none; stroke: var(--ink); stroke-width: 2; }
 svg .guide { fill: none; stroke: var(--soft); stroke-width: 1; stroke-dasharray: 2 3; }
@@ -60,6 +61,7 @@ CLASSES
 .legend { list-style: none; padding: 0; display: flex; flex-wrap: wrap; gap: 0.2rem 1.2rem; font-size: 0.9rem; }
 .swatch { display: inline-block; width: 1.6em; border-top: 3px solid currentColor; vertical-align: middle;
   margin-right: 0.45em; }
+.swatch.area { border-top-width: 0.8em; opacity: 0.3; }
 .swatch.dashed { border-top: 2px dashed currentColor; }
 .box { overflow-x: auto; margin: 0.6rem 0; max-width: 100%; }
 table { border-collapse: collapse; font-size: 0.9rem; font-variant-numeric: tabular-nums; }

@@ -127,6 +127,21 @@ def figures_by_step(
     return {name: values.tolist() for name, values in found.items()}
 
 
+def calibrate(forecasts: NDArray[np.float64], answers: Answers) -> NDArray[np.float64]:
+    """Returns the share of actual values at or below each quantile, (quantiles,): as large as its level where it fits.
+
+    Args:
+      forecasts: (series, origins, horizon, targets, quantiles).
+      answers: What they are measured against.
+
+    Returns:
+      NaN where nothing is known.
+    """
+    is_below = answers.actual[..., None] <= forecasts
+    number = int(answers.is_known.sum())
+    return is_below[answers.is_known].sum(axis=0) / number if number else np.full(forecasts.shape[-1], np.nan)
+
+
 def baseline_forecasts(
     values: NDArray[np.float64],
     offsets: NDArray[np.int64],

@@ -532,7 +532,9 @@ class TestResuming:
     def test_signal_in_the_report_can_be_resumed(self, call, rows_file, small_run, tmp_path, monkeypatch):
         flags = [*SMALL, "--epochs=40", f"--data={rows_file}", f"--run-dir={tmp_path / 'run'}"]
         with monkeypatch.context() as patch:
-            patch.setattr("jaxrnn.evaluation.plots.plot_curves", lambda *args: os.kill(os.getpid(), signal.SIGINT))
+            patch.setattr(
+                "jaxrnn.evaluation.pictures.plots.plot_curves", lambda *args: os.kill(os.getpid(), signal.SIGINT)
+            )
             done = call("train", *flags)
         assert done.code == 130
         assert "--resume" in done.err

@@ -4,7 +4,7 @@ import warnings
 
 import numpy as np
 
-from jaxrnn.evaluation.plots import plot_curves
+from jaxrnn.evaluation.pictures.plots import plot_curves
 
 
 def test_curves_of_an_ensemble_without_validation_rows(tmp_path):

@@ -7,11 +7,20 @@ from typing import Any
 import numpy as np
 
 from jaxrnn.data.encoding import Encoded
-from jaxrnn.evaluation.plots import ACCENT_COLOR, TRAINING_COLOR, VALIDATION_COLOR, new_figure, save_figure
+from jaxrnn.data.series.series_encoding import SeriesEncoding
+from jaxrnn.evaluation.forecasting import ForecastEvaluation
+from jaxrnn.evaluation.pictures.forecast_plots import plot_forecast_errors, plot_forecasts
+from jaxrnn.evaluation.pictures.plots import (
+    ACCENT_COLOR,
+    TRAINING_COLOR,
+    VALIDATION_COLOR,
+    label_text,
+    new_figure,
+    save_figure,
+)
 from jaxrnn.evaluation.sequence_errors import count_confusions, error_of_each, reliability
 from jaxrnn.evaluation.sequence_evaluation import SequenceEvaluation
 from jaxrnn.evaluation.trained_model import TrainedModel
-from jaxrnn.foundation.escaping import printable, shorten
 
 MAX_CLASSES_NAMED = 30
 MAX_FEATURES_DRAWN = 12
@@ -20,6 +29,12 @@ NUM_SEQUENCES_DRAWN = 3
 
 def draw_task(evaluation: SequenceEvaluation, model: TrainedModel, directory: Path) -> list[Path]:
     """Draws the pictures of a task into a directory; returns their paths."""
+    if isinstance(evaluation, ForecastEvaluation):
+        assert isinstance(model.encoding, SeriesEncoding)
+        drawn = [directory / "forecasts.png", directory / "forecast_errors.png"]
+        plot_forecasts(evaluation, model.encoding, drawn[0])
+        plot_forecast_errors(evaluation, drawn[1])
+        return drawn
     drawn = [directory / ("confusion.png" if model.classes else "predictions.png"), directory / "sequences.png"]
     if model.classes:
         plot_classes(evaluation, model.classes, drawn[0])
@@ -45,7 +60,7 @@ def plot_classes(evaluation: SequenceEvaluation, classes: tuple[str, ...], path:
     matrix_axes.set_xlabel("predicted class")
     matrix_axes.set_ylabel("true class")
     if len(classes) <= MAX_CLASSES_NAMED:
-        names = [printable(shorten(text, 12)) for text in classes]
+        names = [label_text(text, 12) for text in classes]
         matrix_axes.set_xticks(range(len(classes)), names, rotation=90 if max(map(len, names)) > 3 else 0, fontsize=8)
         matrix_axes.set_yticks(range(len(classes)), names, fontsize=8)
         for (row, column), count in np.ndenumerate(counts):
@@ -81,7 +96,7 @@ def plot_numbers(evaluation: SequenceEvaluation, model: TrainedModel, path: Path
         axes.scatter(known, found, s=8, alpha=0.5, color=TRAINING_COLOR, linewidths=0)
         ends = [min(known.min(), found.min()), max(known.max(), found.max())]
         axes.plot(ends, ends, color=ACCENT_COLOR, linewidth=0.8)
-        axes.set_xlabel(f"actual {printable(shorten(name, 40))}")
+        axes.set_xlabel(f"actual {label_text(name, 40)}")
         axes.set_ylabel("predicted")
         axes.grid(alpha=0.25)
     save_figure(figure, path)
@@ -127,11 +142,7 @@ def _words(evaluation: SequenceEvaluation, model: TrainedModel, sequence: int) -
     probabilities, true = evaluation.predicted[sequence], int(targets[sequence])
     taken = model.classes[int(probabilities.argmax())]
     named = model.classes[true] if true >= 0 else "an unseen class"
-    return f"{_short(taken)} ({probabilities.max():.0%}), true {_short(named)}"
-
-
-def _short(text: str) -> str:
-    return printable(shorten(text, 14))
+    return f"{label_text(taken, 14)} ({probabilities.max():.0%}), true {label_text(named, 14)}"
 
 
 def _shade_tags(axes: Any, evaluation: SequenceEvaluation, rows: Encoded, sequence: int) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from jaxrnn.data.ragged import Ragged
+from jaxrnn.foundation.escaping import printable, shorten
 from jaxrnn.foundation.files import write_atomically
 from jaxrnn.settings.task_config import FIGURES_OF_TASK, task_of_figures
 
@@ -32,8 +33,14 @@ def new_figure(num_columns: int, *, num_rows: int = 1) -> tuple[Any, Any]:
     width, height = 5.5 * num_columns, 4.2 * (1 if num_rows == 1 else 0.7 * num_rows)
     figure = Figure(figsize=(width, height), dpi=DPI)
     # By hand: matplotlib's layout engine takes as long as the drawing.
-    figure.subplots_adjust(left=0.7 / width, right=1 - 0.15 / width, bottom=0.13, top=0.88, wspace=0.19, hspace=0.3)
+    left, right, bottom, top = 0.7 / width, 1 - 0.15 / width, 0.55 / height, 1 - 0.5 / height
+    figure.subplots_adjust(left=left, right=right, bottom=bottom, top=top, wspace=0.19, hspace=0.3)
     return figure, figure.subplots(num_rows, num_columns)
+
+
+def label_text(text: str, length: int) -> str:
+    """Returns a text of others as a label: shortened, harmless, and no formula whatever it holds."""
+    return printable(shorten(text, length)).replace("$", r"\$")
 
 
 def save_figure(figure: Any, path: str | Path) -> None:

@@ -5,7 +5,8 @@ from typing import Any
 
 from jaxrnn.data.ragged import Ragged
 from jaxrnn.data.sequences import Sequences
-from jaxrnn.data.store.shards import ShardedRows
+from jaxrnn.data.store.sharded_rows import ShardedRows
+from jaxrnn.data.store.sharded_sequences import ShardedSequences
 from jaxrnn.evaluation.part_evaluation import PartEvaluation, evaluate_figures, evaluate_part
 from jaxrnn.evaluation.sequence_errors import count_confusions
 from jaxrnn.evaluation.sequence_evaluation import SequenceEvaluation
@@ -13,7 +14,9 @@ from jaxrnn.evaluation.trained_model import TrainedModel
 from jaxrnn.evaluation.value_evaluation import Evaluation
 from jaxrnn.tasks.figures import ACCURACY_NOTE
 
-Rows = Ragged | ShardedRows | Sequences
+Rows = Ragged | ShardedRows | Sequences | ShardedSequences
+
+SEQUENCES = Sequences | ShardedSequences
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,7 +42,7 @@ class PartResult:
 
 def measure_figures(model: TrainedModel, rows: Rows) -> Evaluation | SequenceEvaluation:
     """Evaluates a model on a part."""
-    return model.evaluate(rows) if isinstance(rows, Sequences) else evaluate_figures(model, rows)
+    return model.evaluate(rows) if isinstance(rows, SEQUENCES) else evaluate_figures(model, rows)
 
 
 def measure_part(model: TrainedModel, rows: Rows) -> PartResult:
@@ -48,7 +51,7 @@ def measure_part(model: TrainedModel, rows: Rows) -> PartResult:
     Raises:
       DataError: A value is too large for float32 once normalised, or a column is missing.
     """
-    if isinstance(rows, Sequences):
+    if isinstance(rows, SEQUENCES):
         return _measure_sequences(model, rows)
     found = evaluate_part(model, rows)
     judgement = found.judgement
@@ -62,7 +65,7 @@ def measure_part(model: TrainedModel, rows: Rows) -> PartResult:
     return PartResult(found.evaluation, found.baselines, entries, notes, found.num_rows, found)
 
 
-def _measure_sequences(model: TrainedModel, sequences: Sequences) -> PartResult:
+def _measure_sequences(model: TrainedModel, sequences: Sequences | ShardedSequences) -> PartResult:
     found = model.evaluate(sequences)
     entries: dict[str, Any] = {
         "interval": found.verdict.interval,

@@ -4,10 +4,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from jaxrnn.data.encoding import Encoding
 from jaxrnn.data.readers.complaints import naming
-from jaxrnn.data.sequence_parts import SequenceParts, split_sequences
+from jaxrnn.data.sequence_parts import split_sequences
 from jaxrnn.data.sequences import Sequences
 from jaxrnn.data.tables.loading import load_hashed_sequences
 from jaxrnn.foundation.errors import UserError
@@ -45,7 +44,7 @@ class SequencesInMemory:
     def arrange(self) -> None:
         with naming(self.config.data.data):
             self._split = split_sequences(self.config, self._sequences, **self._given)
-            _require_what_is_monitored(self.config, self._split)
+            require_what_is_monitored(self.config, has_validation=self._split.validation is not None)
             self.source = MemorySource(self.config, self._split)
         self.parts = {
             name: part.sequences for name, part in zip(PARTS_WITH_FILES, self._split[1:], strict=True) if part
@@ -53,29 +52,53 @@ class SequencesInMemory:
         self.shared_rows, self.overlapping = self._split.shared_rows(), self._split.overlapping()
 
     def in_words(self) -> tuple[str, str]:
-        sequences, lengths = self._sequences, self._sequences.lengths
-        encoding = self.source.plan.encoding
+        sequences, encoding = self._sequences, self.source.plan.encoding
         assert encoding is not None
-        holds = [f"{len(encoding.inputs.names):,} inputs"]
-        holds += [f"{len(texts):,} categories of {escape(shorten(name))}" for name, texts in encoding.categories]
-        holds += [f"{len(encoding.statics.names):,} statics"] if encoding.statics.names else []
-        if encoding.classes:
-            shown = ", ".join(escape(shorten(text)) for text in encoding.classes[:MAX_CLASSES_SHOWN])
-            more = ", ..." if len(encoding.classes) > MAX_CLASSES_SHOWN else ""
-            answers = f"{len(encoding.classes):,} classes ({shown}{more})"
-        else:
-            answers = f"targets {', '.join(escape(shorten(name)) for name in encoding.targets.names)}"
-        numbers = [0 if part is None else len(part.sequences) for part in self._split]
-        names = ("training", *PARTS_WITH_FILES)
-        return (
-            f"{escape(self.config.data.data)}: {len(sequences):,} sequences, {sequences.num_steps:,} steps; lengths"
-            f" {lengths.min()} to {lengths.max()}, mean {np.mean(lengths):.1f}; {', '.join(holds)}; {answers}",
-            ", ".join(f"{number:,} {name}" for number, name in zip(numbers, names, strict=True)),
-        )
+        counts = {"training": len(self._split.training.sequences)}
+        counts |= {name: len(self.parts[name]) if name in self.parts else 0 for name in PARTS_WITH_FILES}
+        lengths = int(sequences.lengths.min()), int(sequences.lengths.max())
+        return describe_sequences(
+            escape(self.config.data.data), encoding, num_steps=sequences.num_steps, lengths=lengths, counts=counts,
+            number=len(sequences),
+        )  # fmt: skip
 
 
-def _require_what_is_monitored(config: Config, split: SequenceParts) -> None:
-    if split.validation is None and config.training.patience:
+def describe_sequences(
+    name: str, encoding: Encoding, *, num_steps: int, lengths: tuple[int, int], counts: dict[str, int], number: int
+) -> tuple[str, str]:
+    """Says what sequences hold, and how many of them train, validate and test.
+
+    Args:
+      name: The data's.
+      encoding: What the training rows say.
+      num_steps: The steps of all of them.
+      lengths: The least steps of one, and the most.
+      counts: How many are of each part.
+      number: How many there are.
+    """
+    holds = [f"{len(encoding.inputs.names):,} inputs"]
+    holds += [f"{len(texts):,} categories of {escape(shorten(column))}" for column, texts in encoding.categories]
+    holds += [f"{len(encoding.statics.names):,} statics"] if encoding.statics.names else []
+    if encoding.classes:
+        shown = ", ".join(escape(shorten(text)) for text in encoding.classes[:MAX_CLASSES_SHOWN])
+        more = ", ..." if len(encoding.classes) > MAX_CLASSES_SHOWN else ""
+        answers = f"{len(encoding.classes):,} classes ({shown}{more})"
+    else:
+        answers = f"targets {', '.join(escape(shorten(target)) for target in encoding.targets.names)}"
+    return (
+        f"{name}: {number:,} sequences, {num_steps:,} steps; lengths {lengths[0]} to {lengths[1]}, mean"
+        f" {num_steps / number:.1f}; {', '.join(holds)}; {answers}",
+        ", ".join(f"{count:,} {part}" for part, count in counts.items()),
+    )
+
+
+def require_what_is_monitored(config: Config, *, has_validation: bool) -> None:
+    """Refuses patience where nothing says which epoch is best.
+
+    Raises:
+      UserError: It is given.
+    """
+    if not has_validation and config.training.patience:
         raise UserError(
             f"--patience: got {config.training.patience}; expected 0 where no sequences validate: give"
             " --validation-data, or a share of the data by --split-fractions"

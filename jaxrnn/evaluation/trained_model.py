@@ -17,6 +17,7 @@ from jaxrnn.data.normalizer import Normalizer
 from jaxrnn.data.ragged import Ragged
 from jaxrnn.data.readers.loading import load_rows
 from jaxrnn.data.sequences import Sequences
+from jaxrnn.data.store.sharded_sequences import ShardedSequences
 from jaxrnn.data.tables.loading import load_sequences
 from jaxrnn.evaluation.loading import load_checkpoint
 from jaxrnn.evaluation.saving import save_model
@@ -240,7 +241,7 @@ class TrainedModel:
         """
         if self.encoding is None:
             return self._evaluate_values(self._as_rows(rows))
-        sequences = self._as_sequences(rows, with_answers=True)
+        sequences = rows if isinstance(rows, ShardedSequences) else self._as_sequences(rows, with_answers=True)
         return evaluate_sequences(self.config, self.encoding, self.params, self.other, sequences)
 
     def _evaluate_values(self, rows: Ragged) -> Evaluation:

@@ -7,14 +7,15 @@ import jax
 import numpy as np
 
 from jaxrnn.data.store.dataset import Dataset
-from jaxrnn.data.store.layout import Layout, choose_batching_of, lay_out
+from jaxrnn.data.store.layout import Layout
 from jaxrnn.parallel.device_memory import planned_bytes, require_memory, tree_bytes
 from jaxrnn.parallel.devices import data_size, place_rows, replicate, rows_of_process, share_of_rows
 from jaxrnn.parallel.state_sharding import with_shardings
 from jaxrnn.settings.config import Config
-from jaxrnn.tasks.metrics import MetricSums, as_floats
+from jaxrnn.tasks.metrics import as_floats
+from jaxrnn.training.disk_arranging import Part, arrange_dataset
 from jaxrnn.training.piecewise_epochs import add_chunks, begin_epoch, end_epoch, train_batches, trained_state
-from jaxrnn.training.plan import GATES_OF_CELL, VALIDATION_CHUNK_ROWS, given_by, make_plan
+from jaxrnn.training.plan import GATES_OF_CELL, given_by
 from jaxrnn.training.stream_order import Seeds
 from jaxrnn.training.super_batches import SuperBatch, SuperBatches, read_ahead
 from jaxrnn.training.train_state import DIVERGED, Position
@@ -50,42 +51,22 @@ class DiskSource:
 
     def __init__(self, config: Config, dataset: Dataset):
         settings, model = config.training, config.model
-        normalizer = dataset.fit_normalizer(config)
-        histogram = dataset.histogram("training")
-        batching = choose_batching_of(histogram, settings.batching, settings.num_buckets, may_pack=not settings.tbptt)
-        training, validation = (
-            lay_out(
-                dataset.parts[name],
-                dataset.histogram(name),
-                batching,
-                batch_size=min(batch_size, dataset.num_rows(name)),
-                num_buckets=settings.num_buckets,
-            )
-            for name, batch_size in (("training", settings.batch_size), ("validation", VALIDATION_CHUNK_ROWS))
-        )
-        self.plan = make_plan(
-            config,
-            normalizer,
-            batching,
-            lengths=training.lengths,
-            num_rows=training.num_rows,
-            real_steps=_real_steps(training, histogram),
-            num_sequences=dataset.num_rows("training"),
-            batch_rows=training.batch_rows,
-        )
-        self.given = given_by(config, normalizer)
+        arranged = arrange_dataset(config, dataset)
+        self.plan = plan = arranged.plan
+        self.given = given_by(config, plan.normalizer, plan.encoding)
         products = GATES_OF_CELL[model.cell] * model.hidden_size * (model.hidden_size + 1) * 3
         products *= 2 * model.num_layers - 1
 
-        def reading(name: str, layout: Layout, seeds: Seeds | None) -> _Reading:
-            own = rows_of_process(self.plan.mesh, layout.batch_rows)
-            given: Any = {"products_per_step": products, "rows_of_batch": own, "epochs": settings.epochs}
-            rows = dataset.parts[name]
-            return _Reading(layout, SuperBatches(rows, layout, normalizer, seeds=seeds, **given))
+        def reading(part: Part, seeds: Seeds | None) -> _Reading:
+            own = rows_of_process(plan.mesh, part.layout.batch_rows)
+            given: Any = {"products_per_step": products, "width": arranged.width, "rows_of_batch": own}
+            batches = SuperBatches(part.reading, part.layout, seeds=seeds, epochs=settings.epochs, **given)
+            return _Reading(part.layout, batches)
 
-        seeds = Seeds(settings.seed, config.split_seed) if settings.shuffle else None
-        self._training = reading("training", training, seeds)
-        self._validation = reading("validation", validation, None)
+        self._training = reading(
+            arranged.training, Seeds(settings.seed, config.split_seed) if settings.shuffle else None
+        )
+        self._validation = None if arranged.validation is None else reading(arranged.validation, None)
         self._train_batches: Any = None
         self._read: dict[str, Generator[SuperBatch, None, None]] = {}
 
@@ -160,15 +141,18 @@ class DiskSource:
     def _validate(self, trainer: Trainer, position: Position) -> tuple[Position, list[dict[str, Any]]]:
         assert position.progress is not None
         trained = trained_state(trainer, position.state, position.progress)
-        totals = MetricSums.zero(self._validation.layout.batch_rows) if position.checked is None else position.checked
-        batch = self._next("validation", self._validation, position.epoch, 0)
-        arrays = self._place(batch, trainer)
-        totals = add_chunks(trainer, trained, totals, *arrays, self.given, self._validation.lengths)
-        jax.block_until_ready(totals)
-        chunks = position.chunks + 1
-        if chunks < self._validation.batches.per_epoch:
-            return position._replace(checked=totals, chunks=chunks), []
-        state, figures, rate = end_epoch(trainer, position.state, trained, position.progress, totals)
+        totals = None
+        if self._validation is not None:
+            num_rows = self._validation.layout.batch_rows
+            totals = trainer.task.zero(num_rows) if position.checked is None else position.checked
+            batch = self._next("validation", self._validation, position.epoch, 0)
+            arrays = self._place(batch, trainer)
+            totals = add_chunks(trainer, trained, totals, *arrays, self.given, self._validation.lengths, num_rows)
+            jax.block_until_ready(totals)
+            chunks = position.chunks + 1
+            if chunks < self._validation.batches.per_epoch:
+                return position._replace(checked=totals, chunks=chunks), []
+        state, figures, rate = end_epoch(trainer, position.state, trained, position.progress, totals, self.given)
         host = jax.device_get(figures)
         line = {part: as_floats(host[part]) for part in host}
         after = Position(state)
@@ -188,13 +172,3 @@ class DiskSource:
 def _filled(num_rows: int, trainer: Trainer) -> int:
     """Returns the rows of a batch with those that fill it up for the devices."""
     return num_rows + -num_rows % data_size(trainer.mesh)
-
-
-def _real_steps(layout: Layout, histogram: tuple[np.ndarray, np.ndarray]) -> tuple[int, ...]:
-    """Counts the steps of each part that are not padding, from how many rows there are of each length."""
-    distinct, counts = histogram
-    if layout.batching == "pack":
-        return (int(((distinct - 1) * counts).sum()),)
-    part_of = np.searchsorted(np.array([part.length for part in layout.parts]), distinct)
-    steps = np.bincount(part_of, weights=(distinct - 1) * counts, minlength=len(layout.parts))
-    return tuple(int(number) for number in steps)

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxrnn.data.batching import Bucket
+from jaxrnn.data.step_batches import StepBatch
 from jaxrnn.foundation.array_types import Array
 from jaxrnn.models.objective import Batch, by_itself
 from jaxrnn.parallel.devices import gather_rows
@@ -21,7 +22,7 @@ from jaxrnn.training.trainer import Trainer
 def begin_epoch(trainer: Trainer, state: TrainState) -> EpochProgress:
     """Returns the progress of an epoch that begins, in arrays of its own: those of the state undo it."""
     trained = jax.tree.map(jnp.copy, Trained(state.params, state.other, state.opt_state))
-    totals = jax.tree.map(jnp.asarray, MetricSums.zero(trainer.batch_rows))
+    totals = jax.tree.map(jnp.asarray, trainer.task.zero(trainer.batch_rows))
     return _placed(trainer, EpochProgress(trained, totals, jnp.int32(0), jnp.int32(0)))
 
 
@@ -40,7 +41,7 @@ def train_batches(
     Args:
       trainer: What does not change.
       progress: How far the epoch is; donated.
-      batches: (batches, rows, length), padded to the longest length.
+      batches: Arrays of (batches, rows, ...), padded to the longest length.
       parts: The part of each batch, whose length is one of `lengths`.
       num_batches: How many batches there are; may differ from call to call without compiling anew.
       given: The normaliser's numbers, and the seed of the split.
@@ -60,7 +61,7 @@ def train_batches(
     return _placed(trainer, lax.fori_loop(0, num_batches, train_one, progress))
 
 
-@functools.partial(jax.jit, static_argnums=(0, 7))
+@functools.partial(jax.jit, static_argnums=(0, 7, 8))
 def add_chunks(
     trainer: Trainer,
     trained: TrainState,
@@ -70,13 +71,14 @@ def add_chunks(
     num_chunks: Array,
     given: Given,
     lengths: tuple[int, ...],
+    num_rows: int,
 ) -> MetricSums:
-    """Adds the sums of some chunks of validation rows; its arguments as those of `train_batches`."""
+    """Adds the sums of some chunks of `num_rows` validation rows; its arguments as those of `train_batches`."""
 
     def add_one(number: Array, totals: MetricSums) -> MetricSums:
         branches = [
             functools.partial(trainer.add_chunk, trained, chunk=chunk, given=given)
-            for chunk in _batch_of(chunks, number, lengths, totals.rows.shape[-1])
+            for chunk in _batch_of(chunks, number, lengths, num_rows)
         ]
         return _switch(parts[number], branches, totals)
 
@@ -92,7 +94,12 @@ def trained_state(trainer: Trainer, state: TrainState, progress: EpochProgress) 
 
 @functools.partial(jax.jit, static_argnums=0)
 def end_epoch(
-    trainer: Trainer, state: TrainState, trained: TrainState, progress: EpochProgress, validation: MetricSums
+    trainer: Trainer,
+    state: TrainState,
+    trained: TrainState,
+    progress: EpochProgress,
+    validation: MetricSums | None,
+    given: Given,
 ) -> tuple[TrainState, dict[str, dict[str, Array]], Array]:
     """Judges an epoch whose batches were all finite.
 
@@ -101,14 +108,19 @@ def end_epoch(
       state: The state before the epoch.
       trained: The state after it.
       progress: How far the epoch is: to its end.
-      validation: The sums of all validation rows.
+      validation: The sums of all validation rows; None where there are no such rows.
+      given: What the task is told of the data.
 
     Returns:
       ``(state, figures, learning_rate)``; figures of "training" and "validation".
     """
     rate = trainer.schedule(state.epoch * trainer.steps_per_epoch)
-    checked = by_itself(validation).compute()
-    figures = {"training": by_itself(progress.totals).compute(), "validation": checked}
+    task, nothing = trainer.task, dict.fromkeys(trainer.task.figures, jnp.float32(jnp.nan))
+    checked = None if validation is None else task.compute(by_itself(validation), given.told)
+    figures = {
+        "training": task.compute(by_itself(progress.totals), given.told),
+        "validation": nothing if checked is None else checked,
+    }
     return trainer.finish_epoch(state, trained, checked), figures, rate
 
 
@@ -120,9 +132,7 @@ def _placed(trainer: Trainer, progress: EpochProgress) -> EpochProgress:
 def _batch_of(batches: Batch, number: Array, lengths: tuple[int, ...], num_rows: int) -> list[Batch]:
     """Returns a batch as it is in each part: cut to its length, without the rows that fill it up for devices."""
     batch = by_itself(jax.tree.map(lambda leaf: leaf[number, :num_rows], batches))
-    if not isinstance(batch, Bucket):
-        return [batch]
-    return [Bucket(batch.values[:, :length], batch.lengths) for length in lengths]
+    return [batch.cut(length) for length in lengths] if isinstance(batch, Bucket | StepBatch) else [batch]
 
 
 def _switch(number: Array, branches: list[Any], operand: Any) -> Any:

@@ -6,6 +6,9 @@ from typing import Any, Literal, Optional
 from jaxrnn.settings.checking import require
 from jaxrnn.settings.limits import MAX_COUNT
 
+# What the network does with what was read: no matter of reading, and of a data set that is read already.
+NOT_OF_READING = ("max_tokens",)
+
 
 def names_in(text: str) -> tuple[str, ...]:
     """Returns the names of a list that is joined by commas."""

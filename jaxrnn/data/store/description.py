@@ -10,12 +10,10 @@ from jaxrnn.data.encoding import Encoding
 from jaxrnn.data.statistics import Statistics
 from jaxrnn.data.store.form import Form
 from jaxrnn.foundation.errors import UserError
-from jaxrnn.settings.columns_config import ColumnsConfig
+from jaxrnn.settings.columns_config import NOT_OF_READING, ColumnsConfig
 from jaxrnn.settings.config import Config
 from jaxrnn.settings.task_config import TASKS
 
-# What the network does with what was read, and no matter of reading.
-NOT_OF_READING = ("max_tokens",)
 _OF_THE_READER = ("delimiter", "header")
 
 

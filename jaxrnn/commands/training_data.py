@@ -16,7 +16,6 @@ from jaxrnn.data.store.dataset import Dataset, is_dataset
 from jaxrnn.data.store.sharded_rows import ShardedRows
 from jaxrnn.data.store.sharded_sequences import ShardedSequences
 from jaxrnn.data.tables.loading import reads_sequences
-from jaxrnn.foundation.errors import UserError
 from jaxrnn.foundation.escaping import escape
 from jaxrnn.parallel import hosts
 from jaxrnn.settings.config import Config
@@ -132,11 +131,6 @@ class PreparedData:
     source: DiskSource
 
     def __init__(self, config: Config, check: Check):
-        if config.training.ensemble > 1:
-            raise UserError(
-                f"--ensemble: got {config.training.ensemble}; expected 1 with prepared data: train the members one by"
-                " one, with --seed, or on the file itself"
-            )
         several = hosts.is_distributed()
         share = {"checker": jax.process_index(), "num_checkers": jax.process_count()} if several else {}
         self._dataset = dataset = Dataset(config.data.data, **share)

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 
 from jaxrnn.data.store.dataset import Dataset
 from jaxrnn.data.store.layout import Layout
@@ -12,13 +13,19 @@ from jaxrnn.parallel.device_memory import planned_bytes, require_memory, tree_by
 from jaxrnn.parallel.devices import data_size, place_rows, replicate, rows_of_process, share_of_rows
 from jaxrnn.parallel.state_sharding import with_shardings
 from jaxrnn.settings.config import Config
-from jaxrnn.tasks.metrics import as_floats
 from jaxrnn.training.disk_arranging import Part, arrange_dataset
-from jaxrnn.training.piecewise_epochs import add_chunks, begin_epoch, end_epoch, train_batches, trained_state
+from jaxrnn.training.piecewise_epochs import (
+    add_chunks,
+    begin_epoch,
+    end_epoch,
+    no_sums,
+    train_batches,
+    trained_state,
+)
 from jaxrnn.training.plan import GATES_OF_CELL, given_by
 from jaxrnn.training.stream_order import Seeds
 from jaxrnn.training.super_batches import SuperBatch, SuperBatches, read_ahead
-from jaxrnn.training.train_state import DIVERGED, Position
+from jaxrnn.training.train_state import DIVERGED, Position, history_lines
 from jaxrnn.training.trainer import Trainer
 
 
@@ -57,15 +64,15 @@ class DiskSource:
         products = GATES_OF_CELL[model.cell] * model.hidden_size * (model.hidden_size + 1) * 3
         products *= 2 * model.num_layers - 1
 
-        def reading(part: Part, seeds: Seeds | None) -> _Reading:
-            own = rows_of_process(plan.mesh, part.layout.batch_rows)
+        def reading(part: Part, seeds: Seeds | None, members: int = 0) -> _Reading:
+            own = rows_of_process(None if settings.ensemble > 1 else plan.mesh, part.layout.batch_rows)
             given: Any = {"products_per_step": products, "width": arranged.width, "rows_of_batch": own}
-            batches = SuperBatches(part.reading, part.layout, seeds=seeds, epochs=settings.epochs, **given)
+            given |= {"epochs": settings.epochs, "members": members}
+            batches = SuperBatches(part.reading, part.layout, seeds=seeds, **given)
             return _Reading(part.layout, batches)
 
-        self._training = reading(
-            arranged.training, Seeds(settings.seed, config.split_seed) if settings.shuffle else None
-        )
+        seeds = Seeds(settings.seed, config.split_seed) if settings.shuffle else None
+        self._training = reading(arranged.training, seeds, settings.ensemble if settings.ensemble > 1 else 0)
         self._validation = None if arranged.validation is None else reading(arranged.validation, None)
         self._train_batches: Any = None
         self._read: dict[str, Generator[SuperBatch, None, None]] = {}
@@ -85,7 +92,7 @@ class DiskSource:
         compiled = train_batches.lower(
             trainer,
             with_shardings(progress, trainer.mesh),
-            share_of_rows(batches, trainer.mesh, axis=1),
+            share_of_rows(batches, self._sharing(trainer), axis=1),
             with_shardings(parts, trainer.mesh),
             np.int32(1),
             self.given,
@@ -127,7 +134,7 @@ class DiskSource:
 
     def _train(self, trainer: Trainer, position: Position) -> Position:
         batch = self._next("training", self._training, position.epoch, position.batches)
-        arrays = self._place(batch, trainer)
+        arrays = self._place(batch, self._sharing(trainer), trainer.mesh)
         progress = begin_epoch(trainer, position.state) if position.progress is None else position.progress
         position = position.settled()  # waits for the call before: one is computed while the next is read, no more
         if position.has(DIVERGED):
@@ -144,29 +151,31 @@ class DiskSource:
         totals = None
         if self._validation is not None:
             num_rows = self._validation.layout.batch_rows
-            totals = trainer.task.zero(num_rows) if position.checked is None else position.checked
+            totals = no_sums(trainer, num_rows, trained) if position.checked is None else position.checked
             batch = self._next("validation", self._validation, position.epoch, 0)
-            arrays = self._place(batch, trainer)
+            arrays = self._place(batch, trainer.data_mesh, trainer.mesh)
             totals = add_chunks(trainer, trained, totals, *arrays, self.given, self._validation.lengths, num_rows)
             jax.block_until_ready(totals)
             chunks = position.chunks + 1
             if chunks < self._validation.batches.per_epoch:
                 return position._replace(checked=totals, chunks=chunks), []
-        state, figures, rate = end_epoch(trainer, position.state, trained, position.progress, totals, self.given)
-        host = jax.device_get(figures)
-        line = {part: as_floats(host[part]) for part in host}
+        state, history = end_epoch(trainer, position.state, trained, position.progress, totals, self.given)
         after = Position(state)
-        return after, [{"epoch": after.epoch, **line, "learning_rate": float(rate)}]
+        return after, history_lines(history, position.epoch, np.asarray(state.epoch))
 
     def _next(self, name: str, reading: _Reading, epoch: int, batch: int) -> SuperBatch:
         if name not in self._read:
             self._read[name] = read_ahead(reading.batches, epoch=epoch, batch=batch)
         return next(self._read[name])
 
-    def _place(self, batch: SuperBatch, trainer: Trainer) -> tuple[Any, Any, Any]:
-        """Puts a super batch on the devices: on each of several its own rows."""
-        rows = place_rows(batch.batches, trainer.mesh, axis=1)
-        return rows, replicate(batch.parts, trainer.mesh), np.int32(batch.num_batches)
+    def _sharing(self, trainer: Trainer) -> Mesh | None:
+        """The devices among which training batches are dealt out: by rows, or by members."""
+        return trainer.mesh if trainer.is_ensemble else trainer.data_mesh
+
+    def _place(self, batch: SuperBatch, sharing: Mesh | None, mesh: Mesh | None) -> tuple[Any, Any, Any]:
+        """Puts a super batch on the devices: on each of several its own rows, or those of its members."""
+        rows = replicate(batch.batches, mesh) if sharing is None else place_rows(batch.batches, sharing, axis=1)
+        return rows, replicate(batch.parts, mesh), np.int32(batch.num_batches)
 
 
 def _filled(num_rows: int, trainer: Trainer) -> int:

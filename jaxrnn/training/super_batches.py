@@ -32,7 +32,8 @@ class SuperBatch(NamedTuple):
     """Some consecutive batches of an epoch.
 
     Attributes:
-      batches: Padded to the longest of any part, or packed: arrays of (batches, rows, ...).
+      batches: Padded to the longest of any part, or packed: arrays of (batches, rows, ...); of an ensemble, whose
+        members draw rows of their own, of (batches, members, rows, ...).
       parts: The part that each batch is of, (batches,) int32.
       num_batches: How many there are; those behind are empty and not to be trained on.
     """
@@ -48,7 +49,8 @@ class SuperBatches:
     Args:
       reading: Where from.
       layout: How they are arranged.
-      seeds: Seeds of the shuffling; None for none.
+      seeds: Seeds of the shuffling, of an ensemble of its first member; None for none.
+      members: How many members draw rows of their own; 0 where there is no ensemble.
       epochs: How many.
       products_per_step: Multiplications of a step of a row.
       width: Numbers of a step.
@@ -62,6 +64,7 @@ class SuperBatches:
         layout: Layout,
         *,
         seeds: Seeds | None,
+        members: int = 0,
         epochs: int = 1,
         products_per_step: int = 1,
         width: int = 1,
@@ -69,17 +72,18 @@ class SuperBatches:
     ):
         self._reading = reading
         self._layout = layout
-        self._seeds = seeds
+        self._seeds = [seeds and seeds._replace(seed=seeds.seed + member) for member in range(max(members, 1))]
+        self._members = members
         self._epochs = epochs
         own = rows_of_batch or slice(0, layout.batch_rows)
         self._places = np.arange(own.start, own.stop)
         self._length = max(part.length for part in layout.parts)
-        batch_steps = layout.batch_rows * self._length
+        batch_steps = layout.batch_rows * self._length * max(members, 1)
         limit = min(SUPER_VALUES // (batch_steps * width), SUPER_PRODUCTS // (batch_steps * products_per_step))
         self.num_batches = num_batches = sum(layout.num_batches)  # of an epoch
         self.size = min(max(limit, 1), num_batches)  # batches of a super batch at most
         self.per_epoch = -(-num_batches // self.size)  # super batches
-        self._orders: OrderedDict[int, Future[EpochOrder]] = OrderedDict()
+        self._orders: OrderedDict[int, Future[list[EpochOrder]]] = OrderedDict()
         self._drawing = ThreadPoolExecutor(1)
         self._lock = threading.Lock()
 
@@ -88,32 +92,33 @@ class SuperBatches:
 
     def __getitem__(self, number: int) -> SuperBatch:
         epoch, number = divmod(number, self.per_epoch)
-        order = self._order(epoch)
+        orders = self._order(epoch)
         chosen = slice(number * self.size, (number + 1) * self.size)
-        parts, numbers = order.parts[chosen], order.numbers[chosen].astype(np.int64)
-        batches = self._read(order, parts, numbers)
+        parts, numbers = orders[0].parts[chosen], orders[0].numbers[chosen].astype(np.int64)  # of all members the same
+        batches = self._read(orders, parts, numbers)
         padded_parts = np.zeros(self.size, np.int32)
         padded_parts[: len(parts)] = parts
         return SuperBatch(batches, padded_parts, len(parts))
 
-    def _read(self, order: EpochOrder, parts: NDArray[np.int32], numbers: NDArray[np.int64]) -> Batch:
-        shape = (self.size, len(self._places))
+    def _read(self, orders: list[EpochOrder], parts: NDArray[np.int32], numbers: NDArray[np.int64]) -> Batch:
+        shape = (self.size, len(orders), len(self._places))
         if self._layout.batching == "pack":
             found = np.full(shape, -1, np.int64)
-            found[: len(numbers)] = self._rows_at(order, 0, numbers)
+            found[: len(numbers)] = self._rows_at(orders, 0, numbers)
             read = self._reading.pack(self._layout.parts[0], found.reshape(-1))
         else:
             groups = []
-            places = np.arange(self.size * len(self._places)).reshape(shape)
+            places = np.arange(np.prod(shape)).reshape(shape)
             for part in np.unique(parts):
                 of_part = np.flatnonzero(parts == part)
                 layout = self._layout.parts[part]
-                rows = self._rows_at(order, int(part), numbers[of_part]).reshape(-1)
+                rows = self._rows_at(orders, int(part), numbers[of_part]).reshape(-1)
                 if layout.rows is not None:
                     rows = np.where(rows >= 0, layout.rows[rows], -1)
                 groups.append(Group(places[of_part].reshape(-1), rows, layout.length))
-            read = self._reading.pad(groups, self.size * len(self._places), self._length)
-        return jax.tree.map(lambda leaf: leaf.reshape(*shape, *leaf.shape[1:]), read)
+            read = self._reading.pad(groups, places.size, self._length)
+        leading = shape if self._members else (shape[0], shape[2])
+        return jax.tree.map(lambda leaf: leaf.reshape(*leading, *leaf.shape[1:]), read)
 
     def shapes(self, rows_of_batch: int) -> tuple[Batch, jax.ShapeDtypeStruct]:
         """Returns the shapes of `SuperBatch.batches` and `parts` for batches of so many rows."""
@@ -122,28 +127,30 @@ class SuperBatches:
             read = self._reading.pack(self._layout.parts[0], nothing)
         else:
             read = self._reading.pad([Group(np.arange(1), nothing, self._length)], 1, self._length)
-        batches = jax.tree.map(
-            lambda leaf: jax.ShapeDtypeStruct((self.size, rows_of_batch, *leaf.shape[1:]), leaf.dtype), read
-        )
+        shape = (self.size, *[self._members] * (self._members > 0), rows_of_batch)
+        batches = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((*shape, *leaf.shape[1:]), leaf.dtype), read)
         return batches, jax.ShapeDtypeStruct((self.size,), np.int32)
 
-    def _rows_at(self, order: EpochOrder, part: int, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
-        """The rows of some batches of a part: (batches, rows read of each), -1 where there is none."""
+    def _rows_at(self, orders: list[EpochOrder], part: int, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The rows of some batches of a part: (batches, members, rows read of each), -1 where there is none."""
         size = self._layout.batch_rows
         places = numbers[:, None] * size + np.minimum(self._places, size - 1)
-        found = order.rows(part, places.reshape(-1)).reshape(places.shape)
-        return np.where(self._places < size, found, -1)
+        found = [order.rows(part, places.reshape(-1)).reshape(places.shape) for order in orders]
+        return np.where(self._places < size, np.stack(found, axis=1), -1)
 
-    def _order(self, epoch: int) -> EpochOrder:
-        """The order of an epoch, drawn while the one before is read."""
+    def _order(self, epoch: int) -> list[EpochOrder]:
+        """The orders of an epoch, one a member, drawn while the one before is read."""
         with self._lock:
             for wanted in range(epoch, min(epoch + 2, self._epochs)):
                 if wanted not in self._orders:
-                    self._orders[wanted] = self._drawing.submit(EpochOrder, self._layout, self._seeds, wanted)
+                    self._orders[wanted] = self._drawing.submit(self._draw, wanted)
             order = self._orders[epoch]
             while len(self._orders) > _EPOCHS_KEPT:
                 self._orders.popitem(last=False)
         return order.result()
+
+    def _draw(self, epoch: int) -> list[EpochOrder]:
+        return [EpochOrder(self._layout, seeds, epoch) for seeds in self._seeds]
 
 
 def read_ahead(source: SuperBatches, *, epoch: int = 0, batch: int = 0) -> Generator[SuperBatch, None, None]:

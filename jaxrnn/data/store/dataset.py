@@ -20,7 +20,7 @@ from jaxrnn.data.store.description import SequenceDescription
 from jaxrnn.data.store.sharded_rows import ShardedRows
 from jaxrnn.data.store.sharded_sequences import ShardedSequences
 from jaxrnn.foundation.errors import DataError, UserError
-from jaxrnn.foundation.escaping import escape
+from jaxrnn.foundation.escaping import escape, shorten
 from jaxrnn.settings.config import Config
 
 FORMAT_VERSION = 1  # of rows of numbers
@@ -93,7 +93,8 @@ class Dataset:
             raise
         except (KeyError, TypeError, AttributeError, IndexError, ValueError) as error:
             raise DataError(
-                f"{self.path / DESCRIPTION_NAME}: found no {error}; expected what jaxrnn.prepare writes; {_AGAIN}"
+                f"{self.path / DESCRIPTION_NAME}: found no {shorten(str(error), 200)}; expected what jaxrnn.prepare"
+                f" writes; {_AGAIN}"
             ) from error
 
     def _open(self) -> None:
@@ -108,6 +109,34 @@ class Dataset:
         for name, part in self.parts.items():
             if len(part) != self.num_rows(name):
                 raise DataError(f"{self.path}: found {len(part)} {name} rows; expected {self.num_rows(name)}; {_AGAIN}")
+            self._check_counts(name, part)
+        split = self.description["split"]
+        Config().replace_flat({"split_fractions": list(split["fractions"]), "split_seed": split["seed"]})
+        if self.sequences is None:
+            moments = self.description["training_moments"]
+            np.isfinite([moments["mean"], moments["deviation"], *self.span])
+        if not self.num_rows("training"):
+            raise DataError(f"{self.path}: found no training rows; expected some; {_AGAIN}")
+
+    def _check_counts(self, name: str, part: Any) -> None:
+        """Holds what is said of a part's lengths against the shards.
+
+        Raises:
+          ValueError: They differ.
+        """
+        described, (distinct, counts) = self.description["parts"][name], self.histogram(name)
+        total = (counts * distinct).sum()
+        is_so = counts.sum() == len(part) and described["values"] == total and (np.diff(distinct) > 0).all()
+        if not is_so or (counts < 1).any() or (distinct < 1).any():
+            raise ValueError(f"{name} lengths")
+        longest = int(distinct.max(initial=0))
+        found = np.zeros(longest + 1, np.int64)
+        for lengths in part.lengths():
+            if lengths.max(initial=0) > longest:
+                raise ValueError(f"{name} lengths")
+            found += np.bincount(lengths, minlength=longest + 1)
+        if not np.array_equal(np.flatnonzero(found), distinct) or not np.array_equal(found[distinct], counts):
+            raise ValueError(f"{name} lengths")
 
     def _sharded(self, shards: list[dict[str, Any]]) -> Any:
         paths = [self.path / shard["file"] for shard in shards]

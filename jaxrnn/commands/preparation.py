@@ -18,13 +18,13 @@ import numpy as np
 from jaxrnn.commands.unfinished import end_if_interrupted, whole_or_not_at_all
 from jaxrnn.console.progress import ReadingProgress
 from jaxrnn.console.signals import NoteSignal
+from jaxrnn.data.normalizer import Moments
 from jaxrnn.data.ragged import Ragged
 from jaxrnn.data.readers.complaints import naming
 from jaxrnn.data.readers.reader import RowBlock, read_blocks
 from jaxrnn.data.readers.sources import open_file
 from jaxrnn.data.sequence_parts import shares_of
 from jaxrnn.data.split import PART_NAMES, part_of_rows, require_parts
-from jaxrnn.data.statistics import Moments
 from jaxrnn.data.store.dataset import (
     DESCRIPTION_NAME,
     EXACT_VALUES,

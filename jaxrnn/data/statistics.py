@@ -1,44 +1,16 @@
 """What is measured of training sequences: all that an encoding is made from, whatever the settings of a run."""
 
 import dataclasses
-import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from jaxrnn.data.normalizer import Moments
 from jaxrnn.data.sequences import CATEGORIES, INPUTS, LABELS, STATICS, TARGETS, Field, Sequences
 from jaxrnn.foundation.errors import DataError
 from jaxrnn.foundation.escaping import escape, shorten
-
-
-class Moments:
-    """Number, mean, and sum of squared deviations from it, of all values added so far.
-
-    Source: Chan, Golub and LeVeque, "Updating Formulae and a Pairwise Algorithm for Computing Sample Variances", 1979.
-    """
-
-    def __init__(self) -> None:
-        self.count = 0
-        self.mean = 0.0
-        self.squares = 0.0
-
-    def add(self, values: NDArray[Any]) -> None:
-        """Adds values, (num_values,)."""
-        if not values.size:
-            return
-        mean = float(values.mean())
-        squares = float(np.square(values - mean).sum())
-        count, shift = self.count + values.size, mean - self.mean
-        self.mean += shift * values.size / count
-        self.squares += squares + shift * shift * self.count * values.size / count
-        self.count = count
-
-    @property
-    def deviation(self) -> float:
-        """The standard deviation, of the values themselves and not of a sample."""
-        return math.sqrt(self.squares / self.count) if self.count else math.nan
 
 
 class ColumnMoments(NamedTuple):
@@ -266,7 +238,11 @@ def _as_moments(content: Mapping[str, Any]) -> ColumnMoments:
 def _as_counted(content: Mapping[str, Any]) -> Counted:
     name, texts, counts = content["name"], tuple(content["texts"]), tuple(content["counts"])
     is_text = all(isinstance(text, str) for text in (name, *texts))
-    if not is_text or len(texts) != len(counts) or any(type(count) is not int or count < 0 for count in counts):
+    if (
+        not is_text
+        or len(texts) != len(counts)
+        or any(type(count) is not int or not 0 <= count < 2**62 for count in counts)
+    ):
         raise ValueError("counts")
     return Counted(name, texts, counts)
 

@@ -133,7 +133,7 @@ class TestReading:
             np.testing.assert_array_equal(leaf, np.concatenate(parts, axis=1)[:, :rows])
 
     def test_any_batch_can_be_read_first(self, prepared, monkeypatch):
-        monkeypatch.setattr(super_batches, "SUPER_VALUES", 1800)
+        monkeypatch.setattr(super_batches, "SUPER_VALUES", 3000)
         dataset = Dataset(prepared["tag"])
         arranged = arrange_dataset(dataset.adapt(settings_of("tag", prepared["tag"])), dataset)
         part = arranged.training

@@ -91,7 +91,7 @@ class Dataset:
             self._open()
         except DataError:
             raise
-        except (KeyError, TypeError, AttributeError, IndexError, ValueError) as error:
+        except (KeyError, TypeError, AttributeError, IndexError, ValueError, ArithmeticError) as error:
             raise DataError(
                 f"{self.path / DESCRIPTION_NAME}: found no {shorten(str(error), 200)}; expected what jaxrnn.prepare"
                 f" writes; {_AGAIN}"

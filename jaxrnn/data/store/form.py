@@ -7,10 +7,12 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from jaxrnn.data.sequences import Field, Sequences
+from jaxrnn.data.sequences import CATEGORIES, GROUPS, INPUTS, LABELS, STATICS, TARGETS, Field, Sequences
 from jaxrnn.data.store.shards import Block
 
 TEXT = "text"
+# The kinds of NumPy's types that a field's values may have, of texts objects; those of other fields may be any.
+_KINDS = {INPUTS: "f", TARGETS: "f", STATICS: "f", CATEGORIES: "i", LABELS: "i", GROUPS: "O"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,8 +92,10 @@ class FieldForm:
         )
         texts = [form.name, form.type, *form.columns, *(text for column in form.vocabulary for text in column)]
         is_plain = form.of in ("steps", "rows") and all(isinstance(text, str) for text in texts)
-        is_known = form.type == TEXT or np.dtype(form.type).kind in "iufmM"
-        if not is_plain or not is_known or len(form.vocabulary) not in (0, len(form.columns)):
+        kind = "O" if form.type == TEXT else np.dtype(form.type).kind
+        is_known = kind in _KINDS.get(form.name, "iufmMO")
+        wanted = len(form.columns) if form.name in (CATEGORIES, LABELS) else 0
+        if not is_plain or not is_known or len(form.vocabulary) != wanted:
             raise ValueError("fields")
         return form
 

@@ -35,9 +35,15 @@ RECIPES = {
     "stream": [*SMALL, "--cell=gru", "--batching=bucket", "--batch-size=400", "--epochs=10"],
     "classify": [*SMALL, "--task=classify", "--id-column=unit", "--time-column=day", "--input-columns=x,y",
                  "--label-column=side", "--bidirectional", "--schedule=constant", "--epochs=1500"],
+    "prepared-classify": [*SMALL, "--task=classify", "--batching=bucket", "--batch-size=400", "--epochs=8"],
+    "prepared-ensemble": [*SMALL, "--task=classify", "--batching=pack", "--batch-size=400", "--ensemble=2",
+                          "--epochs=8"],
 }  # fmt: skip
+COLUMNS = ["--task=classify", "--id-column=unit", "--time-column=day", "--input-columns=x,y", "--category-columns=gear",
+           "--label-column=side"]  # fmt: skip
 SEQUENCES = {"classify"}  # a table of steps of two features
-STREAMED = {"stream"}  # from prepared data, an epoch of several pieces: saved in the middle of epochs too
+# From prepared data, an epoch of several pieces: saved in the middle of epochs too.
+STREAMED = {"stream", "prepared-classify", "prepared-ensemble"}
 SIGNALS = {
     "KILL": [signal.SIGKILL],
     "INT": [signal.SIGINT],
@@ -164,27 +170,41 @@ class Bench:
 
     @functools.cached_property
     def prepared(self) -> Path:
-        """A prepared data set, made when first asked for."""
-        rows, target = self._write_rows("many.csv", 20_000, 200), self.directory / "prepared"
-        command = [sys.executable, "-m", "jaxrnn.prepare", str(rows), f"--out={target}"]
+        """A prepared data set of rows of numbers, made when first asked for."""
+        return self._prepare("prepared", self._write_rows("many.csv", 20_000, 200))
+
+    @functools.cached_property
+    def prepared_units(self) -> Path:
+        """A prepared data set of sequences of two features and a category, made when first asked for."""
+        return self._prepare("prepared-units", self._write_units("many-units.csv", 5_000, 200), *COLUMNS)
+
+    def _prepare(self, name: str, source: Path, *flags: str) -> Path:
+        target = self.directory / name
+        command = [sys.executable, "-m", "jaxrnn.prepare", str(source), *flags, f"--out={target}"]
         subprocess.run(command, env=self.environment, check=True, capture_output=True)
         return target
 
     @functools.cached_property
     def units(self) -> Path:
         """A table of sequences of two features, made when first asked for."""
-        generator, path = np.random.default_rng(0), self.directory / "units.csv"
-        lines = ["unit,day,x,y,side"]
-        for unit in range(120):
-            for day, (x, y) in enumerate(generator.normal(size=(int(generator.integers(2, 9)), 2))):
-                lines.append(f"{unit},{day},{x + unit % 2},{y},{('left', 'right')[unit % 2]}")
+        return self._write_units("units.csv", 120, 9)
+
+    def _write_units(self, name: str, number: int, longest: int) -> Path:
+        generator, path = np.random.default_rng(0), self.directory / name
+        lines = ["unit,day,x,y,gear,side"]
+        for unit in range(number):
+            for day, (x, y) in enumerate(generator.normal(size=(int(generator.integers(2, longest)), 2))):
+                gear = ("low", "mid", "high")[(unit + day) % 3]
+                lines.append(f"{unit},{day},{x + unit % 2},{y},{gear},{('left', 'right')[unit % 2]}")
         path.write_text("\n".join(lines) + "\n")
         return path
 
     def arguments(self, name: str) -> list[str]:
         if name in SEQUENCES:
             return [*RECIPES[name], f"--data={self.units}"]
-        return [*RECIPES[name], f"--data={self.prepared if name in STREAMED else self.rows}"]
+        if name not in STREAMED:
+            return [*RECIPES[name], f"--data={self.rows}"]
+        return [*RECIPES[name], f"--data={self.prepared if name == 'stream' else self.prepared_units}"]
 
     def unbroken(self, name: str) -> Path:
         """Returns the directory of a recipe's unbroken run, made when first asked for."""

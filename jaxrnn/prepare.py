@@ -1,8 +1,10 @@
-"""Prepares rows for training on more of them than the memory holds.
+"""Prepares rows or sequences for training on more of them than the memory holds.
 
     python -m jaxrnn.prepare big.csv --out=prepared
     python -m jaxrnn.prepare 'parts/*.csv.gz' more.parquet --out=prepared --split-seed=1
     python -m jaxrnn.train --data=prepared
+    python -m jaxrnn.prepare TRAIN.ts --task=classify --test-data=TEST.ts --out=prepared
+    python -m jaxrnn.train --task=classify --data=prepared
 
 Reads the files once, with the rules and the messages of training itself, splits the rows into training, validation and
 test, and writes a directory of shards, which training maps into memory piece by piece.
@@ -15,15 +17,17 @@ if __name__ == "__main__":
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Literal, Optional
 
 import tyro
 
 from jaxrnn.console import command_line
-from jaxrnn.settings.checking import require
+from jaxrnn.settings.checking import SettingError, require
+from jaxrnn.settings.columns_config import ColumnsConfig
 from jaxrnn.settings.config import Config
 from jaxrnn.settings.data_config import Fractions, ReaderConfig, require_fractions
 from jaxrnn.settings.limits import MAX_COUNT
+from jaxrnn.settings.task_config import TaskName
 
 PROGRAM = "python -m jaxrnn.prepare"
 # A bound against compressed files that inflate without end; what is read is not held.
@@ -35,9 +39,17 @@ class PrepareCommand:
     """Splits rows into training, validation and test, and writes them as shards for `jaxrnn.train --data=DIR`."""
 
     inputs: Annotated[tuple[str, ...], tyro.conf.Positional]
-    """Files of rows, or patterns such as 'parts/*.csv', which are sorted; read one after the other."""
+    """Files of rows or sequences, or patterns such as 'parts/*.csv', which are sorted; read one after the other."""
     out: str
     """New directory."""
+    task: TaskName = "next"
+    """What the sequences are for: training has the same task."""
+    validation_data: Optional[str] = None
+    """File of validation sequences, in place of a share of the inputs; not with task = next."""
+    test_data: Optional[str] = None
+    """File of test sequences, in place of a share of the inputs; not with task = next."""
+    split: Literal["hashed", "given"] = "hashed"
+    """hashed: a hash of each row decides, identical ones or those of a group on one side; given: all inputs train."""
     split_fractions: Fractions = Config().data.split_fractions
     """Shares of training, validation and test rows."""
     split_seed: int = 0
@@ -45,11 +57,32 @@ class PrepareCommand:
     shard_rows: int = 1 << 20
     """Rows of a shard at most; long rows make smaller ones."""
     reader: ReaderConfig = dataclasses.field(default_factory=lambda: ReaderConfig(max_bytes=MAX_BYTES))
+    columns: ColumnsConfig = dataclasses.field(default_factory=ColumnsConfig)
 
     def __post_init__(self) -> None:
         require_fractions(self.split_fractions)
         require(0 <= self.split_seed < 2**32, "split_seed", self.split_seed, "0 to 4294967295")
         require(1 <= self.shard_rows <= MAX_COUNT, "shard_rows", self.shard_rows, f"1 to {MAX_COUNT}")
+        tokens, is_default = self.columns.max_tokens, self.columns.max_tokens == ColumnsConfig().max_tokens
+        require(is_default, "max_tokens", tokens, "none: all are written; give it to jaxrnn.train")
+
+    @property
+    def config(self) -> Config:
+        """The settings that training has in common with this.
+
+        Raises:
+          SettingError: They do not go together.
+        """
+        config = Config().replace_flat({"task": self.task})
+        data = dataclasses.replace(
+            config.data,
+            validation_data=self.validation_data,
+            test_data=self.test_data,
+            split=self.split,
+            split_fractions=Fractions(*self.split_fractions),
+            split_seed=self.split_seed,
+        )
+        return dataclasses.replace(config, data=data, reader=self.reader, columns=self.columns)
 
 
 def main(argv: Sequence[str] | None = None, *, own_process: bool = False) -> int:
@@ -62,14 +95,11 @@ def _prepare(argv: Sequence[str] | None) -> None:
 
     from jaxrnn.commands import preparation  # NumPy is imported from here on, so that --help need not wait for it
 
-    preparation.prepare(
-        command.inputs,
-        command.out,
-        command.reader,
-        fractions=command.split_fractions,
-        seed=command.split_seed,
-        shard_rows=command.shard_rows,
-    )
+    try:
+        config = command.config
+    except SettingError as error:
+        raise error.renamed(f"--{error.key.replace('_', '-')}") from error
+    preparation.prepare(command.inputs, command.out, config, shard_rows=command.shard_rows)
 
 
 if __name__ == "__main__":

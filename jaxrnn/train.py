@@ -126,8 +126,9 @@ def _train(argv: Sequence[str] | None, begin: float, chosen: "list[RunDirectory]
     from jaxrnn.data.store.dataset import is_dataset
 
     if is_dataset(command.settings.data.data):
-        reader = None if resume else command.settings.reader  # what a run has in its config.toml it cannot leave out
-        command_line.refuse_reader_settings(given, "with prepared data, whose rows jaxrnn.prepare has read", reader)
+        # What a run has in its config.toml it cannot leave out.
+        parts = () if resume else (command.settings.reader, command.settings.columns)
+        command_line.refuse_reader_settings(given, "with prepared data, whose rows jaxrnn.prepare has read", *parts)
     if command.dry_run:
         from jaxrnn.commands import rehearsal
 

@@ -9,7 +9,7 @@ from jaxrnn.data.ragged import Ragged
 from jaxrnn.data.readers.complaints import naming
 from jaxrnn.data.readers.loading import load_hashed_rows, load_rows
 from jaxrnn.data.store.dataset import Dataset, is_dataset
-from jaxrnn.data.store.shards import ShardedRows
+from jaxrnn.data.store.sharded_rows import ShardedRows
 from jaxrnn.evaluation.loading import locate
 from jaxrnn.evaluation.own_rows import open_own_rows
 from jaxrnn.evaluation.own_sequences import open_sequences
@@ -123,6 +123,8 @@ def _open(data: str, reader: ReaderConfig, model: TrainedModel) -> Ragged | Shar
     """Opens what the user names; warns where it is the data that the model was trained on."""
     if is_dataset(data):
         dataset = Dataset(data)
+        if dataset.sequences is not None:
+            raise UserError(f"--data: {escape(data)} holds sequences; expected rows of numbers, which the model reads")
         _warn_of_training_data(model, data, dataset.sha256)
         return dataset.all_rows()
     if data == "-":

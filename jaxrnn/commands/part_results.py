@@ -5,7 +5,8 @@ from typing import Any
 
 from jaxrnn.data.ragged import Ragged
 from jaxrnn.data.sequences import Sequences, ids_of
-from jaxrnn.data.store.shards import ShardedRows
+from jaxrnn.data.store.sharded_rows import ShardedRows
+from jaxrnn.data.store.sharded_sequences import ShardedSequences
 from jaxrnn.evaluation.forecasting import ForecastEvaluation
 from jaxrnn.evaluation.part_evaluation import PartEvaluation, evaluate_figures, evaluate_part
 from jaxrnn.evaluation.sequence_errors import count_confusions
@@ -14,7 +15,9 @@ from jaxrnn.evaluation.trained_model import TrainedModel
 from jaxrnn.evaluation.value_evaluation import Evaluation
 from jaxrnn.tasks.figures import ACCURACY_NOTE, explain_forecasts
 
-Rows = Ragged | ShardedRows | Sequences
+Rows = Ragged | ShardedRows | Sequences | ShardedSequences
+
+SEQUENCES = Sequences | ShardedSequences
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +45,7 @@ class PartResult:
 
 def measure_figures(model: TrainedModel, rows: Rows) -> Evaluation | SequenceEvaluation:
     """Evaluates a model on a part."""
-    return model.evaluate(rows) if isinstance(rows, Sequences) else evaluate_figures(model, rows)
+    return model.evaluate(rows) if isinstance(rows, SEQUENCES) else evaluate_figures(model, rows)
 
 
 def measure_part(model: TrainedModel, rows: Rows, *, origins: int | None = None) -> PartResult:
@@ -56,7 +59,7 @@ def measure_part(model: TrainedModel, rows: Rows, *, origins: int | None = None)
     Raises:
       DataError: A value is too large for float32 once normalised, or a column is missing.
     """
-    if isinstance(rows, Sequences):
+    if isinstance(rows, SEQUENCES):
         return _measure_sequences(model, rows, origins)
     found = evaluate_part(model, rows)
     judgement = found.judgement
@@ -70,7 +73,7 @@ def measure_part(model: TrainedModel, rows: Rows, *, origins: int | None = None)
     return PartResult(found.evaluation, found.baselines, entries, notes, found.num_rows, sampled=found)
 
 
-def _measure_sequences(model: TrainedModel, sequences: Sequences, origins: int | None) -> PartResult:
+def _measure_sequences(model: TrainedModel, sequences: Sequences | ShardedSequences, origins: int | None) -> PartResult:
     found = model.evaluate(sequences, origins=origins)
     entries: dict[str, Any] = {
         "interval": found.verdict.interval,
@@ -83,7 +86,7 @@ def _measure_sequences(model: TrainedModel, sequences: Sequences, origins: int |
         }
     details: dict[str, Any] = {}
     notes = found.verdict.notes
-    if isinstance(found, ForecastEvaluation):
+    if isinstance(found, ForecastEvaluation) and isinstance(sequences, Sequences):
         entries |= {"origins": found.origins.shape[1], "by_step": found.by_step}
         names, columns = list(found.by_series), [values.tolist() for values in found.by_series.values()]
         details["series"] = [

@@ -9,7 +9,7 @@ import json
 import os
 import shlex
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,40 +18,43 @@ import numpy as np
 from jaxrnn.commands.unfinished import end_if_interrupted, whole_or_not_at_all
 from jaxrnn.console.progress import ReadingProgress
 from jaxrnn.console.signals import NoteSignal
-from jaxrnn.data.moments import Moments
+from jaxrnn.data.normalizer import Moments
 from jaxrnn.data.ragged import Ragged
 from jaxrnn.data.readers.complaints import naming
 from jaxrnn.data.readers.reader import RowBlock, read_blocks
 from jaxrnn.data.readers.sources import open_file
+from jaxrnn.data.sequence_parts import shares_of
 from jaxrnn.data.split import PART_NAMES, part_of_rows, require_parts
-from jaxrnn.data.store.dataset import DESCRIPTION_NAME, EXACT_VALUES, FORMAT_VERSION, SPLIT_KIND, digest_of
+from jaxrnn.data.store.dataset import (
+    DESCRIPTION_NAME,
+    EXACT_VALUES,
+    FORMAT_VERSION,
+    SEQUENCE_FORMAT_VERSION,
+    SPLIT_KIND,
+    digest_of,
+)
+from jaxrnn.data.store.description import reading_settings
 from jaxrnn.data.store.part_writer import PartWriter
-from jaxrnn.data.store.shards import ShardedRows
+from jaxrnn.data.store.sequence_writer import SequenceWriter
+from jaxrnn.data.store.sharded_rows import ShardedRows
+from jaxrnn.data.store.shards import COLUMN, Block
+from jaxrnn.data.tables.loading import load_hashed_sequences, reads_sequences
 from jaxrnn.foundation.errors import UserError
 from jaxrnn.foundation.escaping import escape
 from jaxrnn.foundation.files import write_atomically
 from jaxrnn.foundation.messages import say
 from jaxrnn.foundation.versions import versions
+from jaxrnn.settings.config import Config
 from jaxrnn.settings.data_config import ReaderConfig
 
 
-def prepare(
-    inputs: Sequence[str],
-    out: str,
-    reader: ReaderConfig,
-    *,
-    fractions: tuple[float, float, float],
-    seed: int,
-    shard_rows: int,
-) -> None:
+def prepare(inputs: Sequence[str], out: str, config: Config, *, shard_rows: int) -> None:
     """Writes a prepared data set, whole or not at all.
 
     Args:
       inputs: Paths of files, or patterns.
       out: The directory; there must be none yet.
-      reader: How to read the files.
-      fractions: Shares of training, validation and test.
-      seed: The seed of the split.
+      config: How to read the files, and how to split what they hold.
       shard_rows: Rows of a shard at most.
 
     Raises:
@@ -60,43 +63,108 @@ def prepare(
     """
     target = Path(out)
     files = _expand(inputs)
+    fractions, seed = shares_of(config.data), config.split_seed
+    are_sequences = reads_sequences(config.replace_flat({"data": files[0]}))
+    given = {part: path for part, path in _given(config).items() if path is not None}
+    for path in given.values():
+        open_file(path).close()
     begin = time.perf_counter()
     with NoteSignal() as signals, whole_or_not_at_all(target, signals) as directory:
-        parts = [PartWriter(directory, name, shard_rows) for name in PART_NAMES]
-        moments = Moments()
-        num_blank_lines = 0
-        with ReadingProgress(sum(map(os.path.getsize, files))) as progress:
-            for block in _read(files, reader, progress):
-                end_if_interrupted(signals)
-                num_blank_lines += block.num_blank_lines
-                rows = Ragged.from_lengths(block.values, block.lengths)
-                part_of = part_of_rows(rows, fractions=fractions, seed=seed)
-                for number, part in enumerate(parts):
-                    chosen = part_of == number
-                    values = rows.values[np.repeat(chosen, rows.lengths)]
-                    part.add(values, rows.lengths[chosen])
-                    if number == 0:
-                        moments.add(values)
-        if num_blank_lines:
-            say(f"skipped {num_blank_lines} blank lines")
-        with naming(inputs[0] if len(inputs) == 1 else f"{len(files)} files"):
-            require_parts([part.num_rows for part in parts], SPLIT_KIND, fractions)
-        described = {}
-        for part in parts:
+
+        def between() -> None:
             end_if_interrupted(signals)
-            described[part.name] = part.finish()
-        end_if_interrupted(signals)
+
+        write: Any = _write_sequences if are_sequences else _write_rows
+        kept = {"fractions": fractions, "seed": seed, "shard_rows": shard_rows}
+        with naming(inputs[0] if len(inputs) == 1 else f"{len(files)} files"):
+            described = write(files, given, directory, config, between, **kept)
+        between()
         description = {
-            "format_version": FORMAT_VERSION,
+            "format_version": SEQUENCE_FORMAT_VERSION if are_sequences else FORMAT_VERSION,
             "jaxrnn": versions()["jaxrnn"],
-            "sources": [os.path.basename(file) for file in files],
+            "sources": [os.path.basename(file) for file in (*files, *given.values())],
             "split": {"kind": SPLIT_KIND, "seed": seed, "fractions": list(fractions)},
-            "parts": described,
-            "training_moments": _describe_moments(moments, directory, described[PART_NAMES[0]]),
+            **described,
         }
         description["sha256"] = digest_of(description)
         write_atomically(directory / DESCRIPTION_NAME, json.dumps(description, indent=1, allow_nan=False) + "\n")
-    _report(target, description, time.perf_counter() - begin)
+    _report(target, description, config, time.perf_counter() - begin)
+
+
+def _given(config: Config) -> dict[str, str | None]:
+    return {"validation": config.data.validation_data, "test": config.data.test_data}
+
+
+def _write_rows(
+    files: list[str],
+    given: dict[str, str],
+    directory: Path,
+    config: Config,
+    between: Callable[[], None],
+    *,
+    fractions: tuple[float, float, float],
+    seed: int,
+    shard_rows: int,
+) -> dict[str, Any]:
+    """Writes rows of numbers; returns what the description holds of them."""
+    assert not given, "refused with task = next"
+    parts = [PartWriter(directory, name, shard_rows) for name in PART_NAMES]
+    moments = Moments()
+    num_blank_lines = 0
+    with ReadingProgress(sum(map(os.path.getsize, files))) as progress:
+        for block in _read(files, config.reader, progress):
+            between()
+            num_blank_lines += block.num_blank_lines
+            rows = Ragged.from_lengths(block.values, block.lengths)
+            part_of = part_of_rows(rows, fractions=fractions, seed=seed)
+            for number, part in enumerate(parts):
+                chosen = part_of == number
+                values = rows.values[np.repeat(chosen, rows.lengths)]
+                part.add(Block(rows.lengths[chosen], {COLUMN: values}))
+                if number == 0:
+                    moments.add(values)
+    if num_blank_lines:
+        say(f"skipped {num_blank_lines} blank lines")
+    require_parts([part.num_rows for part in parts], SPLIT_KIND, fractions)
+    described = {}
+    for part in parts:
+        between()
+        described[part.name] = part.finish()
+        least, greatest = part.ranges().get(COLUMN, ([None], [None]))
+        described[part.name] |= {"min": least[0], "max": greatest[0]}
+    measured = _describe_moments(moments, directory, described[PART_NAMES[0]])
+    return {"parts": described, "training_moments": measured}
+
+
+def _write_sequences(
+    files: list[str],
+    given: dict[str, str],
+    directory: Path,
+    config: Config,
+    between: Callable[[], None],
+    *,
+    fractions: tuple[float, float, float],
+    seed: int,
+    shard_rows: int,
+) -> dict[str, Any]:
+    """Writes sequences; returns what the description holds of them."""
+    settings = {"task": config.task.task, "settings": reading_settings(config)}
+    split = {"fractions": fractions, "seed": seed}
+    writer = SequenceWriter(directory, shard_rows=shard_rows, **settings, **split)  # type: ignore[arg-type]
+    named: list[tuple[str, str | None]] = [*((file, None) for file in files), *((given[part], part) for part in given)]
+    done = 0
+    with ReadingProgress(sum(os.path.getsize(file) for file, _ in named)) as progress:
+        for file, part in named:
+            between()
+            sequences, _ = load_hashed_sequences(file, config)
+            between()
+            with naming(file):
+                writer.add(file, sequences, part)
+            done += os.path.getsize(file)
+            progress.update(done, len(sequences))
+    require_parts(writer.num_rows, SPLIT_KIND, fractions)
+    described, sequences_described = writer.finish(between)
+    return {"parts": described, "sequences": sequences_described.to_json()}
 
 
 def _expand(inputs: Sequence[str]) -> list[str]:
@@ -144,15 +212,17 @@ def _describe_moments(moments: Moments, directory: Path, part: dict[str, Any]) -
     return {"count": moments.count, "mean": mean, "squares": moments.squares, "deviation": deviation}
 
 
-def _report(target: Path, description: dict[str, Any], seconds: float) -> None:
+def _report(target: Path, description: dict[str, Any], config: Config, seconds: float) -> None:
     parts = description["parts"]
     counts = {name: part["rows"] for name, part in parts.items()}
     shards = [shard for part in parts.values() for shard in part["shards"]]
     size = sum(shard["bytes"] for shard in shards)
-    types = sorted({shard["type"] for shard in shards})
+    types = dict.fromkeys(name for shard in shards for name in shard["type"].split(", "))
+    what = "sequences" if "sequences" in description else "rows"
     print(
-        f"{escape(str(target))}: {sum(counts.values()):,} rows: "
+        f"{escape(str(target))}: {sum(counts.values()):,} {what}: "
         + ", ".join(f"{count:,} {name}" for name, count in counts.items())
-        + f"; {len(shards)} shards of {' and '.join(types)}, {size / 1e6:,.1f} MB; {seconds:.1f} s"
+        + f"; {len(shards)} shards of {' and '.join(sorted(types))}, {size / 1e6:,.1f} MB; {seconds:.1f} s"
     )
-    print(f"train on it:  python -m jaxrnn.train --data={shlex.quote(escape(str(target)))}")
+    task = f" --task={config.task.task}" if config.task.task != "next" else ""
+    print(f"train on it:  python -m jaxrnn.train{task} --data={shlex.quote(escape(str(target)))}")

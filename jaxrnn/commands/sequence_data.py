@@ -4,13 +4,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from jaxrnn.commands.data_words import describe_columns
+from jaxrnn.data.encoding import Encoding
 from jaxrnn.data.readers.complaints import naming
-from jaxrnn.data.sequence_parts import SequenceParts
 from jaxrnn.data.sequences import Sequences
 from jaxrnn.data.series.parts import split_parts
+from jaxrnn.data.series.series_encoding import SeriesEncoding
 from jaxrnn.data.tables.loading import load_hashed_sequences
 from jaxrnn.foundation.errors import UserError
 from jaxrnn.foundation.escaping import escape
@@ -47,7 +46,7 @@ class SequencesInMemory:
         with naming(self.config.data.data):
             given: Any = {name: self._given.get(name) for name in PARTS_WITH_FILES}
             self._split = split_parts(self.config, self._sequences, **given, refit=refit)
-            _require_what_is_monitored(self.config, self._split)
+            require_what_is_monitored(self.config, has_validation=self._split.validation is not None)
             self.source = MemorySource(self.config, self._split)
         self.parts = {
             name: part.sequences for name, part in zip(PARTS_WITH_FILES, self._split[1:], strict=True) if part
@@ -55,28 +54,50 @@ class SequencesInMemory:
         self.shared_rows, self.overlapping = self._split.shared_rows(), self._split.overlapping()
 
     def in_words(self) -> tuple[str, str]:
-        sequences, lengths = self._sequences, self._sequences.lengths
-        encoding = self.source.plan.encoding
+        sequences, encoding = self._sequences, self.source.plan.encoding
         assert encoding is not None
-        counts = [0 if part is None else len(part.sequences) for part in self._split]
-        names = ("training", *PARTS_WITH_FILES)
-        parts = [f"{count:,} {name}" for count, name in zip(counts, names, strict=True)]
+        counts = {"training": len(self._split.training.sequences)}
+        counts |= {name: len(self.parts[name]) if name in self.parts else 0 for name in PARTS_WITH_FILES}
+        lengths = int(sequences.lengths.min()), int(sequences.lengths.max())
+        holds, parts = describe_sequences(
+            escape(self.config.data.data), encoding, num_steps=sequences.num_steps, lengths=lengths, counts=counts,
+            number=len(sequences),
+        )  # fmt: skip
         if self.config.data.split == "time":  # the parts are ends of the same series
-            parts += [
-                f"{len(sequences) - count:,} too short for the {name} part"
-                for count, name in zip(counts, names, strict=True)
-                if name not in self._given and 0 < count < len(sequences)
-            ]
-        what = "series" if self.config.task.task == "forecast" else "sequences"
-        return (
-            f"{escape(self.config.data.data)}: {len(sequences):,} {what}, {sequences.num_steps:,} steps; lengths"
-            f" {lengths.min()} to {lengths.max()}, mean {np.mean(lengths):.1f}; {describe_columns(encoding)}",
-            ", ".join(parts),
-        )
+            short = [f"{len(sequences) - count:,} too short for the {name} part" for name, count in counts.items()
+                     if name not in self._given and 0 < count < len(sequences)]  # fmt: skip
+            parts = ", ".join([parts, *short])
+        return holds, parts
 
 
-def _require_what_is_monitored(config: Config, split: SequenceParts) -> None:
-    if split.validation is None and config.training.patience:
+def describe_sequences(
+    name: str, encoding: Encoding, *, num_steps: int, lengths: tuple[int, int], counts: dict[str, int], number: int
+) -> tuple[str, str]:
+    """Says what sequences hold, and how many of them train, validate and test.
+
+    Args:
+      name: The data's.
+      encoding: What the training rows say.
+      num_steps: The steps of all of them.
+      lengths: The least steps of one, and the most.
+      counts: How many are of each part.
+      number: How many there are.
+    """
+    what = "series" if isinstance(encoding, SeriesEncoding) else "sequences"
+    return (
+        f"{name}: {number:,} {what}, {num_steps:,} steps; lengths {lengths[0]} to {lengths[1]}, mean"
+        f" {num_steps / number:.1f}; {describe_columns(encoding)}",
+        ", ".join(f"{count:,} {part}" for part, count in counts.items()),
+    )
+
+
+def require_what_is_monitored(config: Config, *, has_validation: bool) -> None:
+    """Refuses patience where nothing says which epoch is best.
+
+    Raises:
+      UserError: It is given.
+    """
+    if not has_validation and config.training.patience:
         raise UserError(
             f"--patience: got {config.training.patience}; expected 0 where no sequences validate: give"
             " --validation-data, or a share of the data by --split-fractions"

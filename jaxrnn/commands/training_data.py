@@ -6,16 +6,16 @@ from typing import Any, Protocol
 
 import jax
 
-from jaxrnn.commands.sequence_data import SequencesInMemory
+from jaxrnn.commands.sequence_data import SequencesInMemory, describe_sequences, require_what_is_monitored
 from jaxrnn.data.ragged import Ragged
 from jaxrnn.data.readers.complaints import naming
 from jaxrnn.data.readers.loading import load_hashed_rows
 from jaxrnn.data.sequences import Sequences
 from jaxrnn.data.split import count_shared_rows
 from jaxrnn.data.store.dataset import Dataset, is_dataset
-from jaxrnn.data.store.shards import ShardedRows
+from jaxrnn.data.store.sharded_rows import ShardedRows
+from jaxrnn.data.store.sharded_sequences import ShardedSequences
 from jaxrnn.data.tables.loading import reads_sequences
-from jaxrnn.foundation.errors import UserError
 from jaxrnn.foundation.escaping import escape
 from jaxrnn.parallel import hosts
 from jaxrnn.settings.config import Config
@@ -45,7 +45,7 @@ class TrainingData(Protocol):
         ...
 
     @property
-    def parts(self) -> Mapping[str, Ragged | ShardedRows | Sequences]:
+    def parts(self) -> Mapping[str, Ragged | ShardedRows | Sequences | ShardedSequences]:
         """The "validation" and "test" rows, as far as there are any; there once `arrange` was called."""
         ...
 
@@ -88,7 +88,7 @@ def open_training_data(config: Config, check: Check | None = None) -> TrainingDa
     """
     kind: Callable[[Config, Check], TrainingData]
     if is_dataset(config.data.data):
-        kind = PreparedRows
+        kind = PreparedData
     else:
         kind = SequencesInMemory if reads_sequences(config) else RowsInMemory
     return kind(config, check or (lambda described: None))
@@ -129,22 +129,12 @@ class RowsInMemory:
         )
 
 
-class PreparedRows:
-    """The rows of a prepared data set, which stay on the disk; attributes as those of `TrainingData`."""
+class PreparedData:
+    """The rows or sequences of a prepared data set, which stay on the disk; attributes as those of `TrainingData`."""
 
     source: DiskSource
-    shared_rows = (0, 0)  # the split keeps identical rows on one side
-    overlapping = (0, 0)  # not looked at
 
     def __init__(self, config: Config, check: Check):
-        if config.training.ensemble > 1:
-            raise UserError(
-                f"--ensemble: got {config.training.ensemble}; expected 1 with prepared data: train the members one by"
-                " one, with --seed, or on the file itself"
-            )
-        if config.task.task != "next":
-            got = config.task.task
-            raise UserError(f"--task: got {got!r}; expected next with prepared data: train on the file itself")
         several = hosts.is_distributed()
         share = {"checker": jax.process_index(), "num_checkers": jax.process_count()} if several else {}
         self._dataset = dataset = Dataset(config.data.data, **share)
@@ -156,21 +146,32 @@ class PreparedRows:
             "values": dataset.num_values(),
         }
         check(self.description)
+        described = (
+            dataset.sequences
+        )  # the split keeps identical rows of numbers on one side; windows are not looked at
+        self.shared_rows = (0, 0) if described is None else described.shared_rows
+        self.overlapping = (0, 0) if described is None else described.overlapping
 
     def arrange(self, *, refit: bool = False) -> None:
-        del refit  # the rows of a task that refits are sequences
+        del refit  # the rows of a task that refits are sequences in memory
+        dataset = self._dataset
         with naming(self.config.data.data):
-            self.source = DiskSource(self.config, self._dataset)
-        self.parts = {name: self._dataset.parts[name] for name in ("validation", "test")}
+            require_what_is_monitored(self.config, has_validation=dataset.num_rows("validation") > 0)
+            self.source = DiskSource(self.config, dataset)
+        self.parts = {name: dataset.parts[name] for name in ("validation", "test") if dataset.num_rows(name)}
 
     def in_words(self) -> tuple[str, str]:
-        dataset = self._dataset
-        histograms = [dataset.histogram(name) for name in dataset.parts]
+        dataset, encoding = self._dataset, self.source.plan.encoding
+        number, num_values, name = dataset.num_rows(), dataset.num_values(), escape(self.config.data.data)
+        counts = {part: dataset.num_rows(part) for part in dataset.parts}
+        histograms = [dataset.histogram(part) for part, count in counts.items() if count]
         shortest, longest = min(int(h[0][0]) for h in histograms), max(int(h[0][-1]) for h in histograms)
+        if encoding is not None:
+            given: Any = {"num_steps": num_values, "lengths": (shortest, longest), "counts": counts, "number": number}
+            return describe_sequences(f"{name}, prepared", encoding, **given)
         low, high = dataset.span
         return (
-            f"{escape(self.config.data.data)}, prepared: {dataset.num_rows():,} rows, {dataset.num_values():,} values;"
-            f" lengths {shortest} to {longest}, mean {dataset.num_values() / dataset.num_rows():.1f}; values {low:g} to"
-            f" {high:g}",
-            ", ".join(f"{dataset.num_rows(name):,} {name}" for name in dataset.parts),
+            f"{name}, prepared: {number:,} rows, {num_values:,} values; lengths {shortest} to {longest}, mean"
+            f" {num_values / number:.1f}; values {low:g} to {high:g}",
+            ", ".join(f"{count:,} {part}" for part, count in counts.items()),
         )

@@ -20,6 +20,7 @@ from jaxrnn.foundation.escaping import printable
 from jaxrnn.foundation.messages import say
 from jaxrnn.foundation.quiet import root_logger_kept
 from jaxrnn.settings.checking import SettingError, checked, ranges_wait, shown
+from jaxrnn.settings.columns_config import NOT_OF_READING, ColumnsConfig
 from jaxrnn.settings.config import CELLS, Config
 from jaxrnn.settings.data_config import Fractions, ReaderConfig
 from jaxrnn.settings.task_config import TASKS
@@ -107,23 +108,27 @@ def arguments(argv: Sequence[str] | None) -> list[str]:
     return list(sys.argv[1:] if argv is None else argv)
 
 
-def refuse_reader_settings(given: Sequence[str], where: str, reader: ReaderConfig | None = None) -> None:
-    """Refuses settings of the reader where no file is read by them: they would be ignored in silence.
+def refuse_reader_settings(given: Sequence[str], where: str, *parts: ReaderConfig | ColumnsConfig) -> None:
+    """Refuses settings of files and columns where no file is read by them: they would be ignored in silence.
 
     Args:
       given: The command line.
       where: In whose place they have no effect, in words.
-      reader: Settings whose values count too, if they are not the defaults; None where only flags do.
+      parts: Settings whose values count too, if they are not the defaults; without any only flags do.
 
     Raises:
       UserError: One is given; names it.
     """
-    for field in dataclasses.fields(ReaderConfig):
-        is_set = reader is not None and getattr(reader, field.name) != field.default
-        if is_set or flags.is_given(field.name, given):
-            name = f"--{field.name.replace('_', '-')}"
-            got = f"{field.name} = {shown(getattr(reader, field.name))}" if is_set else "the flag"
-            raise UserError(f"{name}: got {got}; expected none {where}; leave it out")
+    for kind in (ReaderConfig, ColumnsConfig):
+        part = next((part for part in parts if isinstance(part, kind)), kind())
+        for field in dataclasses.fields(kind):
+            if field.name in NOT_OF_READING:
+                continue
+            is_set = getattr(part, field.name) != field.default
+            if is_set or flags.is_given(field.name, given):
+                name = f"--{field.name.replace('_', '-')}"
+                got = f"{field.name} = {shown(getattr(part, field.name))}" if is_set else "the flag"
+                raise UserError(f"{name}: got {got}; expected none {where}; leave it out")
 
 
 def given_settings(given: Sequence[str], *parts: Any) -> dict[str, Any]:

@@ -23,6 +23,10 @@ class Bucket(NamedTuple):
     values: Any
     lengths: Any
 
+    def cut(self, length: int) -> "Bucket":
+        """Returns the first values of every row, which hold all that is no padding."""
+        return self._replace(values=self.values[:, :length])
+
 
 def pad_sequences(rows: Ragged | Sequence[Any], length: int | None = None, *, dtype: Any = np.float32) -> Bucket:
     """Pads rows with zeros at the end.

@@ -1,14 +1,15 @@
 """Between sequences as they were read and the arrays that a network takes: fitted on the training rows alone."""
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from jaxrnn.data.scaling import Scaling, as_text, as_texts, columns_of, missing_column
-from jaxrnn.data.sequences import CATEGORIES, INPUTS, LABELS, STATICS, TARGETS, Field, Sequences
+from jaxrnn.data.sequences import INPUTS, STATICS, Field, Sequences
+from jaxrnn.data.statistics import Statistics, category_columns, labels_of, targets_of, values_of
 from jaxrnn.foundation.errors import DataError
 from jaxrnn.foundation.escaping import escape, shorten
 from jaxrnn.settings.config import Config
@@ -120,31 +121,38 @@ class Encoding:
         Raises:
           DataError: What the task predicts is missing, or has one class only.
         """
-        steps, rows, task = training.steps, training.rows, config.task.task
+        return cls.of(Statistics.of(training, config.task.task), config)
+
+    @classmethod
+    def of(cls, training: Statistics, config: Config) -> "Encoding":
+        """Makes the encoding of what was measured of the training rows.
+
+        Raises:
+          DataError: There is one class only, or a column varies by less, or by more, than float32 holds.
+        """
+        limit = config.columns.max_tokens
         fitted = cls(
-            inputs=fit_field(steps.get(INPUTS), config),
-            statics=fit_field(rows.get(STATICS), config),
-            categories=tuple(categories_of(training, config.columns.max_tokens)),
+            inputs=Scaling.of(training.inputs, config),
+            statics=Scaling.of(training.statics, config),
+            categories=tuple((counted.name, counted.most_frequent(limit)) for counted in training.categories),
         )
-        if task in ("regress", "next"):
-            names, values = _targets_of(training) if task == "regress" else values_of(training)
+        if training.classes is None:
             return dataclasses.replace(
                 fitted,
-                targets=Scaling.fit(names, values, config),
-                target_medians=tuple(map(float, np.median(values, axis=0))),
-                target_means=tuple(map(float, values.mean(axis=0))),
+                targets=Scaling.of(training.targets, config),
+                target_medians=training.medians,
+                target_means=training.means,
             )
-        labels = _labels_of(training, each_step=task == "tag")
-        counts = np.bincount(labels.values[:, 0], minlength=len(labels.vocabulary[0]))
-        seen = np.flatnonzero(counts)
+        label, texts, counts = training.classes
+        seen = [code for code, count in enumerate(counts) if count]
         if len(seen) < 2:
-            only = "" if not len(seen) else f", {escape(shorten(labels.vocabulary[0][seen[0]]))!r}"
+            only = "" if not seen else f", {escape(shorten(texts[seen[0]]))!r}"
             raise DataError(f"found {len(seen)} class in the training rows{only}; expected two or more to tell apart")
         return dataclasses.replace(
             fitted,
-            classes=tuple(labels.vocabulary[0][code] for code in seen),
-            label=labels.names[0],
-            class_counts=tuple(map(int, counts[seen])),
+            classes=tuple(texts[code] for code in seen),
+            label=label,
+            class_counts=tuple(counts[code] for code in seen),
         )
 
     @property
@@ -173,9 +181,9 @@ class Encoding:
         if task == "next":
             return self._encode_next(sequences, with_targets=with_targets)
         if with_targets and task == "regress":
-            targets = self.targets.normalize(_targets_of(sequences)[1])
+            targets = self.targets.normalize(targets_of(sequences)[1])
         elif with_targets:
-            labels = _labels_of(sequences, each_step=task == "tag")
+            labels = labels_of(sequences, each_step=task == "tag")
             targets = _recode(labels, 0, self.classes, unknown=-1, first=0)
         return dataclasses.replace(self._encode_steps(sequences), targets=targets, every=task == "tag")
 
@@ -211,7 +219,7 @@ class Encoding:
 
     def _encode_categories(self, sequences: Sequences) -> NDArray[np.int32]:
         codes = np.zeros((sequences.num_steps, len(self.categories)), np.int32)
-        held = {name: (field, column, owner) for name, field, column, owner in _category_columns(sequences)}
+        held = {name: (field, column, owner) for name, field, column, owner in category_columns(sequences)}
         for i, (name, texts) in enumerate(self.categories):
             if name not in held:
                 raise DataError(missing_column(name, tuple(held), "category"))
@@ -245,89 +253,6 @@ class Encoding:
             raise ValueError("target_medians")
         return cls(**scalings, categories=categories, classes=classes, label=as_text(content["label"]),
                    class_counts=counts, target_medians=numbers[0], target_means=numbers[1])  # fmt: skip
-
-
-def fit_field(field: Field | None, config: Config) -> Scaling:
-    return Scaling() if field is None else Scaling.fit(field.names, field.values, config)
-
-
-def _category_columns(sequences: Sequences) -> Iterator[tuple[str, Field, int, NDArray[np.int64] | None]]:
-    """Yields each column of categories: its name, its field, its place there, and for columns of whole sequences the
-    sequence of every step."""
-    for fields, owner in ((sequences.steps, None), (sequences.rows, sequences.owners())):
-        field = fields.get(CATEGORIES)
-        if field is not None:
-            yield from ((name, field, column, owner) for column, name in enumerate(field.names))
-
-
-def categories_of(training: Sequences, limit: int) -> list[tuple[str, tuple[str, ...]]]:
-    """Returns each column's name and the texts of its most frequent categories, in the order of their numbers."""
-    found = []
-    for name, field, column, owner in _category_columns(training):
-        codes = field.values[:, column] if owner is None else field.values[owner, column]
-        counts = np.bincount(codes, minlength=len(field.vocabulary[column]))
-        kept = np.sort(np.argsort(-counts, kind="stable")[: min(limit, int((counts > 0).sum()))])
-        found.append((name, tuple(field.vocabulary[column][code] for code in kept)))
-    return found
-
-
-def _labels_of(sequences: Sequences, *, each_step: bool) -> Field:
-    field = (sequences.steps if each_step else sequences.rows).get(LABELS)
-    if field is not None:
-        return field
-    whose = "every step" if each_step else "a sequence"
-    raise DataError(f"found no label of {whose}; expected what is to be predicted; name its column by --label-column")
-
-
-def _targets_of(sequences: Sequences) -> tuple[tuple[str, ...], NDArray[np.float64]]:
-    """Returns the numbers of whole sequences to predict: targets of rows, or labels, or targets that do not change."""
-    of_rows = sequences.rows.get(TARGETS)
-    if of_rows is not None:
-        return of_rows.names, np.asarray(of_rows.values, np.float64)
-    labels, field = sequences.rows.get(LABELS), sequences.steps.get(TARGETS)
-    if labels is not None:
-        values = np.array([_as_number(text, labels.names[0]) for text in labels.vocabulary[0]], np.float64)
-        return labels.names, values[labels.values[:, 0]][:, None]
-    if field is None:
-        raise DataError(
-            "found no number of a sequence to predict; expected one; name its column by --label-column, or several by"
-            " --target-columns"
-        )
-    values = field.values[sequences.offsets[:-1]]
-    owner = sequences.owners()
-    changes = (field.values != values[owner]).any(axis=1)
-    if changes.any():
-        number = int(owner[np.argmax(changes)])
-        raise DataError(
-            f"sequence {number}: found target columns whose values change from step to step; expected one value a"
-            " sequence with task = regress"
-        )
-    return field.names, np.asarray(values, np.float64)
-
-
-def values_of(sequences: Sequences) -> tuple[tuple[str, ...], NDArray[np.float64]]:
-    """Returns the numbers of every step whose next ones are predicted: the targets, or without any the inputs."""
-    field = sequences.steps.get(TARGETS) or sequences.steps.get(INPUTS)
-    if field is None:
-        raise DataError("found no number of a step; expected one to predict; name columns by --target-columns")
-    marked = next((name for name in field.names if mark_of(name) in field.names), None)
-    if marked is not None and TARGETS not in sequences.steps:
-        raise DataError(
-            f"column {escape(shorten(marked))!r}: found marks of what is missing; expected values alone: name those to"
-            " predict by --target-columns, or give --missing=forward"
-        )
-    return field.names, np.asarray(field.values, np.float64)
-
-
-def _as_number(text: str, name: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = float("nan")
-    if not np.isfinite(value):
-        found = escape(shorten(text))
-        raise DataError(f"column {escape(shorten(name))!r}: found {found!r}; expected a number with task = regress")
-    return value
 
 
 def _recode(field: Field, column: int, texts: tuple[str, ...], *, unknown: int, first: int) -> NDArray[np.int32]:

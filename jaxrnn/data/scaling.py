@@ -2,7 +2,7 @@
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from jaxrnn.data.normalizer import Normalizer
 from jaxrnn.data.sequences import Field
+from jaxrnn.data.statistics import ColumnMoments
 from jaxrnn.foundation.errors import DataError
 from jaxrnn.foundation.escaping import escape, shorten
 from jaxrnn.settings.config import Config
@@ -25,18 +26,17 @@ class Scaling:
     normalizers: tuple[Normalizer, ...] = ()
 
     @classmethod
-    def fit(cls, names: tuple[str, ...], values: NDArray[Any], config: Config) -> "Scaling":
-        """Fits a normaliser for each column.
+    def of(cls, columns: Sequence[ColumnMoments], config: Config) -> "Scaling":
+        """Makes a normaliser for each column.
 
         Args:
-          names: The columns' names.
-          values: (count, columns) training values.
+          columns: What was measured of the training values.
           config: Says which normaliser.
 
         Raises:
           DataError: A column varies by less, or by more, than float32 holds; names it.
         """
-        return cls(names, tuple(_fit_column(name, values[:, i], config) for i, name in enumerate(names)))
+        return cls(tuple(column.name for column in columns), tuple(_fit_column(column, config) for column in columns))
 
     @classmethod
     def unscaled(cls, names: tuple[str, ...]) -> "Scaling":
@@ -89,17 +89,16 @@ class Scaling:
         return cls(as_texts(names), tuple(numbers))
 
 
-def _fit_column(name: str, values: NDArray[Any], config: Config) -> Normalizer:
+def _fit_column(column: ColumnMoments, config: Config) -> Normalizer:
     data = config.data
-    if not values.size:
-        raise DataError(f"column {escape(shorten(name))!r}: found no training values; expected one at least")
+    if not column.num_values:
+        raise DataError(f"column {escape(shorten(column.name))!r}: found no training values; expected one at least")
     if data.normalizer == "none":
         return Normalizer()
     if data.normalizer == "divide":
         return Normalizer(0.0, data.divisor)
-    with naming_column(name):
-        least, greatest = float(values.min()), float(values.max())
-        return Normalizer.standard(float(values.mean()), float(values.std()), least, greatest)
+    with naming_column(column.name):
+        return Normalizer.standard(column.mean, column.deviation, column.least, column.greatest)
 
 
 @contextlib.contextmanager

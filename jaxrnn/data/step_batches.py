@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from jaxrnn.data.arranging import packed_batch_rows
 from jaxrnn.data.batching import choose_bucket_lengths
 from jaxrnn.data.encoding import Encoded
-from jaxrnn.data.packing import flat_steps, number_segments, place_sequences
+from jaxrnn.data.packing import Placement, flat_steps, number_segments, place_sequences
 
 
 class StepBatch(NamedTuple):
@@ -28,6 +28,12 @@ class StepBatch(NamedTuple):
     statics: Any
     targets: Any
     lengths: Any
+
+    def cut(self, length: int) -> "StepBatch":
+        """Returns the first steps of every row, which hold all that is no padding."""
+        every = self.targets.ndim == 2 and self.targets.dtype == np.int32
+        targets = self.targets[:, :length] if every else self.targets
+        return self._replace(inputs=self.inputs[:, :length], categories=self.categories[:, :length], targets=targets)
 
 
 class PackedSteps(NamedTuple):
@@ -65,6 +71,19 @@ def pack_steps(rows: Encoded, *, batch_size: int) -> tuple[PackedSteps, int, int
     placed = place_sequences(lengths, length)
     batch_rows = packed_batch_rows(batch_size, placed.num_rows, len(rows))
     num_rows = placed.num_rows + -placed.num_rows % batch_rows
+    return lay_steps(rows, placed, length, num_rows), placed.num_rows, batch_rows
+
+
+def lay_steps(rows: Encoded, placed: Placement, length: int, num_rows: int) -> PackedSteps:
+    """Lays sequences where they were placed.
+
+    Args:
+      rows: Encoded sequences with targets.
+      placed: The row and the step at which each begins.
+      length: Steps of a row.
+      num_rows: Rows of the result, at least as many as were placed.
+    """
+    lengths = rows.lengths
     where = flat_steps(placed, lengths, length)
 
     def packed(values: NDArray[Any], places: NDArray[np.int64], fill: int = 0) -> NDArray[Any]:
@@ -82,7 +101,7 @@ def pack_steps(rows: Encoded, *, batch_size: int) -> tuple[PackedSteps, int, int
     segment_ids = np.zeros((num_rows, length), np.int32)
     segment_ids[: placed.num_rows] = number_segments(placed, lengths, length)
     steps = packed(rows.inputs, where), packed(rows.categories, where), packed(rows.statics[owner], where)
-    return PackedSteps(*steps, held, segment_ids), placed.num_rows, batch_rows
+    return PackedSteps(*steps, held, segment_ids)
 
 
 def pad_steps(rows: Encoded, indices: NDArray[np.int64], length: int, num_rows: int) -> StepBatch:

@@ -11,7 +11,7 @@ from jaxrnn.data.readers.loading import load_hashed_rows
 from jaxrnn.data.readers.sources import open_file
 from jaxrnn.data.split import Split, count_shared_rows, draw_split
 from jaxrnn.data.store.dataset import Dataset, is_dataset, read_sha256
-from jaxrnn.data.store.shards import ShardedRows
+from jaxrnn.data.store.sharded_rows import ShardedRows
 from jaxrnn.evaluation.trained_model import TrainedModel
 from jaxrnn.foundation.errors import DataError, UserError
 from jaxrnn.foundation.escaping import escape, shorten
@@ -44,7 +44,7 @@ def open_own_rows(model: TrainedModel, reader: ReaderConfig) -> OwnRows:
     Raises:
       UserError: The data has changed, is damaged, or is not for this run to name.
     """
-    dataset = _open_own_dataset(model)
+    dataset = open_own_dataset(model)
     if dataset is not None:  # the split of prepared rows keeps identical ones on one side
         test = dataset.parts["test"]
         return OwnRows(test, np.arange(len(test)), (0, 0), str(dataset.path))
@@ -92,7 +92,7 @@ def _load_own_rows(model: TrainedModel, reader: ReaderConfig) -> tuple[Ragged, S
     return rows, draw_split(model.config, rows), path
 
 
-def _open_own_dataset(model: TrainedModel) -> Dataset | None:
+def open_own_dataset(model: TrainedModel) -> Dataset | None:
     """Opens the prepared data set that a model was trained on; None if it was trained on a file.
 
     Raises:

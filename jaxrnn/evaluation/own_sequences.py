@@ -9,12 +9,16 @@ from numpy.typing import NDArray
 from jaxrnn.data.readers.sources import open_file
 from jaxrnn.data.sequences import Sequences
 from jaxrnn.data.series.parts import split_parts
+from jaxrnn.data.store.dataset import EXACT_VALUES, Dataset, is_dataset
+from jaxrnn.data.store.sharded_sequences import ShardedSequences
 from jaxrnn.data.tables.loading import load_hashed_sequences
-from jaxrnn.evaluation.own_rows import described_data
+from jaxrnn.evaluation.own_rows import described_data, open_own_dataset
 from jaxrnn.evaluation.trained_model import TrainedModel
 from jaxrnn.foundation.errors import DataError, UserError
 from jaxrnn.foundation.escaping import escape, shorten
 from jaxrnn.foundation.messages import say
+
+_NO_TEST_ROWS = "the run has no test rows: all of its data trains or validates; give a file with --data"
 
 
 class OpenedSequences(NamedTuple):
@@ -22,13 +26,13 @@ class OpenedSequences(NamedTuple):
 
     Attributes:
       sequences: The sequences.
-      numbers: Where they stand in their file, counted from 0.
+      numbers: Where they stand in their file, or in the test part of a prepared data set, counted from 0.
       shared: How many validation and test sequences stand in the training part too; None of a file that was named.
       overlapping: How many of them look like windows of training ones; 0 of a file that was named.
-      path: The file's.
+      path: The file's, or the prepared data set's.
     """
 
-    sequences: Sequences
+    sequences: Sequences | ShardedSequences
     numbers: NDArray[np.int64]
     shared: tuple[int, int] | None
     overlapping: tuple[int, int]
@@ -48,7 +52,12 @@ def open_sequences(model: TrainedModel, path: str | None, given: Mapping[str, An
     """
     if path is None:
         return _open_own(model)
-    sequences, sha256 = load_hashed_sequences(path, model.config.replace_flat(dict(given)))
+    sequences: Sequences | ShardedSequences
+    if is_dataset(path):
+        dataset = Dataset(path)
+        sequences, sha256 = _sequences_of(dataset).all_rows(), dataset.sha256
+    else:
+        sequences, sha256 = load_hashed_sequences(path, model.config.replace_flat(dict(given)))
     described = model.metadata.get("data")
     if described is not None and described["sha256"] == sha256:
         say(
@@ -58,8 +67,27 @@ def open_sequences(model: TrainedModel, path: str | None, given: Mapping[str, An
     return OpenedSequences(sequences, np.arange(len(sequences)), None, (0, 0), path)
 
 
+def take_sequences(sequences: Sequences | ShardedSequences) -> tuple[Sequences, NDArray[np.int64]]:
+    """Returns all sequences in memory, or some at equal distances if very many are on the disk; and their numbers."""
+    total = len(sequences)
+    if isinstance(sequences, Sequences):
+        return sequences, np.arange(total)
+    count = min(total, max(1, EXACT_VALUES * total // max(sequences.num_values, 1)))
+    numbers = np.arange(count) * total // count
+    return sequences.take(numbers), numbers
+
+
 def _open_own(model: TrainedModel) -> OpenedSequences:
     """Reads the run's files again. Nothing is parsed before its hash is that of the training data."""
+    dataset = open_own_dataset(model)
+    if dataset is not None:
+        described_sequences = _sequences_of(dataset).sequences
+        assert described_sequences is not None
+        test = dataset.parts["test"]
+        if not len(test):
+            raise UserError(_NO_TEST_ROWS)
+        counts = described_sequences.shared_rows, described_sequences.overlapping
+        return OpenedSequences(test, np.arange(len(test)), *counts, str(dataset.path))
     described = described_data(model)
     if described is None:
         raise UserError("the checkpoint comes from no run here: it has no test rows; give a file with --data")
@@ -72,7 +100,7 @@ def _open_own(model: TrainedModel) -> OpenedSequences:
         test=given.get("test"),
     )
     if parts.test is None:
-        raise UserError("the run has no test rows: all of its data trains or validates; give a file with --data")
+        raise UserError(_NO_TEST_ROWS)
     return OpenedSequences(
         parts.test.sequences,
         parts.test.numbers,
@@ -80,6 +108,15 @@ def _open_own(model: TrainedModel) -> OpenedSequences:
         parts.overlapping(),
         files.get("test", described)["path"],
     )
+
+
+def _sequences_of(dataset: Dataset) -> Dataset:
+    if dataset.sequences is None:
+        raise UserError(
+            f"{escape(str(dataset.path))}: holds rows of numbers; expected sequences of the columns that the model was"
+            " trained on"
+        )
+    return dataset
 
 
 def _read_unchanged(model: TrainedModel, path: str, expected: str) -> Sequences:

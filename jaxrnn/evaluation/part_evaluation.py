@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from jaxrnn.data.ragged import Ragged
 from jaxrnn.data.store.dataset import EXACT_ROWS, EXACT_VALUES
-from jaxrnn.data.store.shards import ShardedRows
+from jaxrnn.data.store.sharded_rows import ShardedRows
 from jaxrnn.evaluation.trained_model import TrainedModel
 from jaxrnn.evaluation.value_evaluation import Evaluation
 from jaxrnn.tasks.judgement import Judgement

@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from jaxrnn.data.encoding import Encoded, Encoding, Sizes
 from jaxrnn.data.sequences import Sequences
 from jaxrnn.data.step_batches import StepBatch, pad_steps
+from jaxrnn.data.store.dataset import EXACT_VALUES
+from jaxrnn.data.store.sharded_sequences import ShardedSequences
 from jaxrnn.models.model_state import abstract_model, program_config, split_model
 from jaxrnn.settings.config import Config
 from jaxrnn.tasks import verdict
@@ -22,6 +24,7 @@ from jaxrnn.tasks.metrics import spread_over_members
 # any lengths need few compiled shapes.
 MAX_CHUNK_ROWS = 4096
 MAX_CHUNK_NUMBERS = 2**22
+BLOCK_VALUES = 1 << 21  # of sequences on the disk
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -62,7 +65,7 @@ class SequenceEvaluation(Mapping[str, float]):
 
 
 def evaluate_sequences(
-    config: Config, encoding: Encoding, params: Any, other: Any, sequences: Sequences
+    config: Config, encoding: Encoding, params: Any, other: Any, sequences: Sequences | ShardedSequences
 ) -> SequenceEvaluation:
     """Measures a model on sequences whose answers are known.
 
@@ -71,7 +74,8 @@ def evaluate_sequences(
       encoding: What its training rows say of columns and classes.
       params: The parameters; of an ensemble with a leading axis of members.
       other: The rest of the model's state.
-      sequences: Sequences with labels or targets.
+      sequences: Sequences with labels or targets. Of very many on the disk what the network reads is not held: then
+        `rows` has no inputs.
 
     Raises:
       DataError: A column or what is to be predicted is missing, or a value is too large.
@@ -79,8 +83,13 @@ def evaluate_sequences(
     """
     if not len(sequences):
         raise ValueError("rows: got no sequences; expected at least one")
-    rows = encoding.encode(sequences, config.task.task)
-    members = predict_members(config, encoding, params, other, rows)
+    given = (config, encoding, params, other)
+    if isinstance(sequences, Sequences) or sequences.num_values <= EXACT_VALUES:
+        whole = sequences if isinstance(sequences, Sequences) else sequences.whole()
+        rows, groups = encoding.encode(whole, config.task.task), whole.group_ids()
+        members = predict_members(*given, rows)
+    else:
+        rows, members, groups = _predict_blocks(*given, sequences.blocks(BLOCK_VALUES))
     predicted = members.mean(axis=0)
     measured = (rows, encoding, config)
     figures, against = verdict.measure(predicted, *measured), verdict.baselines(*measured)
@@ -91,10 +100,35 @@ def evaluate_sequences(
         encoding,
         figure=verdict.MAIN_FIGURE[config.task.task],
         figures=figures,
-        groups=sequences.group_ids(),
+        groups=groups,
         against=against,
     )
     return SequenceEvaluation(figures, predicted, rows, each, against, judged)
+
+
+def _predict_blocks(
+    config: Config, encoding: Encoding, params: Any, other: Any, blocks: Iterator[Sequences]
+) -> tuple[Encoded, NDArray[np.float64], NDArray[np.int64]]:
+    """Predicts piece by piece; returns the sequences without what the network read, the predictions and the groups."""
+    kept, predicted, hashes, lengths = [], [], [], []
+    for block in blocks:
+        rows = encoding.encode(block, config.task.task)
+        predicted.append(predict_members(config, encoding, params, other, rows))
+        lengths.append(rows.lengths)
+        hashes.append(block.row_hashes(0))
+        nothing: dict[str, Any] = {
+            "inputs": rows.inputs[:0],
+            "categories": rows.categories[:0],
+            "statics": rows.statics[:0],
+        }
+        kept.append(dataclasses.replace(rows, **nothing))
+    offsets = np.concatenate([[0], np.cumsum(np.concatenate(lengths))])
+    joined: dict[str, Any] = {
+        name: None if getattr(kept[0], name) is None else np.concatenate([getattr(rows, name) for rows in kept])
+        for name in ("targets", "before")
+    }
+    groups = np.unique(np.concatenate(hashes), return_inverse=True)[1]
+    return dataclasses.replace(kept[0], offsets=offsets, **joined), np.concatenate(predicted, axis=1), groups
 
 
 def predict_members(config: Config, encoding: Encoding, params: Any, other: Any, rows: Encoded) -> NDArray[np.float64]:

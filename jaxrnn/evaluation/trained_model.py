@@ -16,6 +16,7 @@ from jaxrnn.data.ragged import Ragged
 from jaxrnn.data.readers.loading import load_rows
 from jaxrnn.data.sequences import Sequences
 from jaxrnn.data.series.series_encoding import SeriesEncoding
+from jaxrnn.data.store.sharded_sequences import ShardedSequences
 from jaxrnn.data.tables.loading import load_sequences
 from jaxrnn.evaluation import forecast_tables
 from jaxrnn.evaluation.forecasting import evaluate_forecasts
@@ -255,9 +256,10 @@ class TrainedModel:
         """
         if self.encoding is None:
             return self._evaluate_values(self._as_rows(rows))
-        sequences = self._as_sequences(rows, with_answers=True)
         if isinstance(self.encoding, SeriesEncoding):
-            return evaluate_forecasts(self.config, self.encoding, self.params, self.other, sequences, origins=origins)
+            series = self._as_sequences(rows, with_answers=True)
+            return evaluate_forecasts(self.config, self.encoding, self.params, self.other, series, origins=origins)
+        sequences = rows if isinstance(rows, ShardedSequences) else self._as_sequences(rows, with_answers=True)
         return evaluate_sequences(self.config, self.encoding, self.params, self.other, sequences)
 
     def _evaluate_values(self, rows: Ragged) -> Evaluation:

@@ -7,7 +7,7 @@ import numpy as np
 from jaxrnn.data.ragged import Ragged
 from jaxrnn.data.sequences import Sequences
 from jaxrnn.evaluation.own_rows import open_own_rows
-from jaxrnn.evaluation.own_sequences import open_sequences
+from jaxrnn.evaluation.own_sequences import open_sequences, take_sequences
 from jaxrnn.evaluation.part_evaluation import evaluate_part
 from jaxrnn.evaluation.sequence_evaluation import SequenceEvaluation
 from jaxrnn.evaluation.trained_model import TrainedModel
@@ -99,19 +99,25 @@ def predict_test_rows(record: RunRecord) -> TestedRows | TestedSequences | None:
         return None
     try:
         model = TrainedModel.load(record.path)
-        return _predict_rows(model, record) if model.encoding is None else _predict_sequences(model)
+        return _predict_rows(model, record) if model.encoding is None else _predict_sequences(model, record)
     except (UserError, OSError) as error:
         record.missing.append(f"Predictions of the test rows: {error}")
         return None
 
 
-def _predict_sequences(model: TrainedModel) -> TestedSequences:
+def _predict_sequences(model: TrainedModel, record: RunRecord) -> TestedSequences:
     opened = open_sequences(model, None)
+    sequences, numbers = take_sequences(opened.sequences)
+    if len(sequences) < len(opened.sequences):
+        record.missing.append(
+            f"Predictions of the test rows: the figures and pictures are of {len(sequences):,} of"
+            f" {len(opened.sequences):,} sequences, at equal distances; python -m jaxrnn.eval measures all."
+        )
     return TestedSequences(
         model,
-        opened.sequences,
-        opened.numbers + 1,
-        model.evaluate(opened.sequences),
+        sequences,
+        opened.numbers[numbers] + 1,
+        model.evaluate(sequences),
         opened.shared or (0, 0),
         opened.overlapping,
         model.metadata.get("epoch"),

@@ -174,12 +174,12 @@ def place_rows(tree: Any, mesh: Mesh | None, *, axis: int = 0) -> Any:
 
     Args:
       tree: NumPy arrays: the rows `rows_of_process` of the batch's.
-      mesh: With `DATA_AXIS`, or None for the default device.
-      axis: That of the rows.
+      mesh: With `DATA_AXIS`, or with `MEMBER_AXIS` for rows that are members' own; None for the default device.
+      axis: That of the rows, or of the members.
     """
     if mesh is None:
         return jax.device_put(tree, None)
-    sharding = NamedSharding(mesh, PartitionSpec(*[None] * axis, DATA_AXIS))
+    sharding = _dealt_out(mesh, axis)
     return jax.tree.map(lambda leaf: jax.make_array_from_process_local_data(sharding, leaf), tree)
 
 
@@ -187,8 +187,13 @@ def share_of_rows(shapes: Any, mesh: Mesh | None, *, axis: int = 0) -> Any:
     """Returns the shapes of what `place_rows` makes, with the places of the arrays."""
     if mesh is None:
         return shapes
-    sharding = NamedSharding(mesh, PartitionSpec(*[None] * axis, DATA_AXIS))
+    sharding = _dealt_out(mesh, axis)
     return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), shapes)
+
+
+def _dealt_out(mesh: Mesh, axis: int) -> NamedSharding:
+    name = MEMBER_AXIS if MEMBER_AXIS in mesh.axis_names else DATA_AXIS
+    return NamedSharding(mesh, PartitionSpec(*[None] * axis, name))
 
 
 def to_host(tree: Any) -> Any:

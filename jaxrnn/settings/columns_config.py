@@ -8,6 +8,8 @@ from jaxrnn.settings.limits import MAX_COUNT
 
 # Settings of several names.
 SEVERAL = ("input_columns", "category_columns", "target_columns", "known_columns", "static_columns")
+# What the network does with what was read: no matter of reading, and of a data set that is read already.
+NOT_OF_READING = ("max_tokens",)
 
 
 def names_in(text: str) -> tuple[str, ...]:

@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxrnn.data.encoding import MAX_NAMES_SHOWN, Encoding
+from jaxrnn.data.encoding import Encoding
+from jaxrnn.data.scaling import MAX_NAMES_SHOWN
 from jaxrnn.foundation.escaping import escape, shorten
 from jaxrnn.settings.config import Config
 from jaxrnn.tasks.bootstrap import mean_error_interval

@@ -5,19 +5,27 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 
 from jaxrnn.data.store.dataset import Dataset
-from jaxrnn.data.store.layout import Layout, choose_batching_of, lay_out
+from jaxrnn.data.store.layout import Layout
 from jaxrnn.parallel.device_memory import planned_bytes, require_memory, tree_bytes
 from jaxrnn.parallel.devices import data_size, place_rows, replicate, rows_of_process, share_of_rows
 from jaxrnn.parallel.state_sharding import with_shardings
 from jaxrnn.settings.config import Config
-from jaxrnn.tasks.metrics import MetricSums, as_floats
-from jaxrnn.training.piecewise_epochs import add_chunks, begin_epoch, end_epoch, train_batches, trained_state
-from jaxrnn.training.plan import GATES_OF_CELL, VALIDATION_CHUNK_ROWS, given_by, make_plan
+from jaxrnn.training.disk_arranging import Part, arrange_dataset
+from jaxrnn.training.piecewise_epochs import (
+    add_chunks,
+    begin_epoch,
+    end_epoch,
+    no_sums,
+    train_batches,
+    trained_state,
+)
+from jaxrnn.training.plan import GATES_OF_CELL, given_by
 from jaxrnn.training.stream_order import Seeds
 from jaxrnn.training.super_batches import SuperBatch, SuperBatches, read_ahead
-from jaxrnn.training.train_state import DIVERGED, Position
+from jaxrnn.training.train_state import DIVERGED, Position, history_lines
 from jaxrnn.training.trainer import Trainer
 
 
@@ -50,42 +58,22 @@ class DiskSource:
 
     def __init__(self, config: Config, dataset: Dataset):
         settings, model = config.training, config.model
-        normalizer = dataset.fit_normalizer(config)
-        histogram = dataset.histogram("training")
-        batching = choose_batching_of(histogram, settings.batching, settings.num_buckets, may_pack=not settings.tbptt)
-        training, validation = (
-            lay_out(
-                dataset.parts[name],
-                dataset.histogram(name),
-                batching,
-                batch_size=min(batch_size, dataset.num_rows(name)),
-                num_buckets=settings.num_buckets,
-            )
-            for name, batch_size in (("training", settings.batch_size), ("validation", VALIDATION_CHUNK_ROWS))
-        )
-        self.plan = make_plan(
-            config,
-            normalizer,
-            batching,
-            lengths=training.lengths,
-            num_rows=training.num_rows,
-            real_steps=_real_steps(training, histogram),
-            num_sequences=dataset.num_rows("training"),
-            batch_rows=training.batch_rows,
-        )
-        self.given = given_by(config, normalizer)
+        arranged = arrange_dataset(config, dataset)
+        self.plan = plan = arranged.plan
+        self.given = given_by(config, plan.normalizer, plan.encoding)
         products = GATES_OF_CELL[model.cell] * model.hidden_size * (model.hidden_size + 1) * 3
         products *= 2 * model.num_layers - 1
 
-        def reading(name: str, layout: Layout, seeds: Seeds | None) -> _Reading:
-            own = rows_of_process(self.plan.mesh, layout.batch_rows)
-            given: Any = {"products_per_step": products, "rows_of_batch": own, "epochs": settings.epochs}
-            rows = dataset.parts[name]
-            return _Reading(layout, SuperBatches(rows, layout, normalizer, seeds=seeds, **given))
+        def reading(part: Part, seeds: Seeds | None, members: int = 0) -> _Reading:
+            own = rows_of_process(None if settings.ensemble > 1 else plan.mesh, part.layout.batch_rows)
+            given: Any = {"products_per_step": products, "width": arranged.width, "rows_of_batch": own}
+            given |= {"epochs": settings.epochs, "members": members}
+            batches = SuperBatches(part.reading, part.layout, seeds=seeds, **given)
+            return _Reading(part.layout, batches)
 
         seeds = Seeds(settings.seed, config.split_seed) if settings.shuffle else None
-        self._training = reading("training", training, seeds)
-        self._validation = reading("validation", validation, None)
+        self._training = reading(arranged.training, seeds, settings.ensemble if settings.ensemble > 1 else 0)
+        self._validation = None if arranged.validation is None else reading(arranged.validation, None)
         self._train_batches: Any = None
         self._read: dict[str, Generator[SuperBatch, None, None]] = {}
 
@@ -104,7 +92,7 @@ class DiskSource:
         compiled = train_batches.lower(
             trainer,
             with_shardings(progress, trainer.mesh),
-            share_of_rows(batches, trainer.mesh, axis=1),
+            share_of_rows(batches, self._sharing(trainer), axis=1),
             with_shardings(parts, trainer.mesh),
             np.int32(1),
             self.given,
@@ -146,7 +134,7 @@ class DiskSource:
 
     def _train(self, trainer: Trainer, position: Position) -> Position:
         batch = self._next("training", self._training, position.epoch, position.batches)
-        arrays = self._place(batch, trainer)
+        arrays = self._place(batch, self._sharing(trainer), trainer.mesh)
         progress = begin_epoch(trainer, position.state) if position.progress is None else position.progress
         position = position.settled()  # waits for the call before: one is computed while the next is read, no more
         if position.has(DIVERGED):
@@ -160,41 +148,36 @@ class DiskSource:
     def _validate(self, trainer: Trainer, position: Position) -> tuple[Position, list[dict[str, Any]]]:
         assert position.progress is not None
         trained = trained_state(trainer, position.state, position.progress)
-        totals = MetricSums.zero(self._validation.layout.batch_rows) if position.checked is None else position.checked
-        batch = self._next("validation", self._validation, position.epoch, 0)
-        arrays = self._place(batch, trainer)
-        totals = add_chunks(trainer, trained, totals, *arrays, self.given, self._validation.lengths)
-        jax.block_until_ready(totals)
-        chunks = position.chunks + 1
-        if chunks < self._validation.batches.per_epoch:
-            return position._replace(checked=totals, chunks=chunks), []
-        state, figures, rate = end_epoch(trainer, position.state, trained, position.progress, totals)
-        host = jax.device_get(figures)
-        line = {part: as_floats(host[part]) for part in host}
+        totals = None
+        if self._validation is not None:
+            num_rows = self._validation.layout.batch_rows
+            totals = no_sums(trainer, num_rows, trained) if position.checked is None else position.checked
+            batch = self._next("validation", self._validation, position.epoch, 0)
+            arrays = self._place(batch, trainer.data_mesh, trainer.mesh)
+            totals = add_chunks(trainer, trained, totals, *arrays, self.given, self._validation.lengths, num_rows)
+            jax.block_until_ready(totals)
+            chunks = position.chunks + 1
+            if chunks < self._validation.batches.per_epoch:
+                return position._replace(checked=totals, chunks=chunks), []
+        state, history = end_epoch(trainer, position.state, trained, position.progress, totals, self.given)
         after = Position(state)
-        return after, [{"epoch": after.epoch, **line, "learning_rate": float(rate)}]
+        return after, history_lines(history, position.epoch, np.asarray(state.epoch))
 
     def _next(self, name: str, reading: _Reading, epoch: int, batch: int) -> SuperBatch:
         if name not in self._read:
             self._read[name] = read_ahead(reading.batches, epoch=epoch, batch=batch)
         return next(self._read[name])
 
-    def _place(self, batch: SuperBatch, trainer: Trainer) -> tuple[Any, Any, Any]:
-        """Puts a super batch on the devices: on each of several its own rows."""
-        rows = place_rows(batch.batches, trainer.mesh, axis=1)
-        return rows, replicate(batch.parts, trainer.mesh), np.int32(batch.num_batches)
+    def _sharing(self, trainer: Trainer) -> Mesh | None:
+        """The devices among which training batches are dealt out: by rows, or by members."""
+        return trainer.mesh if trainer.is_ensemble else trainer.data_mesh
+
+    def _place(self, batch: SuperBatch, sharing: Mesh | None, mesh: Mesh | None) -> tuple[Any, Any, Any]:
+        """Puts a super batch on the devices: on each of several its own rows, or those of its members."""
+        rows = replicate(batch.batches, mesh) if sharing is None else place_rows(batch.batches, sharing, axis=1)
+        return rows, replicate(batch.parts, mesh), np.int32(batch.num_batches)
 
 
 def _filled(num_rows: int, trainer: Trainer) -> int:
     """Returns the rows of a batch with those that fill it up for the devices."""
     return num_rows + -num_rows % data_size(trainer.mesh)
-
-
-def _real_steps(layout: Layout, histogram: tuple[np.ndarray, np.ndarray]) -> tuple[int, ...]:
-    """Counts the steps of each part that are not padding, from how many rows there are of each length."""
-    distinct, counts = histogram
-    if layout.batching == "pack":
-        return (int(((distinct - 1) * counts).sum()),)
-    part_of = np.searchsorted(np.array([part.length for part in layout.parts]), distinct)
-    steps = np.bincount(part_of, weights=(distinct - 1) * counts, minlength=len(layout.parts))
-    return tuple(int(number) for number in steps)

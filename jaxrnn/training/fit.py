@@ -236,7 +236,7 @@ class Fit:
         if not self.position.has(DIVERGED):
             return None
         diverged = describe_divergence(self.trainer, self.state)
-        if self.trainer.is_ensemble:
+        if self.trainer.is_ensemble and not self.source.keeps_copy:
             self._rewind(checkpointer)
         return diverged
 
@@ -280,7 +280,9 @@ class Fit:
             "best_epoch": np.asarray(position.state.best_epoch).tolist(),
         }
         if position.has(DIVERGED):  # found out again on resuming, perhaps with other settings
-            state = position.state._replace(status=np.int32(RUNNING), bad_batch=np.int32(0))
+            status = np.asarray(position.state.status)
+            again = np.where(status == DIVERGED, RUNNING, status).astype(np.int32)
+            state = position.state._replace(status=again, bad_batch=np.zeros_like(again))
             position = position._replace(state=state)
         if self.run_dir is not None:
             self.run_dir.sync_metrics()

@@ -12,13 +12,12 @@ from jaxrnn.data.ragged import Ragged
 from jaxrnn.data.sequence_parts import SequenceParts
 from jaxrnn.data.split import Split, draw_split
 from jaxrnn.data.step_batches import StepBatch, arrange_steps, pack_steps
-from jaxrnn.foundation.errors import UserError
 from jaxrnn.parallel.device_memory import planned_bytes, require_memory
 from jaxrnn.parallel.devices import replicate
 from jaxrnn.parallel.state_sharding import with_shardings
 from jaxrnn.settings.config import Config
 from jaxrnn.tasks.encodings import fit_encoding
-from jaxrnn.training.plan import VALIDATION_CHUNK_ROWS, Plan, given_by, make_plan
+from jaxrnn.training.plan import VALIDATION_CHUNK_ROWS, Plan, given_by, make_plan, require_last_targets
 from jaxrnn.training.train_state import History, Position, TrainState, history_lines
 from jaxrnn.training.trainer import Trainer
 from jaxrnn.training.whole_epochs import run_epochs
@@ -139,9 +138,7 @@ def _arrange_rows(config: Config, rows: Ragged, split: Split) -> tuple[Plan, Par
 def _arrange_sequences(config: Config, parts: SequenceParts) -> tuple[Plan, Parts, Parts]:
     """Encodes and pads sequences; returns the plan, the training and the validation parts."""
     settings, task = config.training, config.task.task
-    where = f"with task = {task}" if task != "next" else "where columns are named"
-    if settings.target != "last" or settings.tbptt:
-        raise UserError(f"--target: got {settings.target!r}, tbptt = {settings.tbptt}; expected last and 0 {where}")
+    require_last_targets(config)
     encoding = fit_encoding(parts.training.sequences, config)
     rows = encoding.encode_training(parts.training.sequences, task)
     # The test rows too: what is wrong with them is said before anything is trained.

@@ -9,6 +9,7 @@ from jax.sharding import Mesh
 from jaxrnn.data.arranging import Batching
 from jaxrnn.data.encoding import ONE_NUMBER, Encoding, Sizes
 from jaxrnn.data.normalizer import Normalizer
+from jaxrnn.foundation.errors import UserError
 from jaxrnn.models.model_state import runs_compiled
 from jaxrnn.models.windows import count_windows
 from jaxrnn.parallel.devices import choose_mesh
@@ -115,3 +116,15 @@ def given_by(config: Config, normalizer: Normalizer, encoding: Encoding | None =
     """Returns what programs are told of a run when they are called."""
     told = () if encoding is None else told_of(config, encoding)
     return Given(np.float32(normalizer.offset), np.float32(normalizer.scale), np.uint32(config.split_seed), told)
+
+
+def require_last_targets(config: Config) -> None:
+    """Refuses settings of rows of numbers where sequences are read.
+
+    Raises:
+      UserError: One is given.
+    """
+    settings, task = config.training, config.task.task
+    where = f"with task = {task}" if task != "next" else "where columns are named"
+    if settings.target != "last" or settings.tbptt:
+        raise UserError(f"--target: got {settings.target!r}, tbptt = {settings.tbptt}; expected last and 0 {where}")

@@ -53,7 +53,8 @@ def restore_position(trainer: Trainer, checkpointer: Checkpointer | None) -> tup
     progress = EpochProgress(**restored.pop("progress")) if is_within else None
     state = _with_patience(trainer, TrainState(**restored))
     state, progress = place_state((state, progress), trainer.mesh)
-    position = Position(state, progress, 0 if progress is None else int(progress.batches))
+    batches = 0 if progress is None else int(np.max(np.asarray(progress.batches)))  # those of all members
+    position = Position(state, progress, batches)
     return position, (step, position.key)
 
 

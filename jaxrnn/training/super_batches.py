@@ -8,17 +8,15 @@ import threading
 from collections import OrderedDict
 from collections.abc import Generator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import numpy as np
 from numpy.typing import NDArray
 
-from jaxrnn.data.batching import Bucket
-from jaxrnn.data.normalizer import Normalizer
-from jaxrnn.data.packing import PackedRows
-from jaxrnn.data.store.layout import Layout, gather_packed
-from jaxrnn.data.store.shards import ShardedRows
+from jaxrnn.data.store.layout import Layout
+from jaxrnn.data.store.readings import Group, Reading
+from jaxrnn.models.objective import Batch
 from jaxrnn.training.stream_order import EpochOrder, Seeds
 
 # Values of a super batch, at most: bounds memory, with those read ahead, and the time of one call of the device.
@@ -34,12 +32,13 @@ class SuperBatch(NamedTuple):
     """Some consecutive batches of an epoch.
 
     Attributes:
-      batches: Padded to the longest of any part, (batches, rows, length), or packed.
+      batches: Padded to the longest of any part, or packed: arrays of (batches, rows, ...); of an ensemble, whose
+        members draw rows of their own, of (batches, members, rows, ...).
       parts: The part that each batch is of, (batches,) int32.
       num_batches: How many there are; those behind are empty and not to be trained on.
     """
 
-    batches: Bucket | PackedRows
+    batches: Batch
     parts: NDArray[np.int32]
     num_batches: int
 
@@ -48,41 +47,43 @@ class SuperBatches:
     """The super batches of several epochs, one after the other: any of them by its number.
 
     Args:
-      rows: Where from.
+      reading: Where from.
       layout: How they are arranged.
-      normalizer: For the values.
-      seeds: Seeds of the shuffling; None for none.
+      seeds: Seeds of the shuffling, of an ensemble of its first member; None for none.
+      members: How many members draw rows of their own; 0 where there is no ensemble.
       epochs: How many.
       products_per_step: Multiplications of a step of a row.
+      width: Numbers of a step.
       rows_of_batch: Which rows of every batch to read, as one of several processes reads its own; None for all. Rows
         behind a batch's last one are empty.
     """
 
     def __init__(
         self,
-        rows: ShardedRows,
+        reading: Reading,
         layout: Layout,
-        normalizer: Normalizer,
         *,
         seeds: Seeds | None,
+        members: int = 0,
         epochs: int = 1,
         products_per_step: int = 1,
+        width: int = 1,
         rows_of_batch: slice | None = None,
     ):
-        self._rows = rows
+        self._reading = reading
         self._layout = layout
-        self._normalizer = normalizer
-        self._seeds = seeds
+        self._seeds = [seeds and seeds._replace(seed=seeds.seed + member) for member in range(max(members, 1))]
+        self._members = members
         self._epochs = epochs
         own = rows_of_batch or slice(0, layout.batch_rows)
         self._places = np.arange(own.start, own.stop)
         self._length = max(part.length for part in layout.parts)
-        batch_values = layout.batch_rows * self._length
-        limit = min(SUPER_VALUES // batch_values, SUPER_PRODUCTS // (batch_values * products_per_step))
+        batch_steps = layout.batch_rows * self._length * max(members, 1)
+        limit = min(SUPER_VALUES // (batch_steps * width), SUPER_PRODUCTS // (batch_steps * products_per_step))
         self.num_batches = num_batches = sum(layout.num_batches)  # of an epoch
         self.size = min(max(limit, 1), num_batches)  # batches of a super batch at most
         self.per_epoch = -(-num_batches // self.size)  # super batches
-        self._orders: OrderedDict[int, Future[EpochOrder]] = OrderedDict()
+        self._orders: OrderedDict[int, Future[list[EpochOrder]]] = OrderedDict()
         self._drawing = ThreadPoolExecutor(1)
         self._lock = threading.Lock()
 
@@ -91,62 +92,65 @@ class SuperBatches:
 
     def __getitem__(self, number: int) -> SuperBatch:
         epoch, number = divmod(number, self.per_epoch)
-        order = self._order(epoch)
+        orders = self._order(epoch)
         chosen = slice(number * self.size, (number + 1) * self.size)
-        parts, numbers = order.parts[chosen], order.numbers[chosen].astype(np.int64)
-        shape = (self.size, len(self._places))
-        if self._layout.batching == "pack":
-            found = np.full(shape, -1, np.int64)
-            found[: len(numbers)] = self._rows_at(order, 0, numbers)
-            packed = gather_packed(self._rows, self._layout.parts[0], found.reshape(-1), self._normalizer)
-            batches: Any = PackedRows(*(leaf.reshape(*shape, -1) for leaf in packed))
-        else:
-            batches = Bucket(np.zeros((*shape, self._length), np.float32), np.zeros(shape, np.int32))
-            for part in np.unique(parts):
-                of_part = np.flatnonzero(parts == part)
-                found = self._rows_at(order, int(part), numbers[of_part])
-                self._fill(batches, of_part, int(part), found.reshape(-1))
+        parts, numbers = orders[0].parts[chosen], orders[0].numbers[chosen].astype(np.int64)  # of all members the same
+        batches = self._read(orders, parts, numbers)
         padded_parts = np.zeros(self.size, np.int32)
         padded_parts[: len(parts)] = parts
         return SuperBatch(batches, padded_parts, len(parts))
 
-    def shapes(self, rows_of_batch: int) -> tuple[Bucket | PackedRows, jax.ShapeDtypeStruct]:
-        """Returns the shapes of `SuperBatch.batches` and `parts` for batches of so many rows."""
-
-        def of(dtype: Any, *more: int) -> Any:
-            return jax.ShapeDtypeStruct((self.size, rows_of_batch, *more), dtype)
-
-        parts = jax.ShapeDtypeStruct((self.size,), np.int32)
+    def _read(self, orders: list[EpochOrder], parts: NDArray[np.int32], numbers: NDArray[np.int64]) -> Batch:
+        shape = (self.size, len(orders), len(self._places))
         if self._layout.batching == "pack":
-            kinds = (np.float32, np.float32, np.int32)
-            return PackedRows(*(of(kind, self._length) for kind in kinds)), parts
-        return Bucket(of(np.float32, self._length), of(np.int32)), parts
+            found = np.full(shape, -1, np.int64)
+            found[: len(numbers)] = self._rows_at(orders, 0, numbers)
+            read = self._reading.pack(self._layout.parts[0], found.reshape(-1))
+        else:
+            groups = []
+            places = np.arange(np.prod(shape)).reshape(shape)
+            for part in np.unique(parts):
+                of_part = np.flatnonzero(parts == part)
+                layout = self._layout.parts[part]
+                rows = self._rows_at(orders, int(part), numbers[of_part]).reshape(-1)
+                if layout.rows is not None:
+                    rows = np.where(rows >= 0, layout.rows[rows], -1)
+                groups.append(Group(places[of_part].reshape(-1), rows, layout.length))
+            read = self._reading.pad(groups, places.size, self._length)
+        leading = shape if self._members else (shape[0], shape[2])
+        return jax.tree.map(lambda leaf: leaf.reshape(*leading, *leaf.shape[1:]), read)
 
-    def _rows_at(self, order: EpochOrder, part: int, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
-        """The rows of some batches of a part: (batches, rows read of each), -1 where there is none."""
+    def shapes(self, rows_of_batch: int) -> tuple[Batch, jax.ShapeDtypeStruct]:
+        """Returns the shapes of `SuperBatch.batches` and `parts` for batches of so many rows."""
+        nothing = np.full(1, -1, np.int64)
+        if self._layout.batching == "pack":
+            read = self._reading.pack(self._layout.parts[0], nothing)
+        else:
+            read = self._reading.pad([Group(np.arange(1), nothing, self._length)], 1, self._length)
+        shape = (self.size, *[self._members] * (self._members > 0), rows_of_batch)
+        batches = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((*shape, *leaf.shape[1:]), leaf.dtype), read)
+        return batches, jax.ShapeDtypeStruct((self.size,), np.int32)
+
+    def _rows_at(self, orders: list[EpochOrder], part: int, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The rows of some batches of a part: (batches, members, rows read of each), -1 where there is none."""
         size = self._layout.batch_rows
         places = numbers[:, None] * size + np.minimum(self._places, size - 1)
-        found = order.rows(part, places.reshape(-1)).reshape(places.shape)
-        return np.where(self._places < size, found, -1)
+        found = [order.rows(part, places.reshape(-1)).reshape(places.shape) for order in orders]
+        return np.where(self._places < size, np.stack(found, axis=1), -1)
 
-    def _fill(self, batches: Bucket, of_part: NDArray[np.int64], part: int, found: NDArray[np.int64]) -> None:
-        layout = self._layout.parts[part]
-        rows = found if layout.rows is None else np.where(found >= 0, layout.rows[found], -1)
-        padded = self._rows.pad(rows, layout.length, self._normalizer)
-        shape = (len(of_part), len(self._places))
-        batches.values[of_part, :, : layout.length] = padded.values.reshape(*shape, layout.length)
-        batches.lengths[of_part] = padded.lengths.reshape(shape)
-
-    def _order(self, epoch: int) -> EpochOrder:
-        """The order of an epoch, drawn while the one before is read."""
+    def _order(self, epoch: int) -> list[EpochOrder]:
+        """The orders of an epoch, one a member, drawn while the one before is read."""
         with self._lock:
             for wanted in range(epoch, min(epoch + 2, self._epochs)):
                 if wanted not in self._orders:
-                    self._orders[wanted] = self._drawing.submit(EpochOrder, self._layout, self._seeds, wanted)
+                    self._orders[wanted] = self._drawing.submit(self._draw, wanted)
             order = self._orders[epoch]
             while len(self._orders) > _EPOCHS_KEPT:
                 self._orders.popitem(last=False)
         return order.result()
+
+    def _draw(self, epoch: int) -> list[EpochOrder]:
+        return [EpochOrder(self._layout, seeds, epoch) for seeds in self._seeds]
 
 
 def read_ahead(source: SuperBatches, *, epoch: int = 0, batch: int = 0) -> Generator[SuperBatch, None, None]:

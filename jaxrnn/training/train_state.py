@@ -53,7 +53,7 @@ class Trained(NamedTuple):
 
 
 class EpochProgress(NamedTuple):
-    """How far an epoch is that runs piece by piece; a pytree of arrays.
+    """How far an epoch is that runs piece by piece; a pytree of arrays, of an ensemble with a leading axis of members.
 
     Attributes:
       trained: What its steps have changed so far.
@@ -101,10 +101,14 @@ class Position(NamedTuple):
 
     def settled(self) -> "Position":
         """Waits for the batches so far; returns the state before the epoch, marked, if one was not finite."""
-        bad_batch = 0 if self.progress is None else int(self.progress.bad_batch)
-        if not bad_batch:
+        if self.progress is None:
             return self
-        return Position(self.state._replace(status=np.int32(DIVERGED), bad_batch=np.int32(bad_batch)))
+        status = np.asarray(self.state.status)
+        bad_batch = np.where(status == RUNNING, np.asarray(self.progress.bad_batch), 0).astype(np.int32)
+        if not bad_batch.any():
+            return self
+        status = np.where(bad_batch > 0, DIVERGED, status).astype(np.int32)
+        return Position(self.state._replace(status=status, bad_batch=bad_batch))
 
 
 class Given(NamedTuple):

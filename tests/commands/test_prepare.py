@@ -286,12 +286,12 @@ class TestDamage:
         path.write_text(path.read_text().replace('"seed": 0', '"seed": 1'))
         assert f"{path}: is not what was written" in self.error_of(prepared)
 
-    @pytest.mark.parametrize("version", [2, None])
+    @pytest.mark.parametrize("version", [3, None])
     def test_a_foreign_version(self, prepared, version):
         path = prepared / "dataset.json"
         content = json.loads(path.read_text()) | {"format_version": version}
         path.write_text(json.dumps(content | {"sha256": digest_of(content)}))
-        assert f"found format version '{version}'; expected 1" in self.error_of(prepared)
+        assert f"found format version '{version}'; expected 1 or 2" in self.error_of(prepared)
 
     @pytest.mark.parametrize("text", ["", "[]", "{", "[" * 100_000])
     def test_no_description(self, prepared, text):
@@ -326,7 +326,7 @@ class TestOtherSettings:
         [
             ("--split=random", "--split: got 'random'; expected 'hashed'"),
             ("--split-seed=9", "--split-seed: got 9; expected 0"),
-            ("--ensemble=2", "--ensemble: got 2; expected 1 with prepared data"),
+            ("--task=classify", "--task: got 'classify'; expected 'next', for which"),
         ],
     )
     def test_what_does_not_go_with_the_data_is_refused(self, whole, tmp_path, flag, complaint):

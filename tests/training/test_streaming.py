@@ -21,6 +21,7 @@ from jaxrnn.data.ragged import Ragged
 from jaxrnn.data.store import shards
 from jaxrnn.data.store.dataset import Dataset
 from jaxrnn.data.store.layout import Layout, PartLayout, choose_batching_of, lay_out
+from jaxrnn.data.store.readings import RowReading
 from jaxrnn.evaluation import part_evaluation
 from jaxrnn.evaluation.trained_model import TrainedModel
 from jaxrnn.nn.engine import cpu_kernels
@@ -144,7 +145,7 @@ class TestReading:
     def source_of(self, dataset, batching, **options):
         rows, histogram = dataset.parts["training"], dataset.histogram("training")
         layout = lay_out(rows, histogram, batching, batch_size=30, num_buckets=3)
-        return layout, SuperBatches(rows, layout, NORMALIZER, **options)
+        return layout, SuperBatches(RowReading(rows, NORMALIZER), layout, **options)
 
     def expected_batches(self, dataset, batching, epoch, *, seed=5, split_seed=7):
         """Every batch of an epoch, in order, as arrays in memory give it."""
@@ -235,8 +236,8 @@ class TestReading:
         _, source = self.source_of(dataset, "bucket", seeds=Seeds(1, 1))
         expected = [source[number].batches.values for number in range(len(source))]
         released = []
-        release = shards.ShardedRows._release_all
-        monkeypatch.setattr(shards.ShardedRows, "_release_all", lambda rows: (released.append(1), release(rows)))
+        release = shards.ShardFiles.release_all
+        monkeypatch.setattr(shards.ShardFiles, "release_all", lambda rows: (released.append(1), release(rows)))
         for number, values in enumerate(expected):
             np.testing.assert_array_equal(source[number].batches.values, values)
         assert not released, "a few pages stay"

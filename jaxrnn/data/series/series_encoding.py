@@ -7,13 +7,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from jaxrnn.data.encoding import Encoded, Encoding, Sizes, categories_of, fit_field
+from jaxrnn.data.encoding import Encoded, Encoding, Sizes
 from jaxrnn.data.scaling import Scaling, as_texts, columns_of
 from jaxrnn.data.sequences import INPUTS, KNOWN, STATICS, TARGETS, TIMES, Field, Sequences, mark_of
 from jaxrnn.data.series.ahead import Ahead, Series
 from jaxrnn.data.series.calendar import calendar_features
 from jaxrnn.data.series.frequency import Frequency
 from jaxrnn.data.series.levels import Levels, measure_levels, power_of_two_below
+from jaxrnn.data.statistics import count_categories, moments_of
 from jaxrnn.foundation.errors import DataError, UserError
 from jaxrnn.settings.config import Config
 from jaxrnn.settings.limits import MAX_COUNT
@@ -64,13 +65,13 @@ class SeriesEncoding(Encoding):
         task = config.task
         names, _ = series_values(training)
         frequency = Frequency.of(training)
-        has_inputs = TARGETS in training.steps
+        has_inputs, limit = TARGETS in training.steps, config.columns.max_tokens
         fitted = cls(
-            inputs=fit_field(training.steps.get(INPUTS) if has_inputs else None, config),
-            statics=fit_field(training.rows.get(STATICS), config),
-            categories=tuple(categories_of(training, config.columns.max_tokens)),
+            inputs=Scaling.of(moments_of(training.steps.get(INPUTS) if has_inputs else None), config),
+            statics=Scaling.of(moments_of(training.rows.get(STATICS)), config),
+            categories=tuple((counted.name, counted.most_frequent(limit)) for counted in count_categories(training)),
             targets=Scaling.unscaled(names),
-            known=fit_field(training.steps.get(KNOWN), config),
+            known=Scaling.of(moments_of(training.steps.get(KNOWN)), config),
             calendar=task.calendar_names,
             horizon=horizon_of(config, training),
             season=season_of(config, frequency),
@@ -88,7 +89,7 @@ class SeriesEncoding(Encoding):
         known = [levels.values[levels.is_known[:, i], i] for i in columns]
         return dataclasses.replace(
             fitted,
-            targets=Scaling.fit(names, levels.values, config),
+            targets=Scaling.of(moments_of(Field(names, levels.values)), config),
             target_means=tuple(float(values.mean()) for values in known),
             target_medians=tuple(float(np.median(values)) for values in known),
             global_scales=tuple(_mean(scales[moves[:, i], i]) for i in columns),

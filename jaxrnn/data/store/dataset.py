@@ -16,12 +16,15 @@ import numpy as np
 
 from jaxrnn.data.normalizer import Normalizer
 from jaxrnn.data.split import PART_NAMES, Kind
-from jaxrnn.data.store.shards import ShardedRows
+from jaxrnn.data.store.description import SequenceDescription
+from jaxrnn.data.store.sharded_rows import ShardedRows
+from jaxrnn.data.store.sharded_sequences import ShardedSequences
 from jaxrnn.foundation.errors import DataError, UserError
-from jaxrnn.foundation.escaping import escape
+from jaxrnn.foundation.escaping import escape, shorten
 from jaxrnn.settings.config import Config
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 1  # of rows of numbers
+SEQUENCE_FORMAT_VERSION = 2
 DESCRIPTION_NAME = "dataset.json"
 SPLIT_KIND: Kind = "hashed"
 # A training part of at most so many rows is drawn in the very order of rows in memory, and evaluated as a whole; one of
@@ -71,18 +74,27 @@ class Dataset:
       checker: Which of several processes this is: each checks the sums of its share of the shards.
       num_checkers: How many there are.
 
+    Attributes:
+      sequences: What the data set says of sequences; None of rows of numbers.
+      parts: `ShardedRows`, or `ShardedSequences`, by the name of their part.
+
     Raises:
       DataError: It is none, of another version, edited, cut short or damaged; names the file.
     """
 
     def __init__(self, path: str | Path, *, checker: int = 0, num_checkers: int = 1):
         self.path = Path(path)
+        self.sequences: SequenceDescription | None = None
+        self.parts: dict[str, Any] = {}
         self._own = slice(checker, None, num_checkers)
         try:
             self._open()
-        except (KeyError, TypeError, AttributeError, IndexError) as error:
+        except DataError:
+            raise
+        except (KeyError, TypeError, AttributeError, IndexError, ValueError, ArithmeticError) as error:
             raise DataError(
-                f"{self.path / DESCRIPTION_NAME}: found no {error}; expected what jaxrnn.prepare writes; {_AGAIN}"
+                f"{self.path / DESCRIPTION_NAME}: found no {shorten(str(error), 200)}; expected what jaxrnn.prepare"
+                f" writes; {_AGAIN}"
             ) from error
 
     def _open(self) -> None:
@@ -91,18 +103,48 @@ class Dataset:
         with ThreadPoolExecutor(_HASH_THREADS) as executor:
             list(executor.map(self._check_size, shards))  # raises what a check raised
             list(executor.map(self._check_sum, shards[self._own]))
-        self.parts = {
-            name: ShardedRows([self.path / shard["file"] for shard in self.description["parts"][name]["shards"]])
-            for name in PART_NAMES
-        }
+        if self.description["format_version"] == SEQUENCE_FORMAT_VERSION:
+            self.sequences = SequenceDescription.from_json(self.description["sequences"])
+        self.parts = {name: self._sharded(self.description["parts"][name]["shards"]) for name in PART_NAMES}
         for name, part in self.parts.items():
             if len(part) != self.num_rows(name):
                 raise DataError(f"{self.path}: found {len(part)} {name} rows; expected {self.num_rows(name)}; {_AGAIN}")
+            self._check_counts(name, part)
+        split = self.description["split"]
+        Config().replace_flat({"split_fractions": list(split["fractions"]), "split_seed": split["seed"]})
+        if self.sequences is None:
+            moments = self.description["training_moments"]
+            np.isfinite([moments["mean"], moments["deviation"], *self.span])
+        if not self.num_rows("training"):
+            raise DataError(f"{self.path}: found no training rows; expected some; {_AGAIN}")
 
-    def all_rows(self) -> ShardedRows:
+    def _check_counts(self, name: str, part: Any) -> None:
+        """Holds what is said of a part's lengths against the shards.
+
+        Raises:
+          ValueError: They differ.
+        """
+        described, (distinct, counts) = self.description["parts"][name], self.histogram(name)
+        total = (counts * distinct).sum()
+        is_so = counts.sum() == len(part) and described["values"] == total and (np.diff(distinct) > 0).all()
+        if not is_so or (counts < 1).any() or (distinct < 1).any():
+            raise ValueError(f"{name} lengths")
+        longest = int(distinct.max(initial=0))
+        found = np.zeros(longest + 1, np.int64)
+        for lengths in part.lengths():
+            if lengths.max(initial=0) > longest:
+                raise ValueError(f"{name} lengths")
+            found += np.bincount(lengths, minlength=longest + 1)
+        if not np.array_equal(np.flatnonzero(found), distinct) or not np.array_equal(found[distinct], counts):
+            raise ValueError(f"{name} lengths")
+
+    def _sharded(self, shards: list[dict[str, Any]]) -> Any:
+        paths = [self.path / shard["file"] for shard in shards]
+        return ShardedRows(paths) if self.sequences is None else ShardedSequences(paths, self.sequences.form)
+
+    def all_rows(self) -> Any:
         """The rows of all parts, one part after the other."""
-        shards = [shard for name in PART_NAMES for shard in self.description["parts"][name]["shards"]]
-        return ShardedRows([self.path / shard["file"] for shard in shards])
+        return self._sharded([shard for name in PART_NAMES for shard in self.description["parts"][name]["shards"]])
 
     @property
     def sha256(self) -> str:
@@ -116,7 +158,7 @@ class Dataset:
     @property
     def span(self) -> tuple[float, float]:
         """The least and the greatest value."""
-        parts = self.description["parts"].values()
+        parts = [part for part in self.description["parts"].values() if part["rows"]]
         return min(part["min"] for part in parts), max(part["max"] for part in parts)
 
     def num_rows(self, name: str | None = None) -> int:
@@ -129,7 +171,7 @@ class Dataset:
 
     def histogram(self, name: str) -> tuple[np.ndarray, np.ndarray]:
         """The distinct lengths of a part's rows, rising, and how many rows have each."""
-        pairs = np.array(self.description["parts"][name]["lengths"], np.int64)
+        pairs = np.array(self.description["parts"][name]["lengths"], np.int64).reshape(-1, 2)
         return pairs[:, 0], pairs[:, 1]
 
     def fit_normalizer(self, config: Config) -> Normalizer:
@@ -167,6 +209,14 @@ class Dataset:
                     f" {escape(str(self.path))} was prepared; leave it out, or prepare the data once more"
                 )
         values = {key: list(entry[2]) if key == "split_fractions" else entry[2] for key, entry in asked.items()}
+        where = escape(str(self.path))
+        if self.sequences is not None:
+            config = self.sequences.adapt(config, where)
+        elif config.task.task != "next":
+            raise UserError(
+                f"--task: got {config.task.task!r}; expected 'next', for which {where} was prepared: it holds rows of"
+                f" numbers; prepare the data once more with --task={config.task.task}"
+            )
         return config.replace_flat(values)
 
     def _check_size(self, shard: dict[str, Any]) -> None:
@@ -200,10 +250,10 @@ def _read_description(path: Path) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path}: is no JSON; expected what jaxrnn.prepare wrote; {_AGAIN}") from error
     version = description.get("format_version") if isinstance(description, dict) else None
-    if version != FORMAT_VERSION:
+    if version not in (FORMAT_VERSION, SEQUENCE_FORMAT_VERSION):
         raise DataError(
-            f"{path}: found format version {str(version)[:20]!r}; expected {FORMAT_VERSION}; {_AGAIN}, or use the"
-            " version of jaxrnn that wrote it"
+            f"{path}: found format version {str(version)[:20]!r}; expected {FORMAT_VERSION} or"
+            f" {SEQUENCE_FORMAT_VERSION}; {_AGAIN}, or use the version of jaxrnn that wrote it"
         )
     if description.get("sha256") != digest_of(description):
         raise DataError(f"{path}: is not what was written (SHA-256 differs): it was edited or damaged; {_AGAIN}")

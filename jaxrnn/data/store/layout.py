@@ -3,17 +3,16 @@
 It holds four bytes a row where rows are bucketed or packed, and nothing where all are padded to one length.
 """
 
-from typing import Any, NamedTuple
+from collections.abc import Iterator
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from jaxrnn.data.arranging import EVEN_ROWS, Batching, choose_batching
+from jaxrnn.data.arranging import Batching, choose_batching, packed_batch_rows
 from jaxrnn.data.batching import choose_lengths_of
-from jaxrnn.data.normalizer import Normalizer
-from jaxrnn.data.packing import PackedRows, Placement, flat_steps, number_segments, place_sequences
+from jaxrnn.data.packing import Placement, place_sequences
 from jaxrnn.data.store.dataset import EXACT_ROWS
-from jaxrnn.data.store.shards import ShardedRows
 
 
 class PartLayout(NamedTuple):
@@ -34,11 +33,19 @@ class PartLayout(NamedTuple):
 
 
 class Layout(NamedTuple):
-    """How the rows of one part of the data set are arranged; the counterpart of `arranging.Arranged`."""
+    """How the rows of one part of the data set are arranged; the counterpart of `arranging.Arranged`.
+
+    Attributes:
+      parts: Rows of one padded length each.
+      batch_rows: Rows of a batch.
+      batching: How they are arranged.
+      target_steps: How many steps at the end of a padded row are there as targets alone.
+    """
 
     parts: tuple[PartLayout, ...]
     batch_rows: int
     batching: Batching
+    target_steps: int = 1
 
     @property
     def num_rows(self) -> tuple[int, ...]:
@@ -47,7 +54,8 @@ class Layout(NamedTuple):
     @property
     def lengths(self) -> list[int]:
         """The steps of each part's rows, targets not counted."""
-        return [part.length - (self.batching != "pack") for part in self.parts]
+        fewer = 0 if self.batching == "pack" else self.target_steps
+        return [part.length - fewer for part in self.parts]
 
     @property
     def num_batches(self) -> tuple[int, ...]:
@@ -65,34 +73,44 @@ def choose_batching_of(
     return choose_batching(np.repeat(distinct, counts), batching, num_buckets, may_pack=may_pack)
 
 
+class Lengths(Protocol):
+    """Rows of which only the lengths matter."""
+
+    def __len__(self) -> int: ...
+
+    def lengths(self) -> Iterator[NDArray[np.int32]]:
+        """Yields the lengths of the rows, a shard at a time."""
+        ...
+
+
 def lay_out(
-    rows: ShardedRows,
+    rows: Lengths,
     histogram: tuple[NDArray[np.int64], NDArray[np.int64]],
     batching: Batching,
     *,
     batch_size: int,
     num_buckets: int,
+    target_steps: int = 1,
 ) -> Layout:
     """Arranges rows as `arranging.arrange` does, without reading more than their lengths.
 
     Rows are packed within blocks of `EXACT_ROWS`, so that what is held has a bound.
 
     Args:
-      rows: Rows of at least two values each.
+      rows: The rows; of two values each at least where one of them is a target alone.
       histogram: Distinct lengths, rising, and how many rows have each.
       batching: How.
       batch_size: Rows of a batch; where rows are packed, about as many of them.
       num_buckets: Padded lengths at most, of "bucket".
+      target_steps: How many steps at the end of a row are there as targets alone: 1 of rows of numbers.
     """
     if batching == "pack":
-        part = _pack(rows, int(histogram[0][-1]) - 1)
-        batch_rows = max(1, round(batch_size * part.num_rows / len(rows)))
-        if batch_rows >= 2 * EVEN_ROWS:
-            batch_rows -= batch_rows % EVEN_ROWS
-        return Layout((part,), batch_rows, batching)
+        part = _pack(rows, int(histogram[0][-1]) - target_steps, target_steps)
+        batch_rows = packed_batch_rows(batch_size, part.num_rows, len(rows))
+        return Layout((part,), batch_rows, batching, target_steps)
     lengths = choose_lengths_of(*histogram, num_buckets if batching == "bucket" else 1)
     if len(lengths) == 1:
-        return Layout((PartLayout(len(rows), lengths[0]),), batch_size, batching)
+        return Layout((PartLayout(len(rows), lengths[0]),), batch_size, batching, target_steps)
     found: list[list[NDArray[Any]]] = [[] for _ in lengths]
     first = 0
     for shard_lengths in rows.lengths():
@@ -105,21 +123,21 @@ def lay_out(
         of_part = np.concatenate(found.pop(0))
         if len(of_part):
             parts.append(PartLayout(len(of_part), lengths[-len(found) - 1], of_part))
-    return Layout(tuple(parts), batch_size, batching)
+    return Layout(tuple(parts), batch_size, batching, target_steps)
 
 
-def _number_type(rows: ShardedRows) -> type[np.int32] | type[np.int64]:
+def _number_type(rows: Lengths) -> type[np.int32] | type[np.int64]:
     return np.int32 if len(rows) < 2**31 else np.int64
 
 
-def _pack(rows: ShardedRows, length: int) -> PartLayout:
+def _pack(rows: Lengths, length: int, target_steps: int) -> PartLayout:
     orders: list[NDArray[Any]] = []
     sizes: list[NDArray[np.int64]] = []
     first = 0
     waiting = np.empty(0, np.int64)
     for shard_lengths in [*rows.lengths(), None]:
         if shard_lengths is not None:
-            waiting = np.concatenate([waiting, shard_lengths.astype(np.int64) - 1])
+            waiting = np.concatenate([waiting, shard_lengths.astype(np.int64) - target_steps])
         while len(waiting) >= EXACT_ROWS or (shard_lengths is None and len(waiting)):
             block, waiting = waiting[:EXACT_ROWS], waiting[EXACT_ROWS:]
             placed = place_sequences(block, length)
@@ -131,16 +149,32 @@ def _pack(rows: ShardedRows, length: int) -> PartLayout:
     return PartLayout(len(firsts) - 1, length, np.concatenate(orders), firsts)
 
 
-def gather_packed(
-    rows: ShardedRows, part: PartLayout, numbers: NDArray[np.int64], normalizer: Normalizer
-) -> PackedRows:
-    """Reads packed rows, as `packing.pack_rows` makes them.
+class PackedNumbers(NamedTuple):
+    """Which rows lie in some packed rows.
+
+    Attributes:
+      rows: Their numbers, one packed row after the other.
+      sizes: How many are in each packed row.
+    """
+
+    rows: NDArray[Any]
+    sizes: NDArray[np.int64]
+
+    def placed(self, lengths: NDArray[np.int64]) -> Placement:
+        """Returns where rows of some steps begin: each behind the one before."""
+        row_of = np.repeat(np.arange(len(self.sizes)), self.sizes)
+        before = np.cumsum(lengths) - lengths
+        firsts = np.minimum(np.cumsum(self.sizes) - self.sizes, max(len(before) - 1, 0))
+        start_of = before - np.repeat(before[firsts], self.sizes) if len(before) else before
+        return Placement(len(self.sizes), row_of, start_of)
+
+
+def numbers_packed(part: PartLayout, numbers: NDArray[np.int64]) -> PackedNumbers:
+    """Finds the rows that lie in some packed rows.
 
     Args:
-      rows: Where from.
       part: A part of packed rows.
       numbers: Which of them; -1 for one of nothing, which fills up a batch.
-      normalizer: For the values.
     """
     assert part.rows is not None
     assert part.firsts is not None
@@ -148,15 +182,4 @@ def gather_packed(
     begins = np.where(is_real, part.firsts[numbers], 0)
     sizes = np.where(is_real, part.firsts[numbers + 1] - begins, 0)
     within = np.arange(int(sizes.sum())) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-    taken = normalizer.normalize_rows(rows.take(part.rows[np.repeat(begins, sizes) + within]))
-    lengths, ends = taken.lengths - 1, taken.offsets[1:]
-    is_input, is_target = np.ones((2, taken.num_values), bool)
-    is_input[ends - 1] = is_target[taken.offsets[:-1]] = False
-    row_of = np.repeat(np.arange(len(numbers)), sizes)
-    before = np.cumsum(lengths) - lengths
-    start_of = before - np.repeat(before[np.minimum(np.cumsum(sizes) - sizes, len(before) - 1)], sizes)
-    placed = Placement(len(numbers), row_of, start_of)
-    where = flat_steps(placed, lengths, part.length)
-    inputs, targets = np.zeros((2, len(numbers), part.length), np.float32)
-    inputs.reshape(-1)[where], targets.reshape(-1)[where] = taken.values[is_input], taken.values[is_target]
-    return PackedRows(inputs, targets, number_segments(placed, lengths, part.length))
+    return PackedNumbers(part.rows[np.repeat(begins, sizes) + within], sizes)

@@ -1,6 +1,5 @@
 """Writes the rows of one part of a prepared data set, as they come, into shards."""
 
-import math
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jaxrnn.data.store.dataset import shard_name
-from jaxrnn.data.store.shards import MAX_SHARD_VALUES, write_shard
+from jaxrnn.data.store.shards import MAX_SHARD_VALUES, Block, write_shard
 from jaxrnn.foundation.files import hash_file
 
 
@@ -19,28 +18,30 @@ class PartWriter:
       directory: Where to.
       name: The part's name.
       shard_rows: Rows of a shard at most.
+      width: Numbers of a step.
     """
 
-    def __init__(self, directory: Path, name: str, shard_rows: int):
+    def __init__(self, directory: Path, name: str, shard_rows: int, *, width: int = 1):
         self.name = name
         self.num_rows = 0
         self._directory = directory
         self._shard_rows = shard_rows
-        self._values: list[NDArray[Any]] = []
-        self._lengths: list[NDArray[Any]] = []
-        self._held_rows = self._held_values = 0
+        self._most_steps = MAX_SHARD_VALUES // max(width, 1)
+        self._blocks: list[Block] = []
+        self._held_rows = self._held_steps = 0
         self._shards: list[dict[str, Any]] = []
         self._counts: dict[int, int] = {}
-        self._least, self._greatest = math.inf, -math.inf
+        self._ranges: dict[str, tuple[NDArray[Any], NDArray[Any]]] = {}
 
-    def add(self, values: NDArray[Any], lengths: NDArray[Any]) -> None:
-        """Takes rows: flat values, (num_values,), and lengths, (num_rows,)."""
+    def add(self, block: Block) -> None:
+        """Takes rows."""
+        lengths = block.lengths
         ends = np.cumsum(lengths)
         first = 0
         self.num_rows += len(lengths)
         while first < len(lengths):
             begin = int(ends[first - 1]) if first else 0
-            room = MAX_SHARD_VALUES - self._held_values
+            room = self._most_steps - self._held_steps
             fitting = int(np.searchsorted(ends, begin + room, side="right")) - first
             number = min(fitting, self._shard_rows - self._held_rows, len(lengths) - first)
             if number < 1 and self._held_rows:
@@ -48,9 +49,8 @@ class PartWriter:
                 continue
             number = max(number, 1)
             end = int(ends[first + number - 1])
-            self._values.append(values[begin:end])
-            self._lengths.append(lengths[first : first + number])
-            self._held_rows, self._held_values = self._held_rows + number, self._held_values + end - begin
+            self._blocks.append(block.part(first, first + number, begin, end))
+            self._held_rows, self._held_steps = self._held_rows + number, self._held_steps + end - begin
             first += number
 
     def finish(self) -> dict[str, Any]:
@@ -60,27 +60,32 @@ class PartWriter:
         return {
             "rows": self.num_rows,
             "values": sum(shard["values"] for shard in self._shards),
-            "min": self._least,
-            "max": self._greatest,
             "lengths": sorted(self._counts.items()),
             "shards": self._shards,
         }
 
+    def ranges(self) -> dict[str, tuple[list[float], list[float]]]:
+        """Returns the least and the greatest number of each column of each field of float64."""
+        return {name: (least.tolist(), greatest.tolist()) for name, (least, greatest) in self._ranges.items()}
+
     def _write(self) -> None:
-        values, lengths = np.concatenate(self._values), np.concatenate(self._lengths)
-        self._values, self._lengths, self._held_rows, self._held_values = [], [], 0, 0
+        block = Block.joined(self._blocks)
+        self._blocks, self._held_rows, self._held_steps = [], 0, 0
         path = self._directory / shard_name(self.name, len(self._shards))
-        dtype = write_shard(path, values, lengths)
-        self._least = min(self._least, float(values.min()))
-        self._greatest = max(self._greatest, float(values.max()))
-        for length, count in zip(*map(np.ndarray.tolist, np.unique(lengths, return_counts=True)), strict=True):
+        types = write_shard(path, block)
+        for name, values in (*block.steps.items(), *block.rows.items()):
+            if values.dtype == np.float64 and len(values):
+                least, greatest = np.atleast_1d(values.min(axis=0)), np.atleast_1d(values.max(axis=0))
+                before = self._ranges.get(name, (least, greatest))
+                self._ranges[name] = np.minimum(before[0], least), np.maximum(before[1], greatest)
+        for length, count in zip(*map(np.ndarray.tolist, np.unique(block.lengths, return_counts=True)), strict=True):
             self._counts[length] = self._counts.get(length, 0) + count
         self._shards.append(
             {
                 "file": path.name,
-                "rows": len(lengths),
-                "values": len(values),
-                "type": dtype,
+                "rows": len(block.lengths),
+                "values": int(np.sum(block.lengths)),
+                "type": ", ".join(dict.fromkeys(types)),
                 "bytes": path.stat().st_size,
                 "sha256": hash_file(path),
             }

@@ -1,0 +1,265 @@
+"""What a prepared data set of sequences holds; and what is forged or damaged is refused, whatever it is."""
+
+import copy
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from step_tables import ASKED, COLUMNS, write_steps
+
+import jaxrnn
+from jaxrnn import prepare
+from jaxrnn.data.sequences import Field, Sequences
+from jaxrnn.data.store import part_writer
+from jaxrnn.data.store.dataset import Dataset, digest_of
+from jaxrnn.data.store.form import Form
+from jaxrnn.data.store.sequence_writer import SequenceWriter
+from jaxrnn.data.store.sharded_sequences import ShardedSequences
+from jaxrnn.data.store.shards import shorten, write_shard
+from jaxrnn.foundation.errors import DataError, UserError
+from jaxrnn.settings.config import Config
+from jaxrnn.training.disk_arranging import arrange_dataset
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> Path:
+    place = tmp_path_factory.mktemp("prepared")
+    source = write_steps(place / "steps.csv", 60)
+    assert prepare.main([str(source), *COLUMNS, *ASKED["classify"], f"--out={place / 'set'}", "--shard-rows=13"]) == 0
+    return place / "set"
+
+
+@pytest.fixture
+def prepared(whole, tmp_path) -> Path:
+    """A copy to damage."""
+    target = tmp_path / "set"
+    target.mkdir()
+    for path in whole.iterdir():
+        (target / path.name).write_bytes(path.read_bytes())
+    return target
+
+
+def rewrite(path: Path, content: dict) -> None:
+    (path / "dataset.json").write_text(json.dumps(content | {"sha256": digest_of(content)}))
+
+
+def use(path: Path) -> None:
+    """Does what training does before it compiles: opens, adapts, arranges, reads all."""
+    dataset = Dataset(path)
+    config = dataset.adapt(Config().replace_flat({"task": "classify", "data": str(path), "batch_size": 10}))
+    arranged = arrange_dataset(config, dataset)
+    for part in (arranged.training, arranged.validation):
+        for numbers in (np.arange(3), np.array([-1, 0])):
+            part.reading.pad([], 1, part.layout.parts[-1].length)
+            part.reading._encode(numbers[numbers >= 0])  # type: ignore[attr-defined]
+
+
+class TestForms:
+    def test_every_kind_of_column_comes_back(self, tmp_path):
+        generator = np.random.default_rng(0)
+        lengths = np.array([2, 3, 1, 4])
+        times = np.array("2024-01-01", "datetime64[us]") + np.arange(10) * np.timedelta64(1, "h")
+        steps = {
+            "inputs": Field(("a", "b"), generator.normal(size=(10, 2))),
+            "categories": Field(("c",), generator.integers(0, 2, (10, 1)).astype(np.int32), (("x", "y"),)),
+            "times": Field(("t",), times[:, None]),
+        }
+        rows = {
+            "ids": Field(("id",), np.array(["a", "bé", "c\n", ""], object)[:, None]),
+            "statics": Field(("s",), np.array([[1.5], [np.pi], [-0.0], [2**40]])),
+            "labels": Field(("l",), np.array([[0], [1], [1], [0]], np.int32), (("no", "yes"),)),
+        }
+        sequences = Sequences.from_lengths(lengths, steps, rows)
+        form = Form.of_sequences(sequences)
+        form = Form.from_json(json.loads(json.dumps(form.to_json())))
+        write_shard(tmp_path / "a.arrow", form.block(sequences))
+        write_shard(tmp_path / "b.arrow", form.block(sequences.take([1, 0])))
+        held = ShardedSequences([tmp_path / "a.arrow", tmp_path / "b.arrow"], form)
+        assert held.whole() == Sequences.from_lengths(
+            [2, 3, 1, 4, 3, 2],
+            {name: field.take([*range(10), 2, 3, 4, 0, 1]) for name, field in steps.items()},
+            {name: field.take([0, 1, 2, 3, 1, 0]) for name, field in rows.items()},
+        )
+        assert held.take(np.array([5, 2])) == sequences.take([0, 2])
+        assert list(held.take(np.array([3]), without={"times", "ids"}).rows) == ["statics", "labels"]
+        assert np.signbit(held.take(np.array([2])).rows["statics"].values).all()
+        assert len(held.take(np.array([], np.int64))) == 0
+
+    def test_whole_numbers_keep_every_digit(self):
+        for values in ([[2**62 + 1]], [[2**31 - 1]], [[-(2**31) - 1]], [[127, -128]], [[128]]):
+            array = np.array(values, np.int64)
+            short = shorten(array)
+            assert short.dtype.kind == "i"
+            np.testing.assert_array_equal(short.astype(np.int64), array)
+
+    def test_a_shard_holds_so_many_values_at_most(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(part_writer, "MAX_SHARD_VALUES", 60)  # 20 steps of three numbers
+        source = write_steps(tmp_path / "steps.csv", 40)
+        assert prepare.main([str(source), *COLUMNS, *ASKED["classify"], f"--out={tmp_path / 'set'}"]) == 0
+        dataset = Dataset(tmp_path / "set")
+        sizes = [shard["values"] for shard in dataset.description["parts"]["training"]["shards"]]
+        assert len(sizes) > 5
+        width = dataset.sequences.form.width
+        assert max(sizes) <= max(60 // width, 14)
+
+
+class TestSeveralFiles:
+    def writer(self, tmp_path: Path, task: str = "classify") -> SequenceWriter:
+        return SequenceWriter(tmp_path, task=task, settings={}, shard_rows=100, fractions=(0.6, 0.2, 0.2), seed=0)
+
+    def texts(self, *words: str, labels: tuple[str, ...]) -> Sequences:
+        return jaxrnn.read(list(words), tokens="character", labels=labels)
+
+    def test_texts_have_one_number_in_all_files(self, tmp_path):
+        writer = SequenceWriter(tmp_path, task="classify", settings={}, shard_rows=2, fractions=(1.0, 0.0, 0.0), seed=0)
+        first = self.texts("ca", "b", labels=("y", "z"))
+        second = self.texts("dba", "a", labels=("x", "y"))
+        writer.add("one", first)
+        writer.add("two", second)
+        writer.add("three", self.texts("e", labels=("w",)), "test")
+        parts, described = writer.finish(lambda: None)
+        paths = [tmp_path / shard["file"] for shard in parts["training"]["shards"]]
+        held = ShardedSequences(paths, described.form).whole()
+        assert [one.steps["categories"].texts() for one in held] == [list("ca"), ["b"], list("dba"), ["a"]]
+        assert held.rows["labels"].texts() == ["y", "z", "x", "y"]
+        counted = described.statistics.categories[0]
+        assert dict(zip(counted.texts, counted.counts, strict=True)) == {"a": 3, "b": 2, "c": 1, "d": 1, "e": 0}
+        assert list(counted.texts) == sorted(counted.texts)
+        assert described.statistics.classes[1:] == (("w", "x", "y", "z"), (0, 1, 2, 1))
+
+    def test_other_columns_are_refused(self, tmp_path):
+        writer = self.writer(tmp_path)
+        writer.add("one.csv", self.texts("ab", "b", labels=("y", "z")))
+        with pytest.raises(DataError, match=r"two.csv: found inputs .*; expected categories .*, as one.csv has"):
+            writer.add("two.csv", jaxrnn.read([[1.0, 2.0], [3.0]], labels=["y", "z"]))
+
+    def test_an_id_of_two_files_is_refused(self, tmp_path):
+        table = pa.table({"unit": ["a", "a", "b"], "x": [1.0, 2.0, 3.0], "side": ["l", "l", "r"]})
+        writer = self.writer(tmp_path)
+        writer.add("one.csv", jaxrnn.read(table, id_column="unit", label_column="side"))
+        with pytest.raises(DataError, match=r"two.csv: found the id 'a', which one.csv has too"):
+            writer.add("two.csv", jaxrnn.read(table, id_column="unit", label_column="side"))
+        writer.add("test.csv", jaxrnn.read(table, id_column="unit", label_column="side"), "test")
+        parts, described = writer.finish(lambda: None)
+        assert parts["test"]["rows"] == 2
+        assert described.shared_rows[1] == parts["training"]["rows"], "counted as what stands in the training part"
+
+    @pytest.mark.parametrize(
+        ("task", "complaint"),
+        [
+            ("tag", "found no label of every step"),
+            ("classify", "found no label of a sequence"),
+            ("regress", "found no number of a sequence to predict"),
+            ("next", "sequence 1: found a single step"),
+        ],
+    )
+    def test_what_is_asked_has_to_be_there(self, tmp_path, task, complaint):
+        with pytest.raises(DataError, match=complaint):
+            self.writer(tmp_path, task).add("one", jaxrnn.read([[1.0, 2.0], [3.0]]))
+
+    def test_groups_stay_together(self, tmp_path):
+        number = 40
+        table = pa.table(
+            {
+                "unit": list(range(number)),
+                "x": np.random.default_rng(0).normal(size=number),
+                "person": [f"p{unit % 8}" for unit in range(number)],
+                "side": [("l", "r")[unit % 2] for unit in range(number)],
+            }
+        )
+        sequences = jaxrnn.read(
+            table, id_column="unit", input_columns=["x"], group_column="person", label_column="side"
+        )
+        writer = self.writer(tmp_path)
+        writer.add("one", sequences)
+        parts, described = writer.finish(lambda: None)
+        found = {}
+        for name, part in parts.items():
+            held = ShardedSequences([tmp_path / shard["file"] for shard in part["shards"]], described.form).whole()
+            found[name] = set(held.rows["groups"].texts())
+            assert len(set(held.group_ids().tolist())) == len(found[name])
+        assert len(found["training"] | found["validation"] | found["test"]) == sum(map(len, found.values())) == 8
+
+
+class TestDamage:
+    def test_a_cut_and_a_flipped_shard(self, prepared):
+        path = prepared / "training-00001.arrow"
+        content = path.read_bytes()
+        path.write_bytes(content[:-1])
+        with pytest.raises(DataError, match=f"{path}: found {len(content) - 1} bytes; expected {len(content)}"):
+            Dataset(prepared)
+        for place in (200, len(content) // 2, len(content) - 20):
+            flipped = bytearray(content)
+            flipped[place] ^= 4
+            path.write_bytes(bytes(flipped))
+            with pytest.raises(DataError, match="SHA-256 differs"):
+                Dataset(prepared)
+
+    def test_shards_of_another_form_whose_sums_are_right(self, prepared, tmp_path):
+        """Somebody else's shard, described as it should be."""
+        import hashlib
+
+        from jaxrnn.data.store.shards import Block
+
+        content = json.loads((prepared / "dataset.json").read_text())
+        shard = content["parts"]["training"]["shards"][0]
+        dataset = Dataset(prepared)
+        form, part = dataset.sequences.form, dataset.parts["training"]
+        good = form.block(part.take(np.arange(shard["rows"])))
+        wrong_codes = {**good.steps, "steps.categories": good.steps["steps.categories"] + 100}
+        narrow = {**good.steps, "steps.inputs": good.steps["steps.inputs"][:, :1]}
+        flat = {**good.steps, "steps.inputs": good.steps["steps.inputs"][:, 0]}
+        texts = {**good.steps, "steps.inputs": np.array(["a"] * len(good.steps["steps.inputs"]), object)}
+        lacking = {name: values for name, values in good.steps.items() if name != "steps.inputs"}
+        fewer = Block(good.lengths[:-1], {n: v[: -good.lengths[-1]] for n, v in good.steps.items()},
+                      {n: v[:-1] for n, v in good.rows.items()})  # fmt: skip
+        others = [good._replace(steps=steps) for steps in (wrong_codes, narrow, flat, texts, lacking)]
+        path = prepared / shard["file"]
+        for block in [*others, fewer, good._replace(rows={})]:
+            path.unlink()
+            write_shard(path, block)
+            shard |= {"bytes": path.stat().st_size, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+            rewrite(prepared, content)
+            with pytest.raises(DataError):
+                read_all(prepared)
+
+    def test_whatever_is_forged_in_the_description_is_one_error_or_nothing(self, prepared):
+        """Every value of dataset.json is replaced by others, with its sum made right; nothing may escape."""
+        content = json.loads((prepared / "dataset.json").read_text())
+        use(prepared)
+        paths = list(leaves(content))
+        outcomes = []
+        for number, path in enumerate(paths):
+            for junk in (None, -1, "x", [], {}, 1e308, 10**30)[number % 2 :: 2]:
+                forged = copy.deepcopy(content)
+                place = forged
+                for key in path[:-1]:
+                    place = place[key]
+                place[path[-1]] = junk
+                rewrite(prepared, forged)
+                outcomes.append(outcome_of(prepared))
+        assert not any("\n" in outcome for outcome in outcomes)
+        assert sum(map(bool, outcomes)) > 0.6 * len(outcomes), "most of them are refused"
+
+
+def read_all(path: Path) -> None:
+    use(path)
+    Dataset(path).parts["training"].whole()
+
+
+def outcome_of(path: Path) -> str:
+    try:
+        use(path)
+    except UserError as error:
+        return str(error)
+    return ""
+
+
+def leaves(tree, path=()):
+    """Yields the path of every value of a tree, the inner ones too."""
+    for key, value in tree.items() if isinstance(tree, dict) else enumerate(tree):
+        yield (*path, key)
+        if isinstance(value, dict | list) and len(value) < 40:
+            yield from leaves(value, (*path, key))

@@ -73,6 +73,8 @@ class PrepareCommand:
         Raises:
           SettingError: They do not go together.
         """
+        expected = "another one: series that are forecast are read from their file"
+        require(self.task != "forecast", "task", self.task, expected)
         config = Config().replace_flat({"task": self.task})
         data = dataclasses.replace(
             config.data,

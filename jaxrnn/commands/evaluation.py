@@ -3,8 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from jaxrnn.commands.figures import print_figures, spread_rows
-from jaxrnn.commands.part_results import PartResult, Rows, measure_part
+from jaxrnn.commands.part_results import PartResult, Rows, measure_part, print_figures, spread_rows
 from jaxrnn.data.ragged import Ragged
 from jaxrnn.data.readers.complaints import naming
 from jaxrnn.data.readers.loading import load_hashed_rows, load_rows

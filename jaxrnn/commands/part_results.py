@@ -3,6 +3,7 @@
 import dataclasses
 from typing import Any
 
+from jaxrnn.console.tables import table
 from jaxrnn.data.ragged import Ragged
 from jaxrnn.data.sequences import Sequences, ids_of
 from jaxrnn.data.store.sharded_rows import ShardedRows
@@ -13,7 +14,8 @@ from jaxrnn.evaluation.sequence_errors import count_confusions
 from jaxrnn.evaluation.sequence_evaluation import SequenceEvaluation
 from jaxrnn.evaluation.trained_model import TrainedModel
 from jaxrnn.evaluation.value_evaluation import Evaluation
-from jaxrnn.tasks.figures import ACCURACY_NOTE, explain_forecasts
+from jaxrnn.settings.task_config import FIGURES_OF_TASK, FURTHER_FIGURES, task_of_figures
+from jaxrnn.tasks.figures import ACCURACY_NOTE, explain_forecasts, write_figure
 
 Rows = Ragged | ShardedRows | Sequences | ShardedSequences
 
@@ -95,3 +97,29 @@ def _measure_sequences(model: TrainedModel, sequences: Sequences | ShardedSequen
         ]
         notes = [explain_forecasts(found.quantiles), *notes]
     return PartResult(found, found.baselines, entries, notes, len(sequences), details)
+
+
+def figures_table(rows: dict[str, dict[str, float]]) -> str:
+    """Lays out figures, a line for every model or baseline."""
+    given = {key for figures in rows.values() for key in figures}
+    task = task_of_figures(given)
+    names = [name for name in (*FIGURES_OF_TASK[task], *FURTHER_FIGURES[task]) if name in given]
+    body = [[name, *[write_figure(key, figures) for key in names]] for name, figures in rows.items()]
+    return table(["", *names], body)
+
+
+def print_figures(
+    figures: dict[str, dict[str, float]],
+    baselines: dict[str, dict[str, float]],
+    notes: list[str],
+) -> None:
+    """Prints a model's figures with the baselines' beside them, and notes."""
+    named = {f"baseline {name}": values for name, values in baselines.items()}
+    print(figures_table({**figures, **named}))
+    for note in notes:
+        print(note)
+
+
+def spread_rows(name: str, spread: dict[str, dict[str, float]], members: int) -> dict[str, dict[str, float]]:
+    """Returns the lines of a table of figures that say how the members of an ensemble differ."""
+    return {f"{name}, {key} of {members} members": spread[key] for key in ("mean", "std")}

@@ -8,8 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from jaxrnn.commands.banner import print_banner
-from jaxrnn.commands.figures import print_figures, spread_rows
-from jaxrnn.commands.part_results import PartResult, Rows, measure_figures, measure_part
+from jaxrnn.commands.part_results import PartResult, Rows, measure_figures, measure_part, print_figures, spread_rows
 from jaxrnn.commands.selection import Selection, of_second_training, select_epochs
 from jaxrnn.commands.training_data import TrainingData, open_training_data
 from jaxrnn.console.progress import Progress

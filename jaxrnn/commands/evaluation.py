@@ -70,6 +70,12 @@ def evaluate(
     for warning in (leakage_warning(*shared) if shared else "", overlap_warning(*overlapping)):
         if warning:
             say(warning)
+    held_out = model.config.task.origins if model.config.data.split == "time" else 1
+    if data is None and (origins or 1) > held_out:
+        say(
+            f"warning: --origins={origins}: the run holds out the steps of {held_out}; earlier ones forecast steps that"
+            f" trained the model, and flatter it; train with --origins={origins}"
+        )
     with naming(source):
         found = measure_part(model, rows, origins=origins)
     evaluation, baselines = found.evaluation, found.baselines

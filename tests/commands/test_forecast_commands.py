@@ -69,8 +69,10 @@ def test_eval_gives_the_figures_of_training_and_those_of_each_series(run, shops,
     assert found["rows"] == NUM_SHOPS - 1
     assert len(found["series"]) == NUM_SHOPS - 1
     assert np.mean([series["mase"] for series in found["series"]]) == pytest.approx(found["metrics"]["mase"])
-    rolling = json.loads(call("eval", f"--checkpoint={run}", "--json", "--origins=3").out)
+    done = call("eval", f"--checkpoint={run}", "--json", "--origins=3")
+    rolling = json.loads(done.out)
     assert rolling["origins"] == 3
+    assert "warning: --origins=3: the run holds out the steps of 1" in done.err
     assert rolling["metrics"]["mase"] != found["metrics"]["mase"]
     whole = call("eval", f"--checkpoint={run}", f"--data={shops}", "--json")
     assert json.loads(whole.out)["rows"] == NUM_SHOPS

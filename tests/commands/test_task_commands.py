@@ -144,7 +144,7 @@ def test_a_column_that_is_missing_is_named(runs, units, tmp_path):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--task=clasify"], "--task: got 'clasify'; expected one of next, classify, regress, tag; did you mean"),
+        (["--task=clasify"], "--task: got 'clasify'; expected one of next, classify, regress, tag, forecast; did you"),
         (["--task=next", "--bidirectional"], "--bidirectional: got True; expected false with task = next"),
         (["--task=tag", "--readout=mean"], "--readout: got 'mean'; expected last with task = tag"),
         (["--task=regress", "--class-weights=balanced"], "--class-weights: got 'balanced'; expected none"),

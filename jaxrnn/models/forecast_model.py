@@ -3,6 +3,7 @@
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 
 from jaxrnn.data.series.ahead import Ahead
 from jaxrnn.foundation.array_types import Array, Float, Int
@@ -17,7 +18,8 @@ class ForecastModel(SequenceModel):
     """Reads series; what the head gives at a step is the forecast from there.
 
     Besides the step itself, the layer and the head read what is known of other steps: numbers that are known for the
-    steps ahead, and levels a season before them.
+    steps ahead, and levels a season before them. Where there are such levels, training starts near the seasonal naive
+    forecast: the head adds to what it draws from the layer the level a season before each step ahead.
 
     Args:
       rnn: A layer of one direction whose input size is that of a step.
@@ -28,6 +30,8 @@ class ForecastModel(SequenceModel):
     def __init__(self, rnn: AbstractRecurrentLayer, *, ahead: Ahead, **options: Any):
         super().__init__(rnn, readout="every", skipped=ahead.width, **options)
         self.ahead = ahead
+        if ahead.lags:
+            self.linear.kernel.set_value(start_seasonal(self.linear.kernel.get_value(), ahead))
 
     def __call__(
         self,
@@ -69,6 +73,24 @@ class ForecastModel(SequenceModel):
         statics = jnp.broadcast_to(statics[:, None], (*inputs.shape[:2], statics.shape[1]))
         outputs, _ = self.rnn(self.steps(read, categories, statics), lengths=lengths)
         return jnp.concatenate([outputs, skipped], axis=-1)
+
+
+def start_seasonal(kernel: Float[Array, "features outputs"], ahead: Ahead) -> Float[Array, "features outputs"]:
+    """Sets the weights of levels a season ago: 0, but those that make each step ahead what it was then.
+
+    Args:
+      kernel: The head's; the last of its features are the levels.
+      ahead: What is read of other steps.
+    """
+    lags, offsets = ahead.lags, ahead.offsets
+    outputs = kernel.reshape(kernel.shape[0], ahead.horizon, lags, -1)
+    start = np.zeros((len(offsets), lags, *outputs.shape[1:]), np.float32)
+    for step in range(ahead.horizon):
+        offset = step + 1 - ahead.season * -(-(step + 1) // ahead.season)
+        if offset:
+            for target in range(lags):
+                start[offsets.index(offset), target, step, target] = LAG_UNIT
+    return kernel.at[kernel.shape[0] - len(offsets) * lags :].set(start.reshape(-1, kernel.shape[1]))
 
 
 def read_ahead(

@@ -1,0 +1,52 @@
+"""The network that forecasts: where its training starts."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+import jaxrnn
+from jaxrnn.data.series.series_encoding import SeriesEncoding
+from jaxrnn.data.step_batches import pad_steps
+from jaxrnn.models.model_state import new_model
+from jaxrnn.settings.config import Config
+from jaxrnn.tasks.forecast_figures import baseline_forecasts, rolling_origins
+
+SEASON, HORIZON = 4, 6
+
+
+@pytest.mark.parametrize("num_targets", [1, 2])
+def test_the_head_starts_at_the_seasonal_naive_forecast(num_targets):
+    generator = np.random.default_rng(3)
+    lengths = (30, 23, 11)
+    arrays = [
+        generator.normal(50, 3, (length, num_targets)) + np.arange(length)[:, None] % SEASON for length in lengths
+    ]
+    config = Config().replace_flat(
+        {"task": "forecast", "loss": "pinball", "horizon": HORIZON, "season": SEASON, "cell": "gru", "hidden_size": 5}
+    )
+    sequences = jaxrnn.read(arrays)
+    encoding = SeriesEncoding.fit(sequences, config)
+    rows = encoding.encode(sequences, "forecast")
+    model = new_model(config, nnx.Rngs(0), encoding.sizes)
+    kernel = model.linear.kernel.get_value()
+    assert (kernel[:5] != 0).all()  # what the head reads of the layer is drawn
+    model.linear.kernel.set_value(kernel.at[:5].set(0))
+    model.linear.bias.set_value(jnp.zeros_like(model.linear.bias.get_value()))
+    batch = pad_steps(rows, np.arange(3), max(lengths), 3)
+    origins = rolling_origins(rows.lengths, HORIZON, 2)
+    outputs = model.at(batch.inputs, batch.categories, batch.statics, batch.lengths, jnp.asarray(origins))
+    outputs = np.asarray(outputs).reshape(3, 2, HORIZON, num_targets, 3)
+    at = rows.offsets[:-1, None] + origins
+    level, unit = (values[at][:, :, None, :, None] for values in (rows.series.levels, rows.series.scales))
+    wanted = baseline_forecasts(rows.series.levels, rows.offsets, origins, horizon=HORIZON, season=SEASON)
+    seasonal = np.broadcast_to(wanted["seasonal_naive"], outputs.shape)
+    np.testing.assert_allclose(level + unit * outputs, seasonal, rtol=1e-6)
+
+
+def test_without_a_season_the_whole_head_is_drawn():
+    config = Config().replace_flat({"task": "forecast", "loss": "pinball", "horizon": 2, "season": 1})
+    sequences = jaxrnn.read([np.arange(9.0)[:, None] ** 2])
+    encoding = SeriesEncoding.fit(sequences, config)
+    model = new_model(config, nnx.Rngs(0), encoding.sizes)
+    assert (model.linear.kernel.get_value() != 0).all()

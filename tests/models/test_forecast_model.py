@@ -50,3 +50,27 @@ def test_without_a_season_the_whole_head_is_drawn():
     encoding = SeriesEncoding.fit(sequences, config)
     model = new_model(config, nnx.Rngs(0), encoding.sizes)
     assert (model.linear.kernel.get_value() != 0).all()
+
+
+def test_dropout_leaves_out_outputs_of_all_steps_of_a_series_and_of_none_in_use():
+    config = Config().replace_flat({"task": "forecast", "horizon": 1, "season": 1, "hidden_size": 64, "dropout": 0.5})
+    sequences = jaxrnn.read([np.random.default_rng(seed).normal(size=(9, 1)) for seed in range(4)])
+    encoding = SeriesEncoding.fit(sequences, config)
+    batch = pad_steps(encoding.encode_training(sequences, "forecast"), np.arange(4), 9, 4)
+    model = new_model(config, nnx.Rngs(0), encoding.sizes)
+    dropped = np.asarray(features_of(model, batch)) == 0
+    assert (dropped == dropped[:, :1]).all()  # the same ones at every step
+    assert 0.3 < dropped.mean() < 0.7
+    assert (dropped[0, 0] != dropped[1, 0]).any()
+    model.eval()
+    used = np.asarray(features_of(model, batch))
+    assert (used != 0).all()
+    model.train()
+    again = np.asarray(features_of(model, batch))
+    assert ((again == 0) != dropped).any()  # drawn afresh
+    np.testing.assert_allclose(again, np.where(again == 0, 0, 2 * used), rtol=1e-6)
+
+
+def features_of(model, batch):
+    """What the head reads."""
+    return model._features(batch.inputs, batch.categories, batch.statics, batch.lengths)

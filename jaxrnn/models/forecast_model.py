@@ -3,6 +3,8 @@
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
+from flax import nnx
 
 from jaxrnn.data.series.ahead import Ahead
 from jaxrnn.foundation.array_types import Array, Float, Int
@@ -17,17 +19,26 @@ class ForecastModel(SequenceModel):
     """Reads series; what the head gives at a step is the forecast from there.
 
     Besides the step itself, the layer and the head read what is known of other steps: numbers that are known for the
-    steps ahead, and levels a season before them.
+    steps ahead, and levels a season before them. Where there are such levels, training starts near the seasonal naive
+    forecast: the head adds to what it draws from the layer the level a season before each step ahead.
 
     Args:
       rnn: A layer of one direction whose input size is that of a step.
       ahead: What is read of other steps.
+      dropout: Probability that a row of a batch does without an output of the layer, at all of its steps, in
+        training: errors of one series' steps have much in common, and so has what its steps would drop.
+      rngs: Where initial values and dropout's masks come from.
       **options: As `SequenceModel` takes them.
     """
 
-    def __init__(self, rnn: AbstractRecurrentLayer, *, ahead: Ahead, **options: Any):
-        super().__init__(rnn, readout="every", skipped=ahead.width, **options)
+    def __init__(
+        self, rnn: AbstractRecurrentLayer, *, ahead: Ahead, dropout: float = 0.0, rngs: nnx.Rngs, **options: Any
+    ):
+        super().__init__(rnn, readout="every", skipped=ahead.width, rngs=rngs, **options)
         self.ahead = ahead
+        self.dropout = nnx.Dropout(dropout, broadcast_dims=(1,), rngs=rngs if dropout > 0 else None)
+        if ahead.lags:
+            self.linear.kernel.set_value(start_seasonal(self.linear.kernel.get_value(), ahead))
 
     def __call__(
         self,
@@ -61,14 +72,32 @@ class ForecastModel(SequenceModel):
         """Reads several series a row; returns what the head gives at every step."""
         read, skipped = read_ahead(inputs, segment_ids, self.ahead)
         outputs, _ = self.rnn(self.steps(read, categories, statics), segment_ids=segment_ids)
-        return self.linear(jnp.concatenate([outputs, skipped], axis=-1))
+        return self.linear(jnp.concatenate([self.dropout(outputs), skipped], axis=-1))
 
     def _features(self, inputs: Array, categories: Array, statics: Array, lengths: Array) -> Array:
         segment_ids = (jnp.arange(inputs.shape[1])[None] < lengths[:, None]).astype(jnp.int32)
         read, skipped = read_ahead(inputs, segment_ids, self.ahead)
         statics = jnp.broadcast_to(statics[:, None], (*inputs.shape[:2], statics.shape[1]))
         outputs, _ = self.rnn(self.steps(read, categories, statics), lengths=lengths)
-        return jnp.concatenate([outputs, skipped], axis=-1)
+        return jnp.concatenate([self.dropout(outputs), skipped], axis=-1)
+
+
+def start_seasonal(kernel: Float[Array, "features outputs"], ahead: Ahead) -> Float[Array, "features outputs"]:
+    """Sets the weights of levels a season ago: 0, but those that make each step ahead what it was then.
+
+    Args:
+      kernel: The head's; the last of its features are the levels.
+      ahead: What is read of other steps.
+    """
+    lags, offsets = ahead.lags, ahead.offsets
+    outputs = kernel.reshape(kernel.shape[0], ahead.horizon, lags, -1)
+    start = np.zeros((len(offsets), lags, *outputs.shape[1:]), np.float32)
+    for step in range(ahead.horizon):
+        offset = step + 1 - ahead.season * -(-(step + 1) // ahead.season)
+        if offset:
+            for target in range(lags):
+                start[offsets.index(offset), target, step, target] = LAG_UNIT
+    return kernel.at[kernel.shape[0] - len(offsets) * lags :].set(start.reshape(-1, kernel.shape[1]))
 
 
 def read_ahead(

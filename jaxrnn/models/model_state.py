@@ -106,7 +106,7 @@ def new_model(config: Config, rngs: nnx.Rngs, sizes: Sizes = ONE_NUMBER) -> Any:
             "output_size": sizes.outputs,
         }
         if sizes.ahead is not None:
-            return ForecastModel(layer, ahead=sizes.ahead, **options, rngs=rngs)
+            return ForecastModel(layer, ahead=sizes.ahead, dropout=model.dropout, **options, rngs=rngs)
         return SequenceModel(layer, readout=sequence_task_of(config, sizes).reads, **options, rngs=rngs)
     except ValueError as error:
         raise UserError(f"hidden_size = {model.hidden_size}, num_layers = {model.num_layers}: {error}") from error

@@ -22,7 +22,7 @@ from jaxrnn.settings.config import Config
 
 def can_call_on_shares(config: Config, mesh: Mesh | None) -> bool:
     """Whether each device calls the model by itself, rather than XLA's partitioner dealing out one call."""
-    drops = config.model.dropout > 0 and config.model.num_layers > 1
+    drops = config.model.dropout > 0 and (config.model.num_layers > 1 or config.task.task == "forecast")
     return model_size(mesh) == 1 and not drops and config.training.ensemble == 1
 
 

@@ -59,7 +59,7 @@ class ModelConfig:
     bias: bool = True
     """Whether the recurrent layers have biases."""
     dropout: float = 0.0
-    """Between layers, at training only."""
+    """Between layers, and to forecast behind the last one; at training only."""
     proj_size: int = 0
     """Size that an LSTM's hidden state is projected to; 0 for none."""
 

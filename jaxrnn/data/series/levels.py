@@ -94,6 +94,25 @@ def cumulate(values: NDArray[np.float64], offsets: NDArray[np.int64]) -> NDArray
     return result
 
 
+def mean_changes(
+    levels: NDArray[np.float64], offsets: NDArray[np.int64], most: int | None = None
+) -> NDArray[np.float64]:
+    """Returns the mean change of a step over the steps before each, which depends on no later one.
+
+    Args:
+      levels: (steps, targets).
+      offsets: Where each series starts, (series + 1,).
+      most: Over so many steps, or as many as there are; None for all since the first.
+
+    Returns:
+      (steps, targets); 0 at the first step of a series.
+    """
+    owner = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
+    place = np.arange(len(levels)) - offsets[owner]
+    back = place if most is None else np.minimum(place, most)
+    return (levels - levels[np.arange(len(levels)) - back]) / np.maximum(back, 1)[:, None]
+
+
 def naive_errors(levels: NDArray[np.float64], offsets: NDArray[np.int64], lag: int) -> NDArray[np.float64]:
     """Returns the mean size of the changes over some steps of each series: what MASE divides by.
 

@@ -13,7 +13,7 @@ from jaxrnn.data.sequences import INPUTS, KNOWN, STATICS, TARGETS, TIMES, Field,
 from jaxrnn.data.series.ahead import Ahead, Series
 from jaxrnn.data.series.calendar import calendar_features
 from jaxrnn.data.series.frequency import Frequency
-from jaxrnn.data.series.levels import Levels, measure_levels, power_of_two_below
+from jaxrnn.data.series.levels import Levels, mean_changes, measure_levels, power_of_two_below
 from jaxrnn.data.statistics import count_categories, moments_of
 from jaxrnn.foundation.errors import DataError, UserError
 from jaxrnn.settings.config import Config
@@ -21,6 +21,7 @@ from jaxrnn.settings.limits import MAX_COUNT
 from jaxrnn.settings.task_config import CALENDAR, SCALINGS, TRANSFORMS
 
 MAX_CHANGE = 5.0  # changes of more scales are read as so many
+RECENT_STEPS = 4
 FIRST_ORIGINS = 3  # too early to learn to forecast from
 AGE_UNIT = 3.0
 
@@ -101,7 +102,7 @@ class SeriesEncoding(Encoding):
         """What the network's shapes depend on."""
         targets, known = len(self.targets.names), len(self.known.names) + 2 * len(self.calendar)
         lags = targets if self.season > 1 else 0
-        own = targets * (1 + (self.scaling != "series") + self.is_marked) + 1 + len(self.inputs.names)
+        own = targets * (3 + (self.scaling != "series") + self.is_marked) + 1 + len(self.inputs.names)
         return Sizes(
             inputs=own + known + 2 * lags,
             categories=super().sizes.categories,
@@ -205,7 +206,8 @@ class SeriesEncoding(Encoding):
         origin = (sequences.lengths - answers - 1)[owner]  # the last step whose value is seen
         whole = self._encode_steps(sequences)
         limit = MAX_CHANGE if self.scaling == "series" else np.inf
-        read = [_divide(levels.changes, units).clip(-limit, limit)]
+        slopes = (mean_changes(levels.values, offsets, most) for most in (None, RECENT_STEPS))
+        read = [_divide(changes, units).clip(-limit, limit) for changes in (levels.changes, *slopes)]
         if self.scaling != "series":
             read.append(self.targets.normalize(levels.values))
         read.append(np.log1p(place)[:, None] / AGE_UNIT)

@@ -10,8 +10,8 @@ series of neuralforecast (twelve); ``panel``, 2,000 monthly series of 50 to 2,00
 
 Every method runs in a process of its own, in turn; ``--python`` names the interpreter of the environment that has the
 peers. What has been measured stays in DIR, a file each method and seed, and is not measured again until it is deleted,
-so that a broken run goes on where it was. Training stops at ``--seconds-limit`` and is used as it then is; a process
-that takes twice the limit and ten minutes is ended. Prints a table in Markdown.
+so that a broken run goes on where it was; a method that failed is tried again. Training stops at ``--seconds-limit``
+and is used as it then is; a process that takes twice the limit and ten minutes is ended. Prints a table in Markdown.
 
 Origins: the steps from which a forecast was trained, counted as often as they were trained. This project trains every
 step of every series in an epoch. A window of neuralforecast and of ``BlockRNNModel`` trains one origin; a window of
@@ -133,8 +133,8 @@ def run_here(given: argparse.Namespace) -> dict[str, Any]:
         try:
             forecasts = METHODS[given.method].run(panel, given.seed, given.seconds_limit)
             found |= measure(panel, forecasts)
-        except (CannotDo, ImportError) as error:
-            return found | {"cannot": " ".join(f"{error}".split()) or type(error).__name__}
+        except CannotDo as error:
+            return found | {"cannot": str(error)}
     versions = {name: importlib.metadata.version(name) for name in ("numpy", *forecasts.packages)}
     return found | {
         "train_seconds": forecasts.train_seconds,
@@ -154,8 +154,12 @@ def run_all(name: str, seeds: list[int], given: argparse.Namespace) -> Iterable[
             yield json.loads(path.read_text())
             continue
         print(f"{name}, seed {seed} ...", file=sys.stderr, flush=True)
+        with contextlib.suppress(ImportError):  # then the method's own environment has to have the panel's package
+            open_panel(given.data, given.results, given.m1, small=given.small)
         result = run_apart(name, seed, given)
-        given.results.mkdir(parents=True, exist_ok=True)
+        if result.get("failed"):
+            yield result
+            continue
         part = path.with_suffix(".part")
         part.write_text(json.dumps(result, indent=1) + "\n")
         part.replace(path)
@@ -186,7 +190,7 @@ def run_apart(name: str, seed: int, given: argparse.Namespace) -> dict[str, Any]
     lines = [line for line in done.stdout.splitlines() if line.startswith('{"method"')]
     if done.returncode or not lines:
         said = [line for line in log.read_text().splitlines() if line.strip()] or ["nothing"]
-        return about | {"cannot": f"exit {done.returncode}: {said[-1].strip()[:200]}", "process_seconds": seconds}
+        return about | {"cannot": f"exit {done.returncode}: {said[-1].strip()[:200]}", "failed": True}
     return about | json.loads(lines[-1]) | {"process_seconds": seconds}
 
 

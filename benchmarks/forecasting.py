@@ -26,6 +26,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import signal
 import subprocess
 import sys
 import tempfile
@@ -181,13 +182,19 @@ def run_apart(name: str, seed: int, given: argparse.Namespace) -> dict[str, Any]
     patience = 2 * given.seconds_limit + GRACE_SECONDS
     log = given.results / f"{given.data}{'-small' if given.small else ''}-{name}-{seed}.log"
     with log.open("w") as errors:
+        done = subprocess.Popen(
+            command, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=errors, text=True, start_new_session=True
+        )
         try:
-            done = subprocess.run(command, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=errors, text=True,
-                                  timeout=patience, check=False)  # fmt: skip
-        except subprocess.TimeoutExpired:
-            return about | {"cannot": f"cut: no forecast after {patience:.0f} s"}
+            output, _ = done.communicate(timeout=patience)
+        except BaseException as error:  # an interruption too: nothing is left running
+            os.killpg(done.pid, signal.SIGKILL)
+            done.wait()
+            if isinstance(error, subprocess.TimeoutExpired):
+                return about | {"cannot": f"cut: no forecast after {patience:.0f} s"}
+            raise
     seconds = time.perf_counter() - begin
-    lines = [line for line in done.stdout.splitlines() if line.startswith('{"method"')]
+    lines = [line for line in output.splitlines() if line.startswith('{"method"')]
     if done.returncode or not lines:
         said = [line for line in log.read_text().splitlines() if line.strip()] or ["nothing"]
         return about | {"cannot": f"exit {done.returncode}: {said[-1].strip()[:200]}", "failed": True}

@@ -15,7 +15,7 @@ FIRST_FIGURE = {
     "classify": ("accuracy", "Accuracy", "accuracy, share of sequences"),
     "regress": ("mae", "Mean absolute error", "mae, in the data's units"),
     "tag": ("accuracy", "Accuracy", "accuracy, share of steps"),
-    "forecast": ("mase", "Scaled error", "mase, over the series' mean step"),
+    "forecast": ("mase", "Scaled error", "mase"),
 }
 UNIT_OF_LOSS = {
     "next": "normalised units", "classify": "nats", "regress": "normalised units", "tag": "nats",

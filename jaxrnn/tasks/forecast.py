@@ -17,8 +17,8 @@ class ForecastTallies(NamedTuple):
     """Sums over origins, steps ahead and targets.
 
     Attributes:
-      absolute: The absolute errors of the medians, in the units of the series.
-      count: How many there are.
+      absolute: The absolute errors of the medians, in the units of MASE.
+      count: How many there are of series that have such units.
     """
 
     absolute: Any
@@ -30,8 +30,8 @@ class Forecast:
     """Forecasts the next steps of a series; methods as those of `jaxrnn.tasks.task.SequenceTask`.
 
     A forecast is the level at its origin, and the output times the scale there. What a batch has as targets is, of
-    each target, its level and the scale, both in the units that errors are counted in, and whether the value is known;
-    and at last whether the step is an origin.
+    each target, its level and the scale, both in the units that losses are counted in, whether the value is known, and
+    these units in those of MASE; and at last whether the step is an origin.
 
     Attributes:
       horizon: Steps ahead.
@@ -63,7 +63,7 @@ class Forecast:
         del told
         number, steps = self.num_targets, targets.shape[1]
         outputs = outputs.reshape(*outputs.shape[:2], self.horizon, number, len(self.quantiles))
-        levels, scales, is_known = (targets[..., i * number : (i + 1) * number] for i in range(3))
+        levels, scales, is_known, units = (targets[..., i * number : (i + 1) * number] for i in range(4))
         behind = [(0, 0), (0, self.horizon)]
 
         def ahead(values: Array) -> Array:
@@ -79,7 +79,9 @@ class Forecast:
         loss = jnp.sum(counts * each), jnp.sum(counts)
         middle = self.quantiles.index(0.5)
         error = abs(wanted - lax.stop_gradient(forecasts[..., middle]))
-        return loss, MetricSums(*loss, ForecastTallies(jnp.sum(counts * error), lax.stop_gradient(loss[1])))
+        absolute = jnp.sum(counts * error * units[:, :, None])
+        count = jnp.sum(counts * (units > 0)[:, :, None])
+        return loss, MetricSums(*loss, ForecastTallies(absolute, count))
 
     def losses(self, errors: Any) -> Any:
         """Returns the loss of each forecast from (.., quantiles) errors: actual minus forecast."""

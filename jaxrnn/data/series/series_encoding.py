@@ -13,7 +13,7 @@ from jaxrnn.data.sequences import INPUTS, KNOWN, STATICS, TARGETS, TIMES, Field,
 from jaxrnn.data.series.ahead import Ahead, Series
 from jaxrnn.data.series.calendar import calendar_features
 from jaxrnn.data.series.frequency import Frequency
-from jaxrnn.data.series.levels import Levels, mean_changes, measure_levels, power_of_two_below
+from jaxrnn.data.series.levels import Levels, mean_changes, measure_levels, naive_errors, power_of_two_below
 from jaxrnn.data.statistics import count_categories, moments_of
 from jaxrnn.foundation.errors import DataError, UserError
 from jaxrnn.settings.config import Config
@@ -222,7 +222,16 @@ class SeriesEncoding(Encoding):
             read += [since_first / power, _divide(power, units)]
         moves = loss_units > 0
         is_origin = place == origin if answers else place >= FIRST_ORIGINS
-        targets = [_divide(since_first, loss_units), _divide(units, loss_units), levels.is_known & moves]
+        # MASE counts in other units: the error of the (seasonal) naive forecast over the steps that are seen.
+        is_seen = place <= origin
+        bounds = np.concatenate([[0], np.cumsum(sequences.lengths - answers)])
+        naive = naive_errors(levels.values[is_seen], bounds, self.season)[owner]
+        targets = [
+            _divide(since_first, loss_units),
+            _divide(units, loss_units),
+            levels.is_known & moves,
+            _divide(loss_units, naive),
+        ]
         return Encoded(
             offsets,
             _as_float32(np.concatenate(read, axis=1)),

@@ -73,6 +73,14 @@ def pytest_report_header(config: pytest.Config) -> str:
     return f"XLA_FLAGS: {os.environ.get('XLA_FLAGS', '') or 'none'} ({whose})"
 
 
+def pytest_collection_finish(session: pytest.Session) -> None:
+    # What is there by now stays to the end. Tracing makes so many objects that looking at all of the others again and
+    # again takes a twentieth of the tests' time.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(10_000, 20, 50)
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if config.getoption("--real-flags"):
         return

@@ -86,7 +86,7 @@ def assert_close(found, wanted, tolerance=1e-5):
     named, structure = jax.tree_util.tree_flatten_with_path(wanted)
     assert jax.tree.structure(found) == structure
     for (path, value), other in zip(named, jax.tree.leaves(found), strict=True):
-        scale = max(float(jnp.abs(value).max(initial=0)), 1e-3)
+        scale = max(float(np.abs(value).max(initial=0)), 1e-3)
         np.testing.assert_allclose(
             other, value, rtol=tolerance, atol=tolerance * scale, err_msg=jax.tree_util.keystr(path)
         )
@@ -170,9 +170,9 @@ def test_what_is_not_a_number_stays_so():
         inputs, weights, state, _ = draw_case(kind, (3, 4, 2, 9))
         spoilt = weights._replace(weight_ih=weights.weight_ih.at[0, 0].set(jnp.nan))
         outputs, _ = run(kind, inputs, spoilt, state, compiled=True)
-        assert bool(jnp.isnan(outputs[:, :, 0]).all()), kind
+        assert np.isnan(np.asarray(outputs)[:, :, 0]).all(), kind
         large, _ = run(kind, inputs * 1e30, weights, state, compiled=True)
-        assert bool(jnp.isfinite(large).all()) or kind == "relu"
+        assert np.isfinite(large).all() or kind == "relu"
 
 
 @needs_kernels

@@ -124,12 +124,12 @@ def test_threads_share_the_rows(kind):
 @pytest.mark.parametrize("kind", ["tanh", "lstm"])
 def test_models_can_be_mapped(kind):
     cases = [draw_case(kind, (5, 4, 2, 12), masked=True, seed=seed) for seed in (0, 10, 20)]
-    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *cases)
+    stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *cases)
     mapped = jax.vmap(lambda case: outcome(kind, case, compiled=True))(stacked)
     wanted = [outcome(kind, case, compiled=False) for case in cases]
-    assert_close(mapped, jax.tree.map(lambda *leaves: jnp.stack(leaves), *wanted))
+    assert_close(mapped, jax.tree.map(lambda *leaves: np.stack(leaves), *wanted))
     inputs, weights, state, masks = cases[0]  # inputs alone are mapped, over two axes
-    many = jnp.stack([inputs, 2 * inputs])[None]
+    many = np.stack([inputs, 2 * inputs])[None]
     mapped = jax.vmap(jax.vmap(lambda x: run(kind, x, weights, state, compiled=True, **masks)[0]))(many)
     assert_close(mapped[0, 1], run(kind, 2 * inputs, weights, state, compiled=False, **masks)[0])
 

@@ -14,7 +14,7 @@ import pytest
 from quick_flags import set_quick_flags
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-MEMORY_KEPT = 1 << 30  # bytes
+MEMORY_KEPT = 2 << 30  # bytes
 
 # The modules that compute with arrays: --check-annotations holds what they are given against what they state.
 _CHECKED_MODULES = (

@@ -225,7 +225,8 @@ def by_name(results: Any, gradients: Any) -> dict[str, np.ndarray]:
     """Names the results of a layer, and the gradients of its parameters, inputs and initial state."""
     d_parameters, d_inputs, d_state = gradients
     named = {f"d {'.'.join(map(str, path))}": leaf.get_value() for path, leaf in nnx.to_flat_state(d_parameters)}
-    return _named(results[0], results[1], d_inputs, d_state, named)
+    found = _named(results[0], results[1], d_inputs, d_state, named)
+    return {name: np.asarray(value) for name, value in found.items()}
 
 
 def flat(tree: Any) -> dict[str, np.ndarray]:
@@ -237,7 +238,13 @@ def reference_outcome(
     kind: str, parameters: Mapping[str, Any], inputs: Any, state: tuple, weights: Any, pieces: Pieces, **options: Any
 ) -> dict[str, np.ndarray]:
     """The same of `reference`, by JAX's gradient of the plain loop."""
+    found = _reference_outcome(kind, parameters, inputs, state, weights, pieces, **options)
+    return {name: np.asarray(value) for name, value in found.items()}
 
+
+def _reference_outcome(
+    kind: str, parameters: Mapping[str, Any], inputs: Any, state: tuple, weights: Any, pieces: Pieces, **options: Any
+) -> dict[str, Any]:
     def run(parameters: Any, inputs: Any, state: Any) -> Any:
         return reference(kind, parameters, inputs, state, pieces, **options)
 
@@ -247,11 +254,22 @@ def reference_outcome(
     return _named(*results, d_inputs, d_state, {f"d {name}": value for name, value in d_parameters.items()})
 
 
+def reference_outcomes(
+    kind: str, parameters: Mapping[str, Any], inputs: Any, state: tuple, weights: Any, pieces: Pieces, **options: Any
+) -> dict[str, np.ndarray]:
+    """The same for several parameters and states at once, which have an axis in front for them."""
+
+    def run(parameters: Any, state: Any) -> Any:
+        return _reference_outcome(kind, parameters, inputs, state, weights, pieces, **options)
+
+    return {name: np.asarray(value) for name, value in jax.vmap(run)(parameters, state).items()}
+
+
 def _named(outputs: Any, final_state: Any, d_inputs: Any, d_state: Any, named: Mapping[str, Any]) -> dict[str, Any]:
     found = {"outputs": outputs, "d inputs": d_inputs, **named}
     found |= {f"final {name}": leaf for name, leaf in zip("hc", jax.tree.leaves(final_state), strict=False)}
     found |= {f"d initial {name}": leaf for name, leaf in zip("hc", jax.tree.leaves(d_state), strict=False)}
-    return {name: np.asarray(value) for name, value in found.items()}
+    return found
 
 
 def assert_close(found: Mapping[str, Any], expected: Mapping[str, Any], tolerance: float = 1e-10) -> None:

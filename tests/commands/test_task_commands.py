@@ -16,12 +16,14 @@ from jaxrnn.settings.toml_files import read_toml
 
 NUM_UNITS = 40
 SMALL = ["--cell=rnn", "--hidden-size=4", "--epochs=4", "--batch-size=16", "--checkpoint-seconds=0"]
+SMALL += ["--schedule=constant"]
 ROLES = ["--id-column=unit", "--time-column=day", "--input-columns=x,y"]
 TASKS = {
     "classify": ["--label-column=side"],
     "regress": ["--target-columns=mean,least"],
     "tag": ["--label-column=state"],
 }
+pytestmark = pytest.mark.usefixtures("programs_kept")
 
 
 def write_units(path: Path, *, seed: int = 0, side: str = "left,right") -> Path:
@@ -42,16 +44,25 @@ def units(tmp_path_factory) -> Path:
     return write_units(tmp_path_factory.mktemp("units") / "units.csv")
 
 
-@pytest.fixture(scope="module")
-def runs(units, tmp_path_factory) -> dict[str, Path]:
-    """A finished run of each task."""
-    directory = tmp_path_factory.mktemp("runs")
-    for task, flags in TASKS.items():
-        done = call(
-            "train", f"--task={task}", f"--data={units}", *ROLES, *flags, *SMALL, f"--run-dir={directory / task}"
-        )
+class Runs(dict):
+    """A finished run of each task, trained when it is first asked for."""
+
+    def __init__(self, units: Path, directory: Path):
+        super().__init__()
+        self.units, self.directory = units, directory
+
+    def __missing__(self, task: str) -> Path:
+        run_dir = self.directory / task
+        data = [f"--task={task}", f"--data={self.units}", *ROLES, *TASKS[task]]
+        done = call("train", *data, *SMALL, f"--run-dir={run_dir}")
         assert done.code == 0, done.err
-    return {task: directory / task for task in TASKS}
+        self[task] = run_dir
+        return run_dir
+
+
+@pytest.fixture(scope="module")
+def runs(units, programs_kept, tmp_path_factory) -> Runs:
+    return Runs(units, tmp_path_factory.mktemp("runs"))
 
 
 def own_figures(run: Path) -> dict:
@@ -216,9 +227,8 @@ def test_without_test_rows_the_figures_are_empty(units, tmp_path):
 
 @pytest.mark.parametrize("task", ["classify", pytest.param("tag", marks=pytest.mark.slow)])
 def test_a_run_that_goes_on_is_the_run_that_was_not_stopped(task, runs, units, tmp_path):
-    flags = [f"--task={task}", f"--data={units}", *ROLES, *TASKS[task], *SMALL, "--schedule=constant"]
-    straight, stopped = tmp_path / "straight", tmp_path / "stopped"
-    assert call("train", *flags, f"--run-dir={straight}").code == 0
+    flags = [f"--task={task}", f"--data={units}", *ROLES, *TASKS[task], *SMALL]
+    straight, stopped = runs[task], tmp_path / "stopped"
     assert call("train", *flags, "--epochs=2", f"--run-dir={stopped}").code == 0
     done = call("train", "--resume", "--epochs=4", f"--run-dir={stopped}")
     assert done.code == 0, done.err

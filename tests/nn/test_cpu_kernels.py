@@ -86,7 +86,7 @@ def assert_close(found, wanted, tolerance=1e-5):
     named, structure = jax.tree_util.tree_flatten_with_path(wanted)
     assert jax.tree.structure(found) == structure
     for (path, value), other in zip(named, jax.tree.leaves(found), strict=True):
-        scale = max(float(jnp.abs(value).max(initial=0)), 1e-3)
+        scale = max(float(np.abs(value).max(initial=0)), 1e-3)
         np.testing.assert_allclose(
             other, value, rtol=tolerance, atol=tolerance * scale, err_msg=jax.tree_util.keystr(path)
         )
@@ -124,12 +124,12 @@ def test_threads_share_the_rows(kind):
 @pytest.mark.parametrize("kind", ["tanh", "lstm"])
 def test_models_can_be_mapped(kind):
     cases = [draw_case(kind, (5, 4, 2, 12), masked=True, seed=seed) for seed in (0, 10, 20)]
-    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *cases)
+    stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *cases)
     mapped = jax.vmap(lambda case: outcome(kind, case, compiled=True))(stacked)
     wanted = [outcome(kind, case, compiled=False) for case in cases]
-    assert_close(mapped, jax.tree.map(lambda *leaves: jnp.stack(leaves), *wanted))
+    assert_close(mapped, jax.tree.map(lambda *leaves: np.stack(leaves), *wanted))
     inputs, weights, state, masks = cases[0]  # inputs alone are mapped, over two axes
-    many = jnp.stack([inputs, 2 * inputs])[None]
+    many = np.stack([inputs, 2 * inputs])[None]
     mapped = jax.vmap(jax.vmap(lambda x: run(kind, x, weights, state, compiled=True, **masks)[0]))(many)
     assert_close(mapped[0, 1], run(kind, 2 * inputs, weights, state, compiled=False, **masks)[0])
 
@@ -170,9 +170,9 @@ def test_what_is_not_a_number_stays_so():
         inputs, weights, state, _ = draw_case(kind, (3, 4, 2, 9))
         spoilt = weights._replace(weight_ih=weights.weight_ih.at[0, 0].set(jnp.nan))
         outputs, _ = run(kind, inputs, spoilt, state, compiled=True)
-        assert bool(jnp.isnan(outputs[:, :, 0]).all()), kind
+        assert np.isnan(np.asarray(outputs)[:, :, 0]).all(), kind
         large, _ = run(kind, inputs * 1e30, weights, state, compiled=True)
-        assert bool(jnp.isfinite(large).all()) or kind == "relu"
+        assert np.isfinite(large).all() or kind == "relu"
 
 
 @needs_kernels

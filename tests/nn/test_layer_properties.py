@@ -23,16 +23,15 @@ from layer_cases import (
     contract_layer,
     drawn_inputs,
     drawn_like,
+    one_kind_and_slow_ones,
     poison,
     run,
     run_separately,
     valid_of,
 )
 
-# One kind every day; CI goes through the rest.
-each_kind = pytest.mark.parametrize(
-    "kind", [kind if kind == "lstm_proj" else pytest.param(kind, marks=pytest.mark.slow) for kind in oracle.KINDS]
-)
+# What the engine does, whatever the equation: one kind every day, and one of one gate and of several apart in CI.
+each_kind = one_kind_and_slow_ones
 drawn_once = functools.cache(drawn_inputs)  # it traces the layer: once for all examples
 # Shapes stay the same from example to example, so nothing is compiled again.
 examples = settings(

@@ -93,9 +93,8 @@ def go_on(unbroken: Path, run_dir: Path, number: int) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-@pytest.mark.parametrize("told", [0, 1])
-def test_a_signal_to_one_process_ends_all_after_the_same_epoch(unbroken, tmp_path, number, told):
+@pytest.mark.parametrize(("told", "number"), [(0, signal.SIGTERM), (1, signal.SIGINT)])
+def test_a_signal_to_one_process_ends_all_after_the_same_epoch(unbroken, tmp_path, told, number):
     run_dir = tmp_path / "run"
     processes = start(2, unbroken, *flags_of(unbroken, run_dir, 8), pause=0.5)
     wait_for_epoch(run_dir, 2)

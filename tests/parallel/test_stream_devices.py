@@ -31,6 +31,14 @@ def expected(place) -> Path:
     return place / "one"
 
 
+@pytest.fixture(scope="module")
+def unbroken(place) -> Path:
+    """A run of two processes that nobody stopped."""
+    for done in train_together(2, place, *FLAGS, "--data=prepared", "--epochs=12", "--run-dir=unbroken"):
+        assert done.code == 0, done.err
+    return place / "unbroken"
+
+
 def losses_of(run_dir: Path) -> np.ndarray:
     lines = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
     assert [line["epoch"] for line in lines] == list(range(1, len(lines) + 1))
@@ -61,11 +69,9 @@ def test_the_same_losses_on_any_number(place, expected, number, devices, more):
 
 
 @pytest.mark.parametrize("after", [2, 1])
-def test_a_kill_of_one_process_and_the_run_goes_on(place, after):
+def test_a_kill_of_one_process_and_the_run_goes_on(place, unbroken, after):
     """With as many processes to the same bits, with one to the same losses."""
     flags = [*FLAGS, "--data=prepared", "--epochs=12"]
-    for done in train_together(2, place, *flags, f"--run-dir=unbroken-{after}"):
-        assert done.code == 0, done.err
     run_dir = place / f"killed-{after}"
     processes = start(2, place, *flags, f"--run-dir={run_dir}", pause=0.3)
     wait_for_epoch(run_dir, 3)
@@ -76,7 +82,6 @@ def test_a_kill_of_one_process_and_the_run_goes_on(place, after):
     assert "Traceback" not in first.err
     for done in train_together(after, place, "--resume", f"--run-dir={run_dir}"):
         assert done.code == 0, done.err
-    unbroken = place / f"unbroken-{after}"
     if after == 2:
         assert arrays_of(run_dir) == arrays_of(unbroken)
         assert (run_dir / "metrics.jsonl").read_bytes() == (unbroken / "metrics.jsonl").read_bytes()

@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 from processes import REPOSITORY, train_together
-from small_runs import arrays_of, write_rows
+from small_runs import arrays_of, call, write_rows
 from test_distributed import assert_ended, flags_of, losses
 
 # Processes, devices of each, flags.
@@ -23,12 +23,14 @@ TOPOLOGIES = {
     "1 by 2 in 2 processes": (2, 1, ["--mesh=data:1,model:2"]),
 }
 EPOCHS, STOP = 6, 3
+pytestmark = pytest.mark.usefixtures("programs_kept")
 
-# Restores a run's state on each mesh that four devices can make, and compares every array with what is stored.
-RESTORED_ON = [{"devices": 1}, {"devices": 2}, {"devices": 3}, {"devices": 4}]
-RESTORED_ON += [{"mesh": mesh} for mesh in ("data:2,model:2", "data:1,model:2", "data:1,model:4")]
-RESTORE = f"""
-import sys
+# Restores a run's state on meshes that four devices can make, and compares every array with what is stored. Each run
+# is restored on two of them: what is stored has one layout, whatever mesh wrote it.
+MESHES = [{"devices": 1}, {"devices": 2}, {"devices": 3}, {"devices": 4}]
+MESHES += [{"mesh": mesh} for mesh in ("data:2,model:2", "data:1,model:2", "data:1,model:4")]
+RESTORE = """
+import json, sys
 import jax, numpy as np
 jax.config.update("jax_num_cpu_devices", 4)
 from pathlib import Path
@@ -43,12 +45,12 @@ from jaxrnn.training.restoring import restore_position
 from jaxrnn.parallel.state_sharding import state_shardings
 
 run_dir = Path(sys.argv[1])
-saved = Config().replace_flat(read_toml(run_dir / "config.toml")).replace_flat({{"devices": 0, "mesh": ""}})
+saved = Config().replace_flat(read_toml(run_dir / "config.toml")).replace_flat({"devices": 0, "mesh": ""})
 rows = load_rows(saved.data.data, saved.reader, min_length=2)
 with Checkpointer(run_dir / "checkpoints", read_only=True) as checkpointer:
     step = checkpointer.newest_good()
     stored = checkpointer.restore(step, checkpointer.stored_arrays(step))
-    for devices in {RESTORED_ON!r}:
+    for devices in json.loads(sys.argv[2]):
         config = saved.replace_flat(devices)
         data = MemorySource(config, rows)
         trainer = build_trainer(config, data)
@@ -64,20 +66,11 @@ with Checkpointer(run_dir / "checkpoints", read_only=True) as checkpointer:
 """
 
 
-def command(cwd, *arguments: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", *arguments],
-        cwd=cwd, env=os.environ | {"PYTHONPATH": str(REPOSITORY), "JAX_PLATFORMS": "cpu"}, input="1,2,3\n5,3\n",
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
 @pytest.fixture(scope="module")
 def directory(tmp_path_factory):
     directory = tmp_path_factory.mktemp("topology")
     write_rows(directory / "rows.csv")
+    (directory / "few.csv").write_text("1,2,3\n5,3\n")
     return directory
 
 
@@ -103,21 +96,25 @@ def test_a_run_goes_on_on_other_devices_and_processes(written, goes_on, director
     saved = arrays_of(begun)
     assert saved["params/rnn/weight_hh_l0"][1] == (32, 8), "PyTorch's layout, whatever the mesh"
     assert losses(begun) == pytest.approx(losses(whole)[: 2 * STOP], rel=1e-4)
-    for step in ("best", "latest"):
-        shown = json.loads(command(directory, "jaxrnn.eval", f"--checkpoint={begun / step}", "--json"))
+    for step in ("best", "latest"):  # here, where there is one device
+        shown = call("eval", f"--checkpoint={begun / step}", "--json")
+        assert shown.code == 0, shown.err
         if step == "best":
             summary = json.loads((begun / "summary.json").read_text())
-            assert shown["metrics"] == pytest.approx(summary["test"], rel=1e-6)
-    predicted = command(directory, "jaxrnn.predict", f"--checkpoint={begun}", "-").split()
-    assert np.isfinite([float(line) for line in predicted]).all()
-    assert len(predicted) == 2
+            assert json.loads(shown.out)["metrics"] == pytest.approx(summary["test"], rel=1e-6)
+    predicted = call("predict", f"--checkpoint={begun}", directory / "few.csv")
+    assert predicted.code == 0, predicted.err
+    assert np.isfinite([float(line) for line in predicted.out.split()]).all()
+    assert len(predicted.out.split()) == 2
+    place = [*TOPOLOGIES].index(written)
+    meshes = [MESHES[place % len(MESHES)], MESHES[(place + 4) % len(MESHES)]]
     restored = subprocess.run(
-        [sys.executable, "-c", RESTORE, str(begun)],
+        [sys.executable, "-c", RESTORE, str(begun), json.dumps(meshes)],
         env=os.environ | {"PYTHONPATH": str(REPOSITORY), "JAX_PLATFORMS": "cpu"},
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert restored.returncode == 0, restored.stderr
-    assert restored.stdout == "restored\n" * len(RESTORED_ON)
+    assert restored.stdout == "restored\n" * len(meshes)
     # For real on another one; over all of them each is gone on from, and gone on to.
     number, devices, more = TOPOLOGIES[goes_on]
     flags = ["--resume", f"--run-dir={begun}", f"--epochs={EPOCHS}", *unset(more)]

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from quick_flags import flags_of_child
+from small_runs import call
 
 from jaxrnn.data import ball
 from jaxrnn.data.ragged import Ragged
@@ -191,14 +192,19 @@ def command(module: str, *arguments: str, cwd: Path) -> subprocess.CompletedProc
 
 
 @pytest.mark.slow
-def test_the_commands_on_an_ensemble(tmp_path):
+@pytest.mark.usefixtures("programs_kept")
+def test_the_commands_on_an_ensemble(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     flags = [f"--data={REPOSITORY / 'ball.csv'}", "--config=smoke", "--epochs=3", "--hidden-size=8"]
-    for devices in (1, 2):
-        done = command("train", *flags, "--ensemble=4", f"--devices={devices}", f"--run-dir=run{devices}", cwd=tmp_path)
-        assert done.returncode == 0, done.stderr
-        assert "test, mean of 4 members" in done.stdout
-        assert "test, std of 4 members" in done.stdout
-    assert "2 share the ensemble" in done.stderr
+    of_devices = [[*flags, "--ensemble=4", f"--devices={number}", f"--run-dir=run{number}"] for number in (1, 2)]
+    done = call("train", *of_devices[0])
+    assert done.code == 0, done.err
+    shared = command("train", *of_devices[1], cwd=tmp_path)  # this process has one device
+    assert shared.returncode == 0, shared.stderr
+    for told in (done.out, shared.stdout):
+        assert "test, mean of 4 members" in told
+        assert "test, std of 4 members" in told
+    assert "2 share the ensemble" in shared.stderr
     one, two = (json.loads((tmp_path / run / "summary.json").read_text()) for run in ("run1", "run2"))
     for a, b in zip(one["ensemble"]["test"]["members"], two["ensemble"]["test"]["members"], strict=True):
         assert a == pytest.approx(b, rel=1e-3)
@@ -206,41 +212,41 @@ def test_the_commands_on_an_ensemble(tmp_path):
     assert one["ensemble"]["seeds"] == [0, 1, 2, 3]
     assert one["ensemble"]["epochs_run"] == [3, 3, 3, 3]
 
-    done = command("train", *flags, "--seed=2", "--split-seed=0", "--run-dir=alone", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
+    done = call("train", *flags, "--seed=2", "--split-seed=0", "--run-dir=alone")
+    assert done.code == 0, done.err
     alone = json.loads((tmp_path / "alone" / "summary.json").read_text())
     assert alone["test"] == pytest.approx(one["ensemble"]["test"]["members"][2], rel=1e-3)
     assert "ensemble" not in alone
 
     (tmp_path / "rows.csv").write_text("1,3,5,7\n5,3\n9\n")
-    plain = command("predict", "--checkpoint=run1", "--horizon=2", "rows.csv", cwd=tmp_path)
-    spread = command("predict", "--checkpoint=run1", "--horizon=2", "--std", "rows.csv", cwd=tmp_path)
-    assert "means over 4 members; --std prints" in plain.stderr
-    means = [line.split(",") for line in plain.stdout.splitlines()]
-    both = [line.split(",") for line in spread.stdout.splitlines()]
+    plain = call("predict", "--checkpoint=run1", "--horizon=2", "rows.csv")
+    spread = call("predict", "--checkpoint=run1", "--horizon=2", "--std", "rows.csv")
+    assert "means over 4 members; --std prints" in plain.err
+    means = [line.split(",") for line in plain.out.splitlines()]
+    both = [line.split(",") for line in spread.out.splitlines()]
     assert [len(line) for line in means] == [2, 2, 2]
     assert [line[:2] for line in both] == means
     assert all(float(value) > 0 for line in both for value in line[2:])
     assert [len(line) for line in both] == [4, 4, 4]
-    single = command("predict", "--checkpoint=alone", "--std", "rows.csv", cwd=tmp_path)
-    assert (single.returncode, single.stdout) == (2, "")
-    assert "--std: alone holds one model; expected an ensemble" in single.stderr
+    single = call("predict", "--checkpoint=alone", "--std", "rows.csv")
+    assert (single.code, single.out) == (2, "")
+    assert "--std: alone holds one model; expected an ensemble" in single.err
 
-    done = command("eval", "--checkpoint=run1", "--json", cwd=tmp_path)
-    assert json.loads(done.stdout)["ensemble"]["mean"] == pytest.approx(one["ensemble"]["test"]["mean"], rel=1e-4)
-    assert "mean of 4 members" in command("eval", "--checkpoint=run1", cwd=tmp_path).stdout
+    done = call("eval", "--checkpoint=run1", "--json")
+    assert json.loads(done.out)["ensemble"]["mean"] == pytest.approx(one["ensemble"]["test"]["mean"], rel=1e-4)
+    assert "mean of 4 members" in call("eval", "--checkpoint=run1").out
 
-    assert "expected which one to convert, 0 to 3" in command("convert", "run1", "--out=x.npz", cwd=tmp_path).stderr
-    done = command("convert", "run1", "--member=2", "--out=x.npz", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    refused = command("convert", "alone", "--member=0", "--out=y.npz", cwd=tmp_path)
-    assert "--member: got 0; expected none: alone holds one model" in refused.stderr
+    assert "expected which one to convert, 0 to 3" in call("convert", "run1", "--out=x.npz").err
+    done = call("convert", "run1", "--member=2", "--out=x.npz")
+    assert done.code == 0, done.err
+    refused = call("convert", "alone", "--member=0", "--out=y.npz")
+    assert "--member: got 0; expected none: alone holds one model" in refused.err
     with np.load(tmp_path / "x.npz") as arrays:
         assert arrays["rnn.weight_hh_l0"].ndim == 2
 
-    again = command("train", "--resume", "--run-dir=run1", cwd=tmp_path)
-    assert again.returncode == 0, again.stderr
+    again = call("train", "--resume", "--run-dir=run1")
+    assert again.code == 0, again.err
     assert json.loads((tmp_path / "run1" / "summary.json").read_text())["test"] == one["test"]
-    other = command("train", "--resume", "--run-dir=run1", "--ensemble=3", cwd=tmp_path)
-    assert other.returncode == 2
-    assert "ensemble: the run has 4, got 3" in other.stderr
+    other = call("train", "--resume", "--run-dir=run1", "--ensemble=3")
+    assert other.code == 2
+    assert "ensemble: the run has 4, got 3" in other.err

@@ -105,10 +105,8 @@ class TestTheSameAsInMemory:
             *(pytest.param(flags, marks=[pytest.mark.slow, pytest.mark.real_flags]) for flags in (
                 ["--batching=pad"],
                 ["--batching=pack"],
-                ["--batching=pad", "--target=every", "--no-shuffle"],
                 ["--batching=bucket", "--no-shuffle"],
-                ["--batching=pack", "--target=every"],
-                ["--batching=pack", "--no-shuffle"],
+                ["--batching=pack", "--target=every", "--no-shuffle"],
                 ["--batching=bucket", "--cell=gru", "--num-layers=2", "--dropout=0.3", "--seed=3", "--split-seed=0"],
                 ["--batching=pad", "--target=every", "--tbptt=4"],
                 ["--batching=bucket", "--tbptt=5", "--monitor=mae", "--patience=1"],

@@ -27,11 +27,11 @@ from jaxrnn.data.sequences import TARGETS, Field
 
 FOLDS = 3
 VARIANTS: dict[str, dict[str, Any]] = {
-    "recipe": {},
+    "learning_rate = 0.01": {"learning_rate": 0.01},
     "learning_rate = 0.003": {"learning_rate": 0.003},
     "learning_rate = 0.03": {"learning_rate": 0.03},
-    "hidden_size = 32": {"hidden_size": 32},
-    "hidden_size = 128": {"hidden_size": 128},
+    "learning_rate = 0.01, hidden_size = 32": {"learning_rate": 0.01, "hidden_size": 32},
+    "learning_rate = 0.01, hidden_size = 128": {"learning_rate": 0.01, "hidden_size": 128},
 }
 FIGURES = {"tag": "accuracy", "regress": "r2"}
 

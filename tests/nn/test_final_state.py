@@ -74,6 +74,8 @@ def test_of_a_single_row_and_under_other_transformations():
 @pytest.mark.real_flags
 @pytest.mark.parametrize("remat_steps", [None, 16])
 def test_outputs_take_no_memory(remat_steps):
+    if jax.default_backend() != "cpu":
+        pytest.skip("other devices multiply the inputs of all steps before the loop, which takes more than the outputs")
     layer = jaxrnn.LSTM(1, 32, rngs=nnx.Rngs(0))
     layer.remat_steps = remat_steps
     inputs = jax.ShapeDtypeStruct((8, 512, 1), jnp.float32)

@@ -98,7 +98,7 @@ def prepared_steps(place) -> Path:
      (1, 2, ["--devices=2", "--ensemble=2"])],
 )  # fmt: skip
 def test_sequences_on_any_number(prepared_steps, number, devices, more):
-    place, name = prepared_steps, f"steps-{number}-{devices}-{len(more)}"
+    place, name = prepared_steps, f"steps-{number}-{devices}-{more[-1].partition('=')[0].strip('-')}"
     flags = [*FLAGS, "--task=classify", "--data=steps"]
     same = [flag for flag in more if flag.startswith(("--batching", "--ensemble"))]
     (done,) = train_together(1, place, *flags, *same, "--devices=1", f"--run-dir=expected-{name}")

@@ -213,8 +213,8 @@ def train_both(tmp_path: Path, source: Path, prepared: dict[str, Path], task: st
 def assert_same_training(streamed: Path, in_memory: Path, *, to_the_bit: bool) -> None:
     """Compares two runs: all arrays, the figures of every epoch and of the end.
 
-    Figures of numbers are computed after all sums, and XLA fuses that with what comes after: their last bits may differ,
-    and with them those of the best score.
+    Figures of numbers are computed after all sums, and XLA fuses that with what comes after: their last bits may
+    differ, and with them those of the best score.
     """
     arrays, expected = arrays_of(streamed), arrays_of(in_memory)
     if not to_the_bit:

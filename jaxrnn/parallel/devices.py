@@ -137,6 +137,12 @@ def replicate(tree: Any, mesh: Mesh | None) -> Any:
     return jax.tree.map(lambda leaf: put(leaf, NamedSharding(mesh, PartitionSpec())), tree)
 
 
+def replicated(shapes: Any, mesh: Mesh | None) -> Any:
+    """Returns the shapes of what `replicate` makes, with the places of the arrays."""
+    sharding = None if mesh is None else NamedSharding(mesh, PartitionSpec())
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), shapes)
+
+
 def members_sharding(mesh: Mesh | None) -> NamedSharding | None:
     """Returns the sharding that deals out the leading axis on a mesh of members, and replicates on another."""
     if mesh is None:

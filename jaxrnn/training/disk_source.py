@@ -10,7 +10,7 @@ from jax.sharding import Mesh
 from jaxrnn.data.store.dataset import Dataset
 from jaxrnn.data.store.layout import Layout
 from jaxrnn.parallel.device_memory import planned_bytes, require_memory, tree_bytes
-from jaxrnn.parallel.devices import data_size, place_rows, replicate, rows_of_process, share_of_rows
+from jaxrnn.parallel.devices import data_size, place_rows, replicate, replicated, rows_of_process, share_of_rows
 from jaxrnn.parallel.state_sharding import with_shardings
 from jaxrnn.settings.config import Config
 from jaxrnn.training.disk_arranging import Part, arrange_dataset
@@ -93,7 +93,7 @@ class DiskSource:
             trainer,
             with_shardings(progress, trainer.mesh),
             share_of_rows(batches, self._sharing(trainer), axis=1),
-            with_shardings(parts, trainer.mesh),
+            replicated(parts, trainer.mesh),
             np.int32(1),
             self.given,
             self._training.lengths,

@@ -181,7 +181,9 @@ def _placed(trainer: Trainer, progress: EpochProgress) -> EpochProgress:
 def _batch_of(batches: Batch, number: Array, lengths: tuple[int, ...], num_rows: int) -> list[Batch]:
     """Returns a batch as it is in each part: cut to its length, without the rows that fill it up for devices."""
     batch = by_itself(jax.tree.map(lambda leaf: leaf[number, :num_rows], batches))
-    return [batch.cut(length) for length in lengths] if isinstance(batch, Bucket | StepBatch) else [batch]
+    if not isinstance(batch, Bucket | StepBatch):
+        return [batch]
+    return [by_itself(batch.cut(length)) for length in lengths]
 
 
 def _switch(number: Array, branches: list[Any], operand: Any) -> Any:

@@ -9,6 +9,7 @@ import pytest
 from conftest import run_command
 from processes import start, train_together, wait, wait_for_epoch
 from small_runs import arrays_of, write_rows
+from step_tables import ASKED, COLUMNS, write_steps
 
 # 60 training rows: batches of 25 that neither 2 nor 4 divide, the last one short.
 FLAGS = ["--config=smoke", "--hidden-size=8", "--batch-size=25", "--epochs=6", "--checkpoint-seconds=0"]
@@ -86,3 +87,27 @@ def test_a_kill_of_one_process_and_the_run_goes_on(place, unbroken, after):
         assert arrays_of(run_dir) == arrays_of(unbroken)
         assert (run_dir / "metrics.jsonl").read_bytes() == (unbroken / "metrics.jsonl").read_bytes()
     np.testing.assert_allclose(losses_of(run_dir), losses_of(unbroken), rtol=1e-4)
+
+
+@pytest.fixture(scope="module")
+def prepared_steps(place) -> Path:
+    write_steps(place / "steps.csv", 100)
+    done = run_command("jaxrnn.prepare", "steps.csv", *COLUMNS, *ASKED["classify"], "--out=steps", cwd=place)
+    assert done.returncode == 0, done.stderr
+    return place
+
+
+@pytest.mark.parametrize(
+    ("number", "devices", "more"),
+    [(1, 2, ["--devices=2", "--batching=pack"]), (1, 4, ["--mesh=data:2,model:2"]), (2, 1, ["--batching=bucket"]),
+     (1, 2, ["--devices=2", "--ensemble=2"])],
+)  # fmt: skip
+def test_sequences_on_any_number(prepared_steps, number, devices, more):
+    place, name = prepared_steps, f"steps-{number}-{devices}-{more[-1].partition('=')[0].strip('-')}"
+    flags = [*FLAGS, "--task=classify", "--data=steps"]
+    same = [flag for flag in more if flag.startswith(("--batching", "--ensemble"))]
+    (done,) = train_together(1, place, *flags, *same, "--devices=1", f"--run-dir=expected-{name}")
+    assert done.code == 0, done.err
+    for done in train_together(number, place, *flags, *more, f"--run-dir={name}", devices=devices):
+        assert done.code == 0, done.err
+    np.testing.assert_allclose(losses_of(place / name), losses_of(place / f"expected-{name}"), rtol=1e-4)

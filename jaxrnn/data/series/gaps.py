@@ -97,7 +97,7 @@ def fill_gaps(sequences: Sequences, frequency: Frequency, missing: Literal["erro
     times[is_new] = frequency.times_after(given, sequences.offsets, sources[is_new], after[is_new])
     steps[TIMES] = dataclasses.replace(steps[TIMES], values=times[:, None])
     ends = np.concatenate([[0], np.cumsum(copies)])
-    return Sequences(ends[sequences.offsets], steps, sequences.rows, sequences.schedule)
+    return dataclasses.replace(sequences, offsets=ends[sequences.offsets], steps=steps)
 
 
 def _marked(name: str, field: Field, is_new: NDArray[np.bool_]) -> Field:

@@ -1,5 +1,6 @@
 """Parts of series: their ends test and validate a forecast; and series with steps ahead, to be forecast."""
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -122,8 +123,7 @@ def first_steps(sequences: Sequences, lengths: NDArray[np.int64]) -> Sequences:
     owner = sequences.owners()
     kept = np.flatnonzero(np.arange(sequences.num_steps) - sequences.offsets[owner] < lengths[owner])
     steps = {name: field.take(kept) for name, field in sequences.steps.items()}
-    cut = Sequences.from_lengths(lengths, steps, dict(sequences.rows))
-    return Sequences(cut.offsets, cut.steps, cut.rows, sequences.schedule)
+    return dataclasses.replace(sequences, offsets=np.concatenate([[0], np.cumsum(lengths)]), steps=steps)
 
 
 def extend_series(
@@ -168,8 +168,8 @@ def extend_series(
         elif name == INPUTS and TARGETS not in sequences.steps:
             values = _unknown(values, field.names, is_added)
         steps[name] = Field(field.names, values[order], field.vocabulary)
-    extended = Sequences.from_lengths(lengths + horizon, steps, dict(sequences.rows))
-    return Sequences(extended.offsets, extended.steps, extended.rows, sequences.schedule)
+    offsets = sequences.offsets + horizon * np.arange(count + 1)
+    return dataclasses.replace(sequences, offsets=offsets, steps=steps)
 
 
 def _unknown(values: NDArray[Any], names: tuple[str, ...], is_added: NDArray[np.bool_]) -> NDArray[np.float64]:

@@ -140,7 +140,7 @@ def extend_series(
     Raises:
       DataError: A series is empty, its times cannot go on, or what is known ahead is not given.
     """
-    lengths, count = require_steps(sequences.offsets), len(sequences)
+    count = len(require_steps(sequences.offsets))
     last = sequences.offsets[1:] - 1
     place = np.concatenate([np.arange(sequences.num_steps), np.repeat(last, horizon)])
     is_added = np.arange(place.size) >= sequences.num_steps

@@ -9,6 +9,7 @@ from jax.sharding import Mesh
 
 from jaxrnn.commands.training_data import TrainingData
 from jaxrnn.console.tables import parameter_table
+from jaxrnn.data.series.series_encoding import SeriesEncoding
 from jaxrnn.foundation.messages import say
 from jaxrnn.foundation.versions import versions
 from jaxrnn.nn.engine import cpu_kernels
@@ -60,8 +61,17 @@ def print_banner(data: TrainingData, params: Any) -> None:
     say(parameter_table(named_leaves(params)))
 
 
+_UNITS = {
+    "series": "each series in units of its own mean change of a step",
+    "global": "all series in units of their mean change of a step",
+    "none": "series in the data's units",
+}
+
+
 def _describe_normalizer(plan: Plan, config: Config) -> str:
     if plan.encoding is not None:
+        if isinstance(plan.encoding, SeriesEncoding):
+            return _UNITS[plan.encoding.scaling]
         how = {"standard": "by its mean and deviation", "divide": f"by {config.data.divisor:g}", "none": "not at all"}
         return f"each column normalised {how[config.data.normalizer]}"
     offset, scale = plan.normalizer.offset, plan.normalizer.scale

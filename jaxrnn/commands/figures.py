@@ -10,8 +10,10 @@ def figures_table(rows: dict[str, dict[str, float]]) -> str:
     given = {key for figures in rows.values() for key in figures}
     task = task_of_figures(given)
     names = [name for name in (*FIGURES_OF_TASK[task], *FURTHER_FIGURES[task]) if name in given]
-    nan = float("nan")
-    body = [[name, *[format_figure(key, figures.get(key, nan)) for key in names]] for name, figures in rows.items()]
+    body = [
+        [name, *[format_figure(key, figures[key]) if key in figures else "-" for key in names]]
+        for name, figures in rows.items()
+    ]
     return table(["", *names], body)
 
 

@@ -153,6 +153,10 @@ def times(table: "Table", column: str) -> NDArray[Any]:
             return np.asarray(array.cast(pa.int64()))
     if _is_text(kind):
         return _times_of_text(table, column, array)
+    if not _is_numeric(kind):
+        found = f"the column {quote(column)} of type {quote(str(kind))}"
+        remedy = "make times of it, in pandas by .dt.to_timestamp() of periods"
+        table.refuse_whole(found=found, expected=_TIME, remedy=remedy)
     values = numbers(table, column)
     if np.isnan(values).any():
         row = int(np.argmax(np.isnan(values)))
@@ -200,9 +204,11 @@ def _times_of_text(table: "Table", column: str, array: "pa.Array") -> NDArray[An
 
 def holds_times(table: "Table", column: str) -> bool:
     """Whether every cell of a column is a date or a time."""
+    import pyarrow as pa
+
     array = column_of(table, column)
     if not _is_text(array.type):
-        return False
+        return pa.types.is_date(array.type) or pa.types.is_timestamp(array.type)
     texts = set(_trimmed(array).to_pylist())
     return None not in texts and all(_is_time(text) for text in texts)
 

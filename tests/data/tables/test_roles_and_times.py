@@ -1,5 +1,7 @@
 """Tables as people have them: times in their forms, and refusals that name the flag which reads the file."""
 
+import numpy as np
+import pyarrow as pa
 import pytest
 
 import jaxrnn
@@ -50,3 +52,13 @@ def test_a_refusal_names_the_flag_that_is_missing(roles, flag, table):
     rows = [f"{shop},2024-0{month},{month},x" for shop in "ab" for month in (1, 2, 3)]
     with pytest.raises(DataError, match=f"without a role; .*, for one {flag}$"):
         jaxrnn.read(table("shop,month,sales,note", *rows), **roles)
+
+
+def test_times_of_a_frame_have_their_role(table):
+    months = pa.array(np.array(["2024-01", "2024-02"], "M8[us]"))
+    frame = pa.table({"month": months, "sales": [1.0, 2.0]})
+    with pytest.raises(DataError, match="the column 'month'.*, for one --time-column=month$"):
+        jaxrnn.read(frame)
+    spans = pa.table({"span": pa.array([1, 2], pa.duration("s")), "sales": [1.0, 2.0]})
+    with pytest.raises(DataError, match=r"found the column 'span' of type .* expected a whole number, .*to_timestamp"):
+        jaxrnn.read(spans, time_column="span")

@@ -57,7 +57,7 @@ def test_a_refusal_names_the_flag_that_is_missing(roles, flag, table):
 def test_times_of_a_frame_have_their_role(table):
     months = pa.array(np.array(["2024-01", "2024-02"], "M8[us]"))
     frame = pa.table({"month": months, "sales": [1.0, 2.0]})
-    with pytest.raises(DataError, match="the column 'month'.*, for one --time-column=month$"):
+    with pytest.raises(DataError, match=r"the column 'month'.*, for one --time-column=month$"):
         jaxrnn.read(frame)
     spans = pa.table({"span": pa.array([1, 2], pa.duration("s")), "sales": [1.0, 2.0]})
     with pytest.raises(DataError, match=r"found the column 'span' of type .* expected a whole number, .*to_timestamp"):

@@ -21,6 +21,7 @@ from jaxrnn.foundation.escaping import escape
 from jaxrnn.foundation.files import to_json
 from jaxrnn.foundation.messages import say
 from jaxrnn.settings.checking import require
+from jaxrnn.settings.config import Config
 from jaxrnn.settings.data_config import ReaderConfig
 from jaxrnn.tasks.judgement import leakage_warning, overlap_warning
 
@@ -65,7 +66,8 @@ def evaluate(
         rows, _, shared, source = open_own_rows(model, reader)
     else:
         rows, source = _open(data, reader, model), data
-    for warning in (leakage_warning(*shared) if shared else "", overlap_warning(*overlapping)):
+    reached = _trained_origins_warning(model.config, origins) if data is None else ""
+    for warning in (leakage_warning(*shared) if shared else "", overlap_warning(*overlapping), reached):
         if warning:
             say(warning)
     with naming(source):
@@ -115,6 +117,18 @@ def _open(data: str, reader: ReaderConfig, model: TrainedModel) -> Ragged | Shar
     rows, sha256 = load_hashed_rows(data, reader, min_length=2)
     _warn_of_training_data(model, data, sha256)
     return rows
+
+
+def _trained_origins_warning(config: Config, origins: int | None) -> str:
+    """Returns a line where forecasts start before the steps that a run has held out at the ends of its series."""
+    is_held_out = config.data.split != "time" or config.data.test_data is not None
+    more = 0 if origins is None or is_held_out else origins - config.task.origins
+    if more <= 0:
+        return ""
+    return (
+        f"warning: forecasts from {more} of {origins} origins reach steps that the model was trained on: the figures"
+        f" below flatter it; train with --origins={origins} to hold these steps out"
+    )
 
 
 def _warn_of_training_data(model: TrainedModel, path: str, sha256: str) -> None:

@@ -2,6 +2,7 @@
 
     python -m jaxrnn.train --cell=lstm
     python -m jaxrnn.train --task=classify --data=TRAIN.ts --test-data=TEST.ts --bidirectional
+    python -m jaxrnn.train --task=forecast --data=many.csv --id-column=ID --time-column=T --target-columns=Y --horizon=7
     python -m jaxrnn.train --config=configs/tutorial.toml
     python -m jaxrnn.train --cell=gru --data=rows.parquet --hidden-size=64 --learning-rate=0.003
     python -m jaxrnn.train --data=prepared --cell=gru

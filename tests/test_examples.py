@@ -1,9 +1,12 @@
 """The examples run from top to bottom, with fewer epochs, and say what they are there to say."""
 
+import datetime
 import importlib.util
 import runpy
 
+import matplotlib.image
 import numpy as np
+import pyarrow as pa
 import pytest
 
 import jaxrnn
@@ -12,6 +15,7 @@ import jaxrnn
 SAID = {
     "fit_dataframe": (2, "lives: ["),
     "machine_states": (2, "predicted "),
+    "panel": (2, "shop00 2025-06-01 "),
     "sentiment": (2, "This book is not clever, it is tiresome. good with probability "),
     "vowels": (2, "by accuracy the model ("),
 }
@@ -86,3 +90,16 @@ def test_a_dataframe_and_a_table_hold_the_same(example, monkeypatch):
     assert names["frame_columns"](frame) == names["frame_columns"](table)
     given = {"id_column": "battery", "time_column": "charge", "label_column": "life"}
     assert jaxrnn.read(frame, **given) == jaxrnn.read(table, **given)
+
+
+def test_forecasts_of_a_panel_are_drawn_behind_their_shops(example, tmp_path):
+    names = example("panel")
+    shops = pa.table(names["sell"](6, seed=1))
+    months = [datetime.date(2025, 1, 1), datetime.date(2025, 2, 1)]
+    ahead = {"shop": ["shop00"] * 2, "month": months, "q0.1": [1.0, 2.0], "q0.5": [3.0, 4.0], "q0.9": [5.0, 6.0]}
+    names["draw"](shops, pa.table(ahead), tmp_path / "drawn.png")
+    empty = pa.table(ahead).slice(0, 0)
+    names["draw"](shops, empty, tmp_path / "without.png")
+    drawn, without = (matplotlib.image.imread(tmp_path / f"{name}.png") for name in ("drawn", "without"))
+    assert drawn.std() > 0
+    assert drawn.shape != without.shape or (drawn != without).any()

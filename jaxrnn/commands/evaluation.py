@@ -21,6 +21,7 @@ from jaxrnn.foundation.escaping import escape
 from jaxrnn.foundation.files import to_json
 from jaxrnn.foundation.messages import say
 from jaxrnn.settings.checking import require
+from jaxrnn.settings.config import Config
 from jaxrnn.settings.data_config import ReaderConfig
 from jaxrnn.tasks.judgement import leakage_warning, overlap_warning
 
@@ -67,15 +68,10 @@ def evaluate(
         rows, _, shared, source = open_own_rows(model, reader)
     else:
         rows, source = _open(data, reader, model), data
-    for warning in (leakage_warning(*shared) if shared else "", overlap_warning(*overlapping)):
+    reached = _trained_origins_warning(model.config, origins) if data is None else ""
+    for warning in (leakage_warning(*shared) if shared else "", overlap_warning(*overlapping), reached):
         if warning:
             say(warning)
-    held_out = model.config.task.origins if model.config.data.split == "time" else 1
-    if data is None and (origins or 1) > held_out:
-        say(
-            f"warning: --origins={origins}: the run holds out the steps of {held_out}; earlier ones forecast steps that"
-            f" trained the model, and flatter it; train with --origins={origins}"
-        )
     with naming(source):
         found = measure_part(model, rows, origins=origins)
     evaluation, baselines = found.evaluation, found.baselines
@@ -137,6 +133,18 @@ def _open(data: str, reader: ReaderConfig, model: TrainedModel) -> Ragged | Shar
     rows, sha256 = load_hashed_rows(data, reader, min_length=2)
     _warn_of_training_data(model, data, sha256)
     return rows
+
+
+def _trained_origins_warning(config: Config, origins: int | None) -> str:
+    """Returns a line where forecasts start before the steps that a run has held out at the ends of its series."""
+    is_held_out = config.data.split != "time" or config.data.test_data is not None
+    more = 0 if origins is None or is_held_out else origins - config.task.origins
+    if more <= 0:
+        return ""
+    return (
+        f"warning: forecasts from {more} of {origins} origins reach steps that the model was trained on: the figures"
+        f" below flatter it; train with --origins={origins} to hold these steps out"
+    )
 
 
 def _warn_of_training_data(model: TrainedModel, path: str, sha256: str) -> None:

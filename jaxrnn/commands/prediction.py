@@ -68,9 +68,12 @@ def predict(
     source = "-" if path is None else path
     try:
         model = TrainedModel.load(checkpoint)
-    except UserError:
-        if not is_typed and not Path(checkpoint).exists():
-            load_rows(source, reader, min_length=1)  # what is wrong with the data is said first
+    except UserError as missing:
+        if not is_typed and not Path(checkpoint).exists():  # what is wrong with the data is said first
+            try:
+                load_rows(source, reader, min_length=1)
+            except UserError as error:
+                raise UserError(f"{error}; besides, {missing}") from error
         raise
     if model.encoding is not None:
         is_forecast = model.config.task.task == "forecast"

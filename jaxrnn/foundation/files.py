@@ -11,11 +11,18 @@ from typing import Any
 
 
 def to_json(content: Any, **options: Any) -> str:
-    """Writes JSON that every reader takes: it has no word for NaN and infinity, so they become null."""
+    """Writes JSON that every reader takes: it has no word for NaN and infinity, so they become null.
+
+    Example:
+      >>> to_json({"mase": [0.5, float("nan")]})
+      '{"mase": [0.5, null]}'
+    """
 
     def plain(value: Any) -> Any:
         if isinstance(value, dict):
             return {key: plain(part) for key, part in value.items()}
+        if isinstance(value, list | tuple):
+            return [plain(part) for part in value]
         return None if isinstance(value, float) and not math.isfinite(value) else value
 
     return json.dumps(plain(content), allow_nan=False, **options)

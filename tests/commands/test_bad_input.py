@@ -195,6 +195,13 @@ def test_an_empty_path_is_not_standard_input():
     assert Refusal(predict, "--checkpoint=unused", "", stdin=GOOD).place == "''"
 
 
+def test_a_run_that_is_not_there_is_named_beside_what_is_wrong_with_the_rows():
+    Path("table.csv").write_text("shop,month,sales\na,2024-05,1\n")
+    refusal = Refusal(predict, "--checkpoint=runs/none", "table.csv")
+    assert refusal.found == "'shop'"
+    assert "besides, runs/none: no such directory" in refusal.remedy
+
+
 def test_evaluation_refuses_as_training_does(trained_run):
     Path("rows.csv").write_bytes(GOOD + b"4\n")
     refusal = Refusal(eval_command, f"--checkpoint={trained_run}", "--data=rows.csv")

@@ -117,7 +117,7 @@ def _refuse(sequences: Sequences, frequency: Frequency, horizon: int, lost: NDAr
     more = f" and {len(lost) - len(named)} more" if len(lost) > len(named) else ""
     raise DataError(
         f"found no numbers known ahead for {', '.join(named)}{more}; expected those of {horizon} steps behind each"
-        f" series, {len(sequences) * horizon} in all; add the rows, or forecast fewer steps"
+        f" series, {len(sequences) * horizon} in all; add the rows, or train with a smaller --horizon"
     )
 
 

@@ -156,7 +156,8 @@ def extend_series(
             ).ravel()
         elif name == KNOWN:
             if known is None:
-                named = ", ".join(escape(shorten(column)) for column in field.names)
+                marks = {mark_of(column) for column in field.names}
+                named = ", ".join(escape(shorten(column)) for column in field.names if column not in marks)
                 raise DataError(
                     f"found nothing known ahead of {named}; expected values of {horizon} steps behind each series;"
                     " name their file by --known-data"

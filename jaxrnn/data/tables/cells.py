@@ -153,6 +153,10 @@ def times(table: "Table", column: str) -> NDArray[Any]:
             return np.asarray(array.cast(pa.int64()))
     if _is_text(kind):
         return _times_of_text(table, column, array)
+    if not _is_numeric(kind):
+        found = f"the column {quote(column)} of type {quote(str(kind))}"
+        remedy = "make times of it, in pandas by .dt.to_timestamp() of periods"
+        table.refuse_whole(found=found, expected=_TIME, remedy=remedy)
     values = numbers(table, column)
     if np.isnan(values).any():
         row = int(np.argmax(np.isnan(values)))
@@ -160,8 +164,13 @@ def times(table: "Table", column: str) -> NDArray[Any]:
     return values
 
 
-_NO_NUMBER = "mend it; or read it as a category with --category-columns, or leave it out of --input-columns"
+_NO_NUMBER = (
+    "mend it: digits such as 1234.5, or nothing where it is missing; or read the column as a category with"
+    " --category-columns, or leave it out of --input-columns"
+)
 _TIME = "a whole number, a number, or a time such as 2024-05-31 or 2024-05-31 14:00:00"
+_MONTH = r"^[0-9]{4}-[0-9]{2}$"
+_ZONE = r"(?:Z|[+-][0-9]{2}:?[0-9]{2})$"
 
 
 def _times_of_text(table: "Table", column: str, array: "pa.Array") -> NDArray[Any]:
@@ -169,6 +178,8 @@ def _times_of_text(table: "Table", column: str, array: "pa.Array") -> NDArray[An
     import pyarrow.compute as pc
 
     trimmed = _trimmed(array)
+    if pc.all(pc.match_substring_regex(trimmed, _MONTH)).as_py():  # a month is its first day
+        trimmed = pc.replace_substring_regex(trimmed, "$", "-01")
     # `cast` takes hexadecimals too.
     is_whole = bool(pc.all(pc.match_substring_regex(trimmed, r"^-?[0-9]+$")).as_py())
     # Times that name their zone become those of UTC; a column has such times, or others, not both.
@@ -183,13 +194,35 @@ def _times_of_text(table: "Table", column: str, array: "pa.Array") -> NDArray[An
             (number for number, text in enumerate(trimmed.to_pylist()) if not _is_time(text) and bad[number]),
             int(np.argmax(bad)),
         )
-        table.refuse(row, column, found=quote(array[row].as_py()), expected=_TIME, remedy="mend it, all in one form")
+        has_zone = np.asarray(pc.match_substring_regex(trimmed, _ZONE))
+        is_mixed = 0 < has_zone.sum() < has_zone.size and all(map(_is_time, trimmed.to_pylist()))
+        expected = "a zone at every time, or at none" if is_mixed else _TIME
+        remedy = "mend it, all in one form" if is_mixed else "mend it, the year first and all in one form"
+        table.refuse(row, column, found=quote(array[row].as_py()), expected=expected, remedy=remedy)
     return values
+
+
+def holds_times(table: "Table", column: str) -> bool:
+    """Whether every cell of a column is a date or a time."""
+    import pyarrow as pa
+
+    array = column_of(table, column)
+    if not _is_text(array.type):
+        return pa.types.is_date(array.type) or pa.types.is_timestamp(array.type)
+    texts = set(_trimmed(array).to_pylist())
+    return None not in texts and all(_is_time(text) for text in texts)
+
+
+def repeats(table: "Table", column: str) -> bool:
+    """Whether a column holds the same values over and over, as one of ids does."""
+    array = column_of(table, column)
+    return not array.null_count and len(array.unique()) <= len(array) / 2
 
 
 def _is_time(text: str) -> bool:
     import pyarrow as pa
 
+    text += "-01" if re.match(_MONTH, text) else ""
     for zone in (None, "UTC"):
         with contextlib.suppress(pa.ArrowInvalid, pa.ArrowNotImplementedError):
             pa.array([text]).cast(pa.timestamp("us", tz=zone))

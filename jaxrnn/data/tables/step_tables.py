@@ -26,6 +26,7 @@ from jaxrnn.data.sequences import (
     Sequences,
     mark_of,
 )
+from jaxrnn.data.series.units import say_time
 from jaxrnn.data.tables import cells
 from jaxrnn.data.tables.columns import Columns, Names
 
@@ -192,10 +193,19 @@ def _find_inputs(table: Table, columns: Columns) -> list[str]:
             )
         else:
             continue
-        chosen = ",".join(name for name in left if name.lower() not in _NO_VALUES and are_numbers[name])
-        remedy = f"say what each column is ({_ROLES}), for one --input-columns={chosen or 'NAME'}"
+        remedy = f"say what each column is ({_ROLES}), for one {_likely_role(table, columns, name, left, are_numbers)}"
         table.refuse_whole(found=found, expected=expected, remedy=remedy)
     return left
+
+
+def _likely_role(table: Table, columns: Columns, name: str, left: list[str], are_numbers: dict[str, bool]) -> str:
+    """Returns a flag that may well be missing: of times, of ids, or else of the columns that are values."""
+    if not are_numbers[name] and columns.time_column is None and cells.holds_times(table, name):
+        return f"--time-column={name}"
+    if not are_numbers[name] and columns.id_column is None and cells.repeats(table, name):
+        return f"--id-column={name}"
+    chosen = ",".join(name for name in left if name.lower() not in _NO_VALUES and are_numbers[name])
+    return f"--input-columns={chosen or 'NAME'}"
 
 
 def arrange(table: Table, columns: Columns) -> tuple[NDArray[np.int64], NDArray[np.int64], tuple[str, ...] | None]:
@@ -222,7 +232,7 @@ def arrange(table: Table, columns: Columns) -> tuple[NDArray[np.int64], NDArray[
             table.refuse(
                 int(second),
                 columns.time_column,
-                found=f"the time {quote(str(times[second]))}{whose} again, as in {before}",
+                found=f"the time {quote(say_time(times[second]))}{whose} again, as in {before}",
                 expected="each time of a sequence once",
                 remedy="remove one of the two, or name what tells them apart with --id-column",
             )

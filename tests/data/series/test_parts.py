@@ -89,6 +89,10 @@ def test_steps_ahead_are_added_behind_each_series(sequences):
     assert first_steps(extended, np.array(LENGTHS)) == sequences
     with pytest.raises(DataError, match=r"found nothing known ahead of price; .* --known-data"):
         extend_series(sequences, Frequency.of(sequences), 2)
+    table = pa.table({"y": [1.0, 2.0], "price": [1.0, None]})
+    marked = jaxrnn.read(table, target_columns="y", known_columns="price", missing="mask")
+    with pytest.raises(DataError, match="found nothing known ahead of price; expected"):
+        extend_series(marked, Frequency(), 2)
 
 
 def test_inputs_that_are_forecast_themselves_are_missing_ahead():

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 import jaxrnn
 
 HORIZON, ORIGINS = 6, 4
-LAST = np.datetime64("2024-12")
+MONTHS = np.arange("2019-01", "2025-01", dtype="M8[M]")
 FIGURES = ("mase", "smape", "mae", "coverage")
 
 
@@ -26,7 +26,7 @@ def main(epochs: int = 60, plot: str | None = None) -> None:
 
     # What is to judge a forecast must not train it: four origins of six steps take the last nine months.
     held_out = HORIZON + ORIGINS - 1
-    earlier = shops.filter(pc.field("month") <= (LAST - held_out).astype("M8[D]").item())
+    earlier = shops.filter(pc.field("month") <= MONTHS[-1 - held_out].astype("M8[D]").item())
     # The last six months that are left say which epoch is best; then they train too. Sizes of shares do not matter.
     model = jaxrnn.fit(
         earlier, task="forecast", horizon=HORIZON, **roles, split_fractions=(0.8, 0.2, 0), epochs=epochs
@@ -52,7 +52,7 @@ def sell(number: int, *, seed: int) -> dict[str, Any]:
     columns: dict[str, list[Any]] = {"shop": [], "month": [], "sales": []}
     for shop in range(number):
         length = int(generator.integers(36, 73))
-        months = LAST - np.arange(length)[::-1]
+        months = MONTHS[-length:]
         season = 0.3 * np.sin(2 * np.pi * (months.astype(int) / 12 + generator.uniform(0, 1)))
         trend = generator.normal(0, 0.01) * np.arange(length)
         noise = generator.normal(0, 0.05, size=length)

@@ -31,7 +31,7 @@ from typing import Any
 REPOSITORY = Path(__file__).resolve().parents[1]
 HANG_SECONDS = 20
 STUCK_SECONDS = 90  # after that a worker that no signal reaches is ended
-CASES_OF_A_WORKER = 250  # then a new one goes on: XLA keeps 1 to 2 MB of every program that a process compiles anew
+CASES_OF_A_WORKER = 250  # then a new one goes on: a process grows by 1 to 2 MB with every program that it compiles anew
 EPOCHS = 4
 CODES = (0, 2, 3)
 MAX_SHOWN = 1500  # characters of a problem

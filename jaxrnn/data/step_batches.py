@@ -31,7 +31,7 @@ class StepBatch(NamedTuple):
 
     def cut(self, length: int) -> "StepBatch":
         """Returns the first steps of every row, which hold all that is no padding."""
-        every = self.targets.ndim == 2 and self.targets.dtype == np.int32
+        every = self.targets.ndim == 3 or (self.targets.ndim == 2 and self.targets.dtype == np.int32)
         targets = self.targets[:, :length] if every else self.targets
         return self._replace(inputs=self.inputs[:, :length], categories=self.categories[:, :length], targets=targets)
 

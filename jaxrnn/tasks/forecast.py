@@ -69,7 +69,7 @@ class Forecast:
         def ahead(values: Array) -> Array:
             """The values of the next steps: (batch, time, horizon, ..)."""
             padded = jnp.pad(values, behind + [(0, 0)] * (values.ndim - 2))
-            return jnp.stack([padded[:, step : step + steps] for step in range(1, self.horizon + 1)], axis=2)
+            return padded[:, np.arange(steps)[:, None] + np.arange(1, self.horizon + 1)]
 
         is_same = (ahead(segment_ids) == segment_ids[..., None]) & (segment_ids > 0)[..., None]
         counts = ahead(is_known) * (is_same * targets[..., -1:])[..., None]  # (batch, time, horizon, targets)

@@ -332,6 +332,7 @@ class TestCommands:
         assert found.verdict.interval == pytest.approx(whole.verdict.interval)
         done = call("eval", f"--checkpoint={run_dir}", "--plots", f"--plots-dir={tmp_path / 'plots'}")
         assert done.code == 0, done.err
+        assert [path.name for path in (tmp_path / "plots").iterdir()] == ["confusion.png"], "nothing to draw is held"
         assert report.main([str(run_dir), f"--out={tmp_path / 'page.html'}"]) == 0
         assert "sequences, at equal distances" in (tmp_path / "page.html").read_text()
 

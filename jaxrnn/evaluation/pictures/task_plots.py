@@ -40,6 +40,9 @@ def draw_task(evaluation: SequenceEvaluation, model: TrainedModel, directory: Pa
         plot_classes(evaluation, model.classes, drawn[0])
     else:
         plot_numbers(evaluation, model, drawn[0])
+    rows = evaluation.rows
+    if len(rows.inputs) < rows.offsets[-1]:  # evaluated in pieces: what the network has read is gone
+        return drawn[:1]
     plot_sequences(evaluation, model, drawn[1])
     return drawn
 

@@ -1,7 +1,7 @@
 """Forecasters of panels of series, each by its own documentation's settings, on the same steps held out.
 
     python -m benchmarks.forecasting --data=m1 --results=DIR [--only=peers|jaxrnn] [--methods=NAME,..] [--seeds=0,1,2]
-    python -m benchmarks.forecasting --data=panel [--small] --python=/tmp/peers/bin/python --seconds-limit=900
+    python -m benchmarks.forecasting --data=panel [--small] --python=peers/bin/python --seconds-limit=900
     python -m benchmarks.forecasting --method=neuralforecast-lstm --data=air           one method here: a line of JSON
 
 Panels: ``m1``, the 181 yearly series of the M1 competition (aeon's file, six steps held out); ``air``, the two monthly

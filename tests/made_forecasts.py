@@ -52,4 +52,4 @@ def as_tested(evaluation: ForecastEvaluation, encoding: SeriesEncoding) -> Teste
     config = SimpleNamespace(task=SimpleNamespace(task="forecast"))
     model: Any = SimpleNamespace(encoding=encoding, config=config, classes=(), num_members=1)
     numbers = np.arange(len(evaluation.sequences)) + 1
-    return TestedSequences(model, evaluation.sequences, numbers, evaluation, (0, 0), 1)
+    return TestedSequences(model, evaluation.sequences, numbers, evaluation, (0, 0), (0, 0), 1)

@@ -105,8 +105,8 @@ class Statistics:
         return dataclasses.replace(
             measured,
             targets=moments_of(Field(names, values)),
-            medians=tuple(map(float, np.median(values, axis=0))),
-            means=tuple(map(float, values.mean(axis=0))),
+            medians=tuple(map(float, np.median(values, axis=0))) if len(values) else (),
+            means=tuple(map(float, values.mean(axis=0))) if len(values) else (),
         )
 
     @classmethod

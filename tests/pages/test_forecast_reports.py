@@ -156,6 +156,6 @@ def test_a_run_from_training_to_the_page(trained, tmp_path, capsys):
     assert "smape is 2 |y - p| / (|y| + |p|) in percent, 0 to 200" in page.text
     assert "between the outermost quantiles, which should be 80%" in page.text
     assert "stands in the training part" not in page.text, "the parts are ends of the same series"
-    assert "mase, over the series' mean step" in page.text
+    assert "Scaled error" in page.text
     assert "<b>" not in text
     assert sum(label.startswith("Forecast of id <b>") for label in page.values("svg", "aria-label")) == 6

@@ -32,7 +32,7 @@ def run_jaxrnn(dataset: Panel, seed: int, ensemble: int = 1) -> Forecasts:
         predicted[["unique_id", "step", LOW, MEDIAN, HIGH]],
         trained - begin,
         done - trained,
-        len(frame) * epochs * ensemble,
+        int((frame.groupby("unique_id").size() - 4).clip(lower=0).sum()) * epochs * ensemble,  # no first three, no last
         (f"{epochs} epochs",),
         ("jaxrnn", "jax"),
     )

@@ -1,5 +1,6 @@
 """The evaluation command once its arguments are parsed: restore, read, evaluate, report."""
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,8 @@ def evaluate(
       UserError: Bad data, a bad checkpoint, or a data file that has changed since training.
     """
     model = TrainedModel.load(checkpoint)
+    if model.encoding is not None:
+        model = dataclasses.replace(model, config=model.config.replace_flat(dict(given)))
     reader = reader or model.config.reader
     is_forecast = model.config.task.task == "forecast"
     expected = f"none with task = {model.config.task.task}"

@@ -45,9 +45,9 @@ class PartResult:
     sampled: PartEvaluation | None = None
 
 
-def measure_figures(model: TrainedModel, rows: Rows) -> Evaluation | SequenceEvaluation:
-    """Evaluates a model on a part."""
-    return model.evaluate(rows) if isinstance(rows, SEQUENCES) else evaluate_figures(model, rows)
+def measure_figures(model: TrainedModel, rows: Rows, *, origins: int | None = None) -> Evaluation | SequenceEvaluation:
+    """Evaluates a model on a part; `origins` as `measure_part` takes it."""
+    return model.evaluate(rows, origins=origins) if isinstance(rows, SEQUENCES) else evaluate_figures(model, rows)
 
 
 def measure_part(model: TrainedModel, rows: Rows, *, origins: int | None = None) -> PartResult:

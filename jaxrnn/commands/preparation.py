@@ -162,6 +162,7 @@ def _write_sequences(
                 writer.add(file, sequences, part)
             done += os.path.getsize(file)
             progress.update(done, len(sequences))
+            del sequences  # before the next file is read
     require_parts(writer.num_rows, SPLIT_KIND, fractions)
     described, sequences_described = writer.finish(between)
     return {"parts": described, "sequences": sequences_described.to_json()}

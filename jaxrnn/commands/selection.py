@@ -53,6 +53,8 @@ def select_epochs(
       InterruptedRun: A signal came.
     """
     if "validation" not in data.parts or config.data.validation_data is not None:
+        if config.data.validation_data is not None:
+            say("refit is on: but the validation series have a file of their own, so there is one training")
         return None
     first = RunDirectory(run_dir.selection)
     first.is_written = run_dir.is_written
@@ -68,13 +70,13 @@ def select_epochs(
         first.keep_metrics_until(fit.epoch)
         fit.run(checkpointer, watch=lambda: Progress(config.training.epochs, start=fit.epoch), interrupts=NoteSignal)
     epochs = best_epochs(fit)
-    say(f"the best epoch is {epochs}: now to train for so many on all but the test steps")
-    return Selection(epochs, measure_figures(fit.best_model(), data.parts["validation"]))
+    return Selection(epochs, measure_figures(fit.best_model(), data.parts["validation"], origins=1))
 
 
 def best_epochs(fit: Fit) -> int:
     """Returns the best epoch of a run; of an ensemble the mean of its members'."""
-    return max(1, round(float(np.mean(np.asarray(fit.state.best_epoch)))))
+    best = np.asarray(fit.state.best_epoch)
+    return round(float(np.mean(np.where(best > 0, best, fit.config.training.epochs))))  # 0: no figure was finite
 
 
 def of_second_training(config: Config, epochs: int) -> Config:

@@ -46,7 +46,8 @@ class SequencesInMemory:
         with naming(self.config.data.data):
             given: Any = {name: self._given.get(name) for name in PARTS_WITH_FILES}
             self._split = split_parts(self.config, self._sequences, **given, refit=refit)
-            require_what_is_monitored(self.config, has_validation=self._split.validation is not None)
+            # Who trains again knows the best epoch: patience was that of the first training.
+            require_what_is_monitored(self.config, has_validation=refit or self._split.validation is not None)
             self.source = MemorySource(self.config, self._split)
         self.parts = {
             name: part.sequences for name, part in zip(PARTS_WITH_FILES, self._split[1:], strict=True) if part

@@ -2,7 +2,6 @@
 
 import csv
 import itertools
-import json
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -16,6 +15,7 @@ from jaxrnn.data.tables.loading import load_sequences
 from jaxrnn.evaluation.forecast_tables import STEP, TARGET
 from jaxrnn.evaluation.trained_model import TrainedModel
 from jaxrnn.foundation.errors import UserError
+from jaxrnn.foundation.files import to_json
 
 DIGITS = 10  # of forecasts: a level of float64 and a change of float32
 
@@ -55,7 +55,7 @@ def predict_sequences(
             header, lines = lay_out(model, sequences, probabilities=probabilities)
     if as_json:
         sys.stdout.writelines(
-            json.dumps(dict(zip(header, line, strict=True)), ensure_ascii=False) + "\n" for line in lines
+            to_json(dict(zip(header, line, strict=True)), ensure_ascii=False) + "\n" for line in lines
         )
         return
     writer = csv.writer(sys.stdout, lineterminator="\n")

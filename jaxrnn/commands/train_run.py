@@ -13,6 +13,9 @@ from jaxrnn.commands.selection import Selection, of_second_training, select_epoc
 from jaxrnn.commands.training_data import TrainingData, open_training_data
 from jaxrnn.console.progress import Progress
 from jaxrnn.console.signals import NoteSignal
+from jaxrnn.data.store.dataset import EXACT_VALUES
+from jaxrnn.data.store.sharded_rows import ShardedRows
+from jaxrnn.data.store.sharded_sequences import ShardedSequences
 from jaxrnn.evaluation.pictures import plots
 from jaxrnn.evaluation.sequence_evaluation import MAX_CHUNK_ROWS
 from jaxrnn.evaluation.trained_model import TrainedModel
@@ -59,7 +62,7 @@ def train(config: Config, run_dir: RunDirectory, *, resume: bool, begin: float) 
             data.arrange()
             trainer = build_trainer(config, data.source)
         checkpointer = open_checkpoints(config, run_dir, stack, data.description, resume=resume)
-        selected = select_epochs(config, data, run_dir, stack) if config.task.refit else None
+        selected, asked = select_epochs(config, data, run_dir, stack) if config.task.refit else None, config
         if selected is not None:
             config = of_second_training(config, selected.epochs)
             with hosts.all_or_none():
@@ -70,8 +73,10 @@ def train(config: Config, run_dir: RunDirectory, *, resume: bool, begin: float) 
         compiling = executor.submit(data.source.compile, trainer) if is_new else None
         position, saved = restore_position(trainer, checkpointer)
         fit = Fit(trainer, data.source, position, run_dir, data.description, saved, compiling)
-        if not may_train(fit, run_dir, data.description, resume=resume):
+        if not may_train(fit, run_dir, asked, data.description, resume=resume):
             return
+        if selected is not None:
+            say(f"the best epoch is {selected.epochs}: now to train for so many on all but the test steps")
         if selected is None:  # else it stands above the first training
             print_banner(data, position.state.params)
         say(f"run directory: {escape(str(run_dir.path))}")
@@ -110,7 +115,8 @@ def _prepare_report(model: TrainedModel, parts: Mapping[str, Rows]) -> None:
     import_orbax()
     plots.preload()
     for part in parts.values():
-        if len(part) <= MAX_CHUNK_ROWS:  # the time to evaluate more of them outweighs that to compile
+        is_large = isinstance(part, ShardedRows | ShardedSequences) and part.num_values > EXACT_VALUES
+        if len(part) <= MAX_CHUNK_ROWS and not is_large:  # the time to evaluate more of them outweighs that to compile
             measure_figures(model, part)
 
 

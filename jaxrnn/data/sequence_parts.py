@@ -72,7 +72,12 @@ def shares_of(data: DataConfig) -> Fractions:
 
 
 def split_sequences(
-    config: Config, sequences: Sequences, *, validation: Sequences | None = None, test: Sequences | None = None
+    config: Config,
+    sequences: Sequences,
+    *,
+    validation: Sequences | None = None,
+    test: Sequences | None = None,
+    alike: Sequences | None = None,
 ) -> SequenceParts:
     """Draws the parts of a run.
 
@@ -81,12 +86,13 @@ def split_sequences(
       sequences: What the data's file holds.
       validation: What the validation file holds, if there is one.
       test: What the test file holds, if there is one.
+      alike: As many sequences, that tell which ones are the same; None for the sequences themselves.
 
     Raises:
       DataError: A part whose share is not 0 would be empty.
     """
     data = dataclasses.replace(config.data, split_fractions=shares_of(config.data))
-    split = draw_split(dataclasses.replace(config, data=data), sequences)
+    split = draw_split(dataclasses.replace(config, data=data), sequences if alike is None else alike)
     parts = [
         Part(given, np.arange(len(given))) if given is not None else Part(sequences.take(numbers), numbers)
         for given, numbers in zip((None, validation, test), split, strict=True)

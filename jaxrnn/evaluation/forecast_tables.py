@@ -117,15 +117,20 @@ def forecast_table(
     count, _, targets, _ = forecasts.shape
     lines = count * horizon * targets
     ends = extended.offsets[1:, None] - encoding.horizon + np.arange(horizon)
+    own = {STEP, TARGET, *column_names(encoding, quantiles)}
     columns: dict[str, Any] = {}
+
+    def free(name: str) -> str:  # a column of the series' table may be called as one of the forecasts'
+        return f"{name} of the series" if name in own or name in columns else name
+
     ids = extended.rows.get(IDS)
     owner = np.repeat(np.arange(count), horizon * targets)
-    columns["id" if ids is None else ids.names[0]] = (
+    columns[free("id" if ids is None else ids.names[0])] = (
         owner if ids is None else pa.array(np.array(ids.texts(), object)[owner], pa.string())
     )
     times = extended.steps.get(TIMES)
     values = ends - extended.offsets[:-1, None] if times is None else times.values[:, 0][ends]
-    columns["time" if times is None else times.names[0]] = np.repeat(values.ravel(), targets)
+    columns[free("time" if times is None else times.names[0])] = np.repeat(values.ravel(), targets)
     columns[STEP] = np.tile(np.repeat(np.arange(1, horizon + 1), targets), count)
     if targets > 1:
         columns[TARGET] = pa.array(list(encoding.targets.names) * (lines // targets), pa.string())
@@ -145,8 +150,10 @@ def like(table: "pa.Table", source: Any) -> Any:
     import pyarrow as pa
 
     schema = pa.table(source).schema
-    for place, field in enumerate(table.schema):
-        if field.name in schema.names and schema.field(field.name).type != field.type:
+    for place, field in enumerate(list(table.schema)[:2]):  # ids and times; forecasts keep their type
+        if field.name in schema.names and (wanted := schema.field(field.name).type) != field.type:
+            if pa.types.is_timestamp(field.type) and not pa.types.is_temporal(wanted):
+                continue  # they were texts, which Arrow would write in another way
             try:
                 column = table.column(place).cast(schema.field(field.name).type)
             except (pa.ArrowInvalid, pa.ArrowNotImplementedError):

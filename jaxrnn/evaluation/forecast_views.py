@@ -26,7 +26,7 @@ class ForecastView(NamedTuple):
     """The last forecast of a series' first target, and what was before it and came of it.
 
     Attributes:
-      times: (steps,): dates, numbers, or the steps' numbers from 1.
+      times: (steps,): dates, numbers, or the steps' numbers from 0.
       label: What the times are called.
       actual: (steps,): the values, NaN where they are not known.
       dotted: (steps,): whether the value has a dot: it is forecast, or a line would not show it.
@@ -100,7 +100,7 @@ def view_series(evaluation: ForecastEvaluation, encoding: SeriesEncoding, series
     steps = slice(start + first, start + end)
     levels = encoding.restored(values.levels[steps, 0])
     field = evaluation.sequences.steps.get(TIMES)
-    times = np.arange(first + 1, end + 1) if field is None else field.values[steps, 0]
+    times = np.arange(first, end) if field is None else field.values[steps, 0]
     actual = np.where(values.is_known[steps, 0], levels, np.nan)
     is_forecast = (np.arange(end - first) > origin - first) & (encoding.horizon <= MAX_DOTTED)
     forecast = evaluation.predicted[series, -1, :, 0]

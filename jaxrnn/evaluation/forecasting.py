@@ -91,7 +91,7 @@ def evaluate_forecasts(
     def measured(outputs: NDArray[np.float64]) -> tuple[NDArray[np.float64], dict[str, float]]:
         forecasts = np.sort(encoding.restored(outputs), axis=-1)
         figures = forecast_figures.mean_figures(forecasts, answers, task.quantiles)
-        return forecasts, {"loss": _loss(task, outputs, rows, starts, encoding), **figures}
+        return forecasts, {"loss": _loss(task, outputs, rows, starts, answers), **figures}
 
     forecasts, figures = measured(outputs.mean(axis=0))
     each = [measured(member)[1] for member in outputs] if len(outputs) > 1 else [figures]
@@ -174,14 +174,14 @@ def _task_of(config: Config, encoding: SeriesEncoding) -> Forecast:
 
 
 def _loss(
-    task: Forecast, outputs: NDArray[np.float64], rows: Encoded, origins: NDArray[np.int64], encoding: SeriesEncoding
+    task: Forecast, outputs: NDArray[np.float64], rows: Encoded, origins: NDArray[np.int64], answers: Answers
 ) -> float:
     """Returns what training minimises, of (series, origins, horizon, targets, quantiles), in the units it counts in."""
     assert rows.series is not None
     at = rows.offsets[:-1, None] + np.maximum(origins, 0)
-    ahead = np.minimum(at[:, :, None] + np.arange(1, encoding.horizon + 1), len(rows.series.levels) - 1)
+    ahead = np.minimum(at[:, :, None] + np.arange(1, task.horizon + 1), len(rows.series.levels) - 1)
     units = rows.series.scales[at][:, :, None]
-    counts = rows.series.is_known[ahead] & (origins >= 0)[:, :, None, None] & (units > 0)
+    counts = answers.is_known & (units > 0)
     errors = (rows.series.levels[ahead][..., None] - outputs) / np.where(units > 0, units, 1)[..., None]
     return float(task.losses(errors)[counts].mean()) if counts.any() else float("nan")
 
@@ -198,10 +198,13 @@ def _judge(
     interval = mean_error_interval(each[is_there], groups[is_there])
     others = {name: found[figure] for name, found in against.items()}
     compared = compare_with_baselines(figures[figure], others, figure=figure)
+    if not is_there.any():
+        compared = {"better_than": [], "worse_than": [], "equal_to": [], "sentence": f"no series has a {figure}"}
     notes = [describe_interval(interval, figure=figure), compared["sentence"]]
     if not is_there.all():
         left_out = int((~is_there).sum())
-        notes.append(f"{left_out:,} series do not change before they are forecast: {figure} leaves them out")
+        why = "do not change before they are forecast, or end in unknown values"
+        notes.append(f"{left_out:,} series {why}: {figure} leaves them out")
     if "coverage" in figures:
         notes.append(f"{figures['coverage']:.1%} of the values lie between the outermost quantiles")
     return Verdict(interval, compared, notes)

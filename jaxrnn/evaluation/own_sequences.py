@@ -56,6 +56,13 @@ def open_sequences(model: TrainedModel, path: str | None, given: Mapping[str, An
     if is_dataset(path):
         dataset = Dataset(path)
         sequences, sha256 = _sequences_of(dataset).all_rows(), dataset.sha256
+        assert dataset.sequences is not None
+        prepared, task = dataset.sequences.task, model.config.task.task
+        if prepared != task:
+            raise UserError(
+                f"--data: {escape(path)} was prepared for task = {prepared}; expected {task}, the model's; give the"
+                " files themselves"
+            )
     else:
         sequences, sha256 = load_hashed_sequences(path, model.config.replace_flat(dict(given)))
     described = model.metadata.get("data")

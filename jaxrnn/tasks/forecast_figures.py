@@ -5,7 +5,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from jaxrnn.data.series.levels import naive_errors
+from jaxrnn.data.series.levels import cumulate, naive_errors
+from jaxrnn.data.series.series_encoding import FIRST_ORIGINS
 from jaxrnn.tasks.forecast import pinball
 
 FIGURES = ("mase", "smape", "mae", "rmse", "quantile_loss", "coverage")
@@ -32,6 +33,8 @@ def rolling_origins(lengths: NDArray[np.int64], horizon: int, count: int) -> NDA
     The last one has `horizon` steps behind it, and each other is one step before the next.
     """
     origins = (lengths - horizon - 1)[:, None] - np.arange(count)[::-1]
+    # But for the last one, none so early that nothing was trained to forecast from there.
+    origins[:, :-1] = np.where(origins[:, :-1] >= FIRST_ORIGINS, origins[:, :-1], -1)
     return np.maximum(origins, -1)
 
 
@@ -58,10 +61,13 @@ def collect_answers(
     seen = np.minimum(first + 1, np.diff(offsets))
     owner = np.repeat(np.arange(len(seen)), np.diff(offsets))
     is_seen = np.arange(len(values)) - offsets[owner] < seen[owner]
-    naive = naive_errors(values[is_seen], np.concatenate([[0], np.cumsum(seen)]), season)
+    naive = naive_errors(values[is_seen], is_known[is_seen], np.concatenate([[0], np.cumsum(seen)]), season)
     places = offsets[:-1, None, None] + np.maximum(origins, 0)[:, :, None] + np.arange(1, horizon + 1)
     places = np.minimum(places, len(values) - 1)
-    return Answers(values[places], is_known[places] & (origins >= 0)[:, :, None, None], naive)
+    # Before its first value a series has nothing to forecast from.
+    has_value = cumulate(is_known.astype(np.float64), offsets)[offsets[:-1, None] + np.maximum(origins, 0)] > 0
+    counts = is_known[places] & (origins >= 0)[:, :, None, None] & has_value[:, :, None]
+    return Answers(values[places], counts, naive)
 
 
 def measure_forecasts(
@@ -94,7 +100,8 @@ def measure_forecasts(
         return np.divide(total, number, out=np.full(np.shape(number), np.nan), where=number > 0)
 
     size = np.abs(actual) + np.abs(point)
-    relative = np.divide(200 * np.abs(errors), size, out=np.zeros_like(size), where=size > 0)
+    ratio = np.divide(np.abs(errors), size, out=np.zeros_like(size), where=size > 0)
+    relative = 200 * np.where(np.isinf(point), 1.0, ratio)
     found = {
         "mase": mean(np.abs(errors) / scaled),
         "smape": mean(relative),

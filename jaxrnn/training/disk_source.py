@@ -10,7 +10,15 @@ from jax.sharding import Mesh
 from jaxrnn.data.store.dataset import Dataset
 from jaxrnn.data.store.layout import Layout
 from jaxrnn.parallel.device_memory import planned_bytes, require_memory, tree_bytes
-from jaxrnn.parallel.devices import data_size, place_rows, replicate, replicated, rows_of_process, share_of_rows
+from jaxrnn.parallel.devices import (
+    MEMBER_AXIS,
+    data_size,
+    place_rows,
+    replicate,
+    replicated,
+    rows_of_process,
+    share_of_rows,
+)
 from jaxrnn.parallel.state_sharding import with_shardings
 from jaxrnn.settings.config import Config
 from jaxrnn.training.disk_arranging import Part, arrange_dataset
@@ -65,7 +73,8 @@ class DiskSource:
         products *= 2 * model.num_layers - 1
 
         def reading(part: Part, seeds: Seeds | None, members: int = 0) -> _Reading:
-            own = rows_of_process(None if settings.ensemble > 1 else plan.mesh, part.layout.batch_rows)
+            deals_members = plan.mesh is not None and MEMBER_AXIS in plan.mesh.axis_names
+            own = rows_of_process(None if deals_members else plan.mesh, part.layout.batch_rows)
             given: Any = {"products_per_step": products, "width": arranged.width, "rows_of_batch": own}
             given |= {"epochs": settings.epochs, "members": members}
             batches = SuperBatches(part.reading, part.layout, seeds=seeds, **given)
@@ -92,7 +101,7 @@ class DiskSource:
         compiled = train_batches.lower(
             trainer,
             with_shardings(progress, trainer.mesh),
-            share_of_rows(batches, self._sharing(trainer), axis=1),
+            share_of_rows(batches, self._sharing(trainer), axis=_dealt_axis(trainer)),
             replicated(parts, trainer.mesh),
             np.int32(1),
             self.given,
@@ -134,7 +143,7 @@ class DiskSource:
 
     def _train(self, trainer: Trainer, position: Position) -> Position:
         batch = self._next("training", self._training, position.epoch, position.batches)
-        arrays = self._place(batch, self._sharing(trainer), trainer.mesh)
+        arrays = self._place(batch, self._sharing(trainer), trainer.mesh, axis=_dealt_axis(trainer))
         progress = begin_epoch(trainer, position.state) if position.progress is None else position.progress
         position = position.settled()  # waits for the call before: one is computed while the next is read, no more
         if position.has(DIVERGED):
@@ -172,10 +181,17 @@ class DiskSource:
         """The devices among which training batches are dealt out: by rows, or by members."""
         return trainer.mesh if trainer.is_ensemble else trainer.data_mesh
 
-    def _place(self, batch: SuperBatch, sharing: Mesh | None, mesh: Mesh | None) -> tuple[Any, Any, Any]:
+    def _place(
+        self, batch: SuperBatch, sharing: Mesh | None, mesh: Mesh | None, *, axis: int = 1
+    ) -> tuple[Any, Any, Any]:
         """Puts a super batch on the devices: on each of several its own rows, or those of its members."""
-        rows = replicate(batch.batches, mesh) if sharing is None else place_rows(batch.batches, sharing, axis=1)
+        rows = replicate(batch.batches, mesh) if sharing is None else place_rows(batch.batches, sharing, axis=axis)
         return rows, replicate(batch.parts, mesh), np.int32(batch.num_batches)
+
+
+def _dealt_axis(trainer: Trainer) -> int:
+    """Returns the axis of a super batch that is dealt out: members, or rows, which stand behind members."""
+    return 2 if trainer.is_ensemble and trainer.data_mesh is not None else 1
 
 
 def _filled(num_rows: int, trainer: Trainer) -> int:

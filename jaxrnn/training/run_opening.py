@@ -76,21 +76,21 @@ def open_checkpoints(
     return stack.enter_context(Checkpointer(run_dir.checkpoints, warn=say))
 
 
-def may_train(fit: Fit, run_dir: RunDirectory, description: dict[str, Any], *, resume: bool) -> bool:
+def may_train(fit: Fit, run_dir: RunDirectory, config: Config, description: dict[str, Any], *, resume: bool) -> bool:
     """Prepares the directory for a run's epochs; returns False, with a word, where there are none left to run.
 
     Args:
       fit: The run, new or restored.
       run_dir: Its directory.
+      config: What the run is asked for; where it trains twice, `fit` has fewer epochs.
       description: Path, hash and size of the data.
       resume: Whether it goes on.
 
     Raises:
       UserError: More epochs are done than asked for.
     """
-    config = fit.config
-    if config.training.epochs < fit.epoch:
-        text = f"--epochs: got {config.training.epochs}; expected at least {fit.epoch}, so many are done"
+    if fit.config.training.epochs < fit.epoch:
+        text = f"--epochs: got {fit.config.training.epochs}; expected at least {fit.epoch}, so many are done"
         raise hosts.agreed(UserError(text), same=True)
     if resume:
         if hosts.from_main(lambda: fit.is_over() and run_dir.is_reported(fit.epoch)):

@@ -209,3 +209,54 @@ def test_every_way_to_train_gives_forecasts(flags, shops, tmp_path):
     assert ("prediction" in header) == any(flag.startswith("--loss") for flag in flags)
     assert "nan" not in predicted.out
     assert len(predicted.out.splitlines()) == 1 + NUM_SHOPS * HORIZON
+
+
+def test_patience_is_that_of_the_first_training(shops, tmp_path):
+    run = tmp_path / "run"
+    flags = ["--task=forecast", f"--data={shops}", *ROLES, *SMALL, "--patience=1"]
+    done = call("train", *flags, f"--run-dir={run}")
+    assert done.code == 0, done.err
+    asked = (run / "config.toml").read_bytes()
+    (run / "summary.json").unlink()
+    assert call("train", "--resume", f"--run-dir={run}").code == 0
+    assert (run / "config.toml").read_bytes() == asked, "the second training's own settings are not the run's"
+    assert call("train", *flags, "--resume", f"--run-dir={run}").code == 0
+
+
+def test_eval_reads_as_it_is_told(run, shops, tmp_path):
+    gappy = tmp_path / "gappy.csv"
+    lines = shops.read_text().splitlines(keepends=True)
+    gappy.write_text("".join(line for number, line in enumerate(lines) if number != 12))
+    assert "--missing=forward" in call("eval", f"--checkpoint={run}", f"--data={gappy}").err
+    done = call("eval", f"--checkpoint={run}", f"--data={gappy}", "--missing=forward", "--json")
+    assert done.code == 0, done.err
+
+
+def test_columns_may_be_called_as_those_of_a_forecast(tmp_path):
+    file = tmp_path / "steps.csv"
+    rows = [f"{series},{step},{series + step % 3}" for series in range(6) for step in range(12)]
+    file.write_text("\n".join(["target,step,y", *rows]) + "\n")
+    roles = ["--id-column=target", "--time-column=step", "--target-columns=y", "--horizon=2", "--no-refit"]
+    done = call("train", "--task=forecast", f"--data={file}", *roles, *SMALL, f"--run-dir={tmp_path / 'run'}")
+    assert done.code == 0, done.err
+    done = call("predict", f"--checkpoint={tmp_path / 'run'}", file)
+    assert done.code == 0, done.err
+    assert [line.split(",")[:3] for line in done.out.splitlines()[:3]] == [
+        ["id", "time", "step"], ["0", "12", "1"], ["0", "13", "2"]
+    ]  # fmt: skip
+
+
+def test_series_are_told_apart_by_what_is_forecast(tmp_path):
+    """The same holidays in all shops do not make their sales the same."""
+    generator = np.random.default_rng(1)
+    rows = [f"s{shop},{day},{value:.3f},{day % 7 == 6:d}"
+            for shop in range(10) for day, value in enumerate(np.cumsum(generator.normal(size=12)))]  # fmt: skip
+    file = tmp_path / "shops.csv"
+    file.write_text("\n".join(["shop,day,sales,holiday", *rows]) + "\n")
+    roles = ["--id-column=shop", "--time-column=day", "--target-columns=sales", "--horizon=2", "--no-refit"]
+    train = ["train", "--task=forecast", f"--data={file}", *roles, *SMALL]
+    done = call(*train, "--split=grouped", f"--run-dir={tmp_path / 'run'}")
+    assert done.code == 0, done.err
+    assert "warning" not in done.err
+    copies = call(*train, f"--test-data={file}", f"--run-dir={tmp_path / 'copies'}")
+    assert "10 test rows also stand in the training part" in copies.err

@@ -81,7 +81,7 @@ class TestView:
         first = 20 - len(view.times)
         assert (np.flatnonzero(np.isnan(view.actual)) + first).tolist() == [12, 14, 17, 18]
         assert (np.flatnonzero(view.dotted) + first).tolist() == [13, 16, 19]
-        assert view.start == "step 16"
+        assert view.start == "step 15"
 
     def test_a_long_season_leaves_the_forecast_in_sight(self):
         evaluation, encoding = make_forecasts(make_series(walks(lengths=(900,))), horizon=4, season=400)

@@ -196,7 +196,7 @@ def test_more_steps_than_trained_are_refused(plain):
         plain.predict(random_series(2), 4)
     with pytest.raises(UserError, match="known: got 'some'; expected none"):
         plain.predict(random_series(2), known=table_of(random_series(2)))
-    with pytest.raises(DataError, match="sequence 0: found 3 steps; expected more than the horizon of 3"):
+    with pytest.raises(DataError, match="series '0': found 3 steps; expected more than the horizon of 3"):
         plain.evaluate([[1.0, 2.0, 3.0]])
 
 
@@ -251,3 +251,17 @@ def test_a_model_is_saved_whole(model, tmp_path):
     sequences = read(table_of(random_series(3, seed=6)))
     again = jaxrnn.load(tmp_path / "saved")
     np.testing.assert_array_equal(again.evaluate(sequences).predicted, model.evaluate(sequences).predicted)
+
+
+def test_before_its_first_value_a_series_has_no_forecast(plain):
+    """Ten unknown steps, then three values: nothing was there to forecast them from."""
+    model = dataclasses.replace(plain, config=plain.config.replace_flat({"missing": "mask"}))
+    late = jaxrnn.read(pa.table({"0": [*[None] * 10, 5.0, 6.0, 7.0]}), input_columns="0", missing="mask")
+    found = model.evaluate(late)
+    assert np.isnan([found[name] for name in ("mae", "rmse", "smape", "coverage")]).all()
+    assert "no series has a mase" in found.verdict.notes
+
+
+def test_series_too_short_to_learn_from_are_refused():
+    with pytest.raises(DataError, match="series of at most 4 steps to train on; expected one of 5 or more"):
+        jaxrnn.fit([[1.0, 2, 3, 4]], task="forecast", horizon=1, **SMALL)

@@ -24,7 +24,14 @@ from jaxrnn.nn.engine import cpu_kernels
 PLAIN = [(kind, "plain") for kind in KINDS]
 EVERYDAY = [("lstm", "plain"), ("own", "projected")]
 # Every cell, and every form of a state and of a call, once: what is around the cells is the same code for all of them.
-EVERY_FORM = [*PLAIN, ("own", "projected"), ("gru", "stacked"), ("lstm", "projected"), ("lstm", "in chunks")]
+EVERY_FORM = [
+    *PLAIN,
+    ("own", "projected"),
+    ("own", "stacked"),
+    ("lstm", "stacked"),
+    ("lstm", "projected"),
+    ("lstm", "in chunks"),
+]
 
 
 def each_case(cases: list[tuple[str, str]], everyday: list[tuple[str, str]] = EVERYDAY) -> Any:

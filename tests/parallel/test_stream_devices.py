@@ -100,10 +100,10 @@ def prepared_steps(place) -> Path:
 @pytest.mark.parametrize(
     ("number", "devices", "more"),
     [(1, 2, ["--devices=2", "--batching=pack"]), (1, 4, ["--mesh=data:2,model:2"]), (2, 1, ["--batching=bucket"]),
-     (1, 2, ["--devices=2", "--ensemble=2"])],
+     (1, 2, ["--devices=2", "--ensemble=2"]), (1, 2, ["--devices=2", "--ensemble=3"])],
 )  # fmt: skip
 def test_sequences_on_any_number(prepared_steps, number, devices, more):
-    place, name = prepared_steps, f"steps-{number}-{devices}-{more[-1].partition('=')[0].strip('-')}"
+    place, name = prepared_steps, f"steps-{number}-{devices}-{more[-1].strip('-').replace('=', '-')}"
     flags = [*FLAGS, "--task=classify", "--data=steps"]
     same = [flag for flag in more if flag.startswith(("--batching", "--ensemble"))]
     (done,) = train_together(1, place, *flags, *same, "--devices=1", f"--run-dir=expected-{name}")

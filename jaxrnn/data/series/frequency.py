@@ -20,8 +20,9 @@ _WORDS: dict[str, tuple[Unit, int]] = {
     "second": ("microsecond", SECOND), "secondly": ("microsecond", SECOND), "minute": ("microsecond", MINUTE),
     "minutely": ("microsecond", MINUTE), "half_hourly": ("microsecond", 30 * MINUTE), "hour": ("microsecond", HOUR),
     "hourly": ("microsecond", HOUR), "day": ("microsecond", DAY), "daily": ("microsecond", DAY),
-    "week": ("microsecond", WEEK), "weekly": ("microsecond", WEEK), "month": ("month", 1), "monthly": ("month", 1),
-    "quarter": ("month", 3), "quarterly": ("month", 3), "year": ("month", 12), "yearly": ("month", 12),
+    "business_daily": ("business_day", 1), "week": ("microsecond", WEEK), "weekly": ("microsecond", WEEK),
+    "month": ("month", 1), "monthly": ("month", 1), "quarter": ("month", 3), "quarterly": ("month", 3),
+    "year": ("month", 12), "yearly": ("month", 12),
 }  # fmt: skip
 
 

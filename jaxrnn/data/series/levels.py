@@ -113,7 +113,9 @@ def mean_changes(
     return (levels - levels[np.arange(len(levels)) - back]) / np.maximum(back, 1)[:, None]
 
 
-def naive_errors(levels: NDArray[np.float64], offsets: NDArray[np.int64], lag: int) -> NDArray[np.float64]:
+def naive_errors(
+    levels: NDArray[np.float64], is_known: NDArray[np.bool_], offsets: NDArray[np.int64], lag: int
+) -> NDArray[np.float64]:
     """Returns the mean size of the changes over some steps of each series: what MASE divides by.
 
     Source: Hyndman and Koehler, "Another look at measures of forecast accuracy", 2006: the mean absolute error of the
@@ -121,6 +123,7 @@ def naive_errors(levels: NDArray[np.float64], offsets: NDArray[np.int64], lag: i
 
     Args:
       levels: (steps, targets).
+      is_known: Whether a level is a value of that step; changes to others do not count.
       offsets: Where each series starts, (series + 1,).
       lag: The steps of a season; series that are not longer have the changes of single steps.
 
@@ -131,9 +134,11 @@ def naive_errors(levels: NDArray[np.float64], offsets: NDArray[np.int64], lag: i
     lengths = np.diff(offsets)
     for length in np.unique(lengths[lengths > 1]):
         alike = np.flatnonzero(lengths == length)
-        rows = levels[offsets[alike][:, None] + np.arange(length)]
+        places = offsets[alike][:, None] + np.arange(length)
+        rows, counts = levels[places], is_known[places]
         steps = lag if length > lag else 1
-        result[alike] = np.abs(rows[:, steps:] - rows[:, :-steps]).mean(axis=1)
+        errors, counts = np.abs(rows[:, steps:] - rows[:, :-steps]), counts[:, steps:]
+        result[alike] = (errors * counts).sum(axis=1) / np.maximum(counts.sum(axis=1), 1)
     return result
 
 

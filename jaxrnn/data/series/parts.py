@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jaxrnn.data.sequence_parts import Part, SequenceParts, shares_of, split_sequences
-from jaxrnn.data.sequences import IDS, INPUTS, KNOWN, TARGETS, TIMES, Field, Sequences, mark_of
+from jaxrnn.data.sequences import IDS, INPUTS, KNOWN, TARGETS, TIMES, Field, Schedule, Sequences, mark_of
 from jaxrnn.data.series.frequency import Frequency
 from jaxrnn.data.series.gaps import fill_gaps
 from jaxrnn.data.series.levels import require_steps
@@ -20,15 +20,26 @@ from jaxrnn.settings.config import Config
 LEAST_STEPS = FIRST_ORIGINS + 2
 
 
-class SeriesEnds(SequenceParts):
-    """Parts that are the same series, up to earlier and later steps."""
+def told_apart(sequences: Sequences) -> Sequences:
+    """Returns series with what is forecast alone, which tells whether two are the same."""
+    field = sequences.steps.get(TARGETS)
+    return sequences if field is None else dataclasses.replace(sequences, steps={TARGETS: field})
+
+
+class SeriesParts(SequenceParts):
+    """Parts of series, which are the same where what is forecast is."""
 
     def shared_rows(self) -> tuple[int, int]:
-        """Counts nothing: that the parts begin alike is what they are for."""
-        return 0, 0
+        """Counts the validation and test series that also stand, value for value, in the training part."""
+        parts = (None if part is None else part._replace(sequences=told_apart(part.sequences)) for part in self)
+        return SequenceParts(*parts).shared_rows()  # type: ignore[arg-type]  # there is a training part
+
+
+class SeriesEnds(SeriesParts):
+    """Parts that are the same series, up to earlier and later steps: none is a copy of another."""
 
     def overlapping(self) -> tuple[int, int]:
-        """Counts nothing, as `shared_rows`."""
+        """Counts nothing: that the parts begin alike is what they are for."""
         return 0, 0
 
 
@@ -56,6 +67,9 @@ def split_parts(
     """
     if config.task.task == "forecast":
         frequency = Frequency.of(sequences)
+        if frequency.unit == "business_day":  # a week of steps, which may be all that trains, looks like days
+            schedule = Schedule(frequency="business_daily", horizon=horizon_of(config, sequences))
+            sequences = dataclasses.replace(sequences, schedule=schedule)
         missing = config.columns.missing
         sequences = fill_gaps(sequences, frequency, missing)
         validation, test = (
@@ -66,7 +80,10 @@ def split_parts(
         return SequenceParts(Part(sequences, np.arange(len(sequences))), *given)
     if config.data.split == "time":
         return _split_ends(config, sequences, validation, test, refit=refit)
-    parts = split_sequences(config, sequences, validation=validation, test=test)
+    is_forecast = config.task.task == "forecast"
+    alike = told_apart(sequences) if is_forecast else None
+    parts = split_sequences(config, sequences, validation=validation, test=test, alike=alike)
+    parts = SeriesParts(*parts) if is_forecast else parts
     if refit and validation is None and parts.validation is not None:
         both = np.sort(np.concatenate([parts.training.numbers, parts.validation.numbers]))
         parts = parts._replace(training=Part(sequences.take(both), both))

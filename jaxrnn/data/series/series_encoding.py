@@ -9,13 +9,14 @@ from numpy.typing import NDArray
 
 from jaxrnn.data.encoding import Encoded, Encoding, Sizes
 from jaxrnn.data.scaling import Scaling, as_texts, columns_of
-from jaxrnn.data.sequences import INPUTS, KNOWN, STATICS, TARGETS, TIMES, Field, Sequences, mark_of
+from jaxrnn.data.sequences import INPUTS, KNOWN, STATICS, TARGETS, TIMES, Field, Sequences, ids_of, mark_of
 from jaxrnn.data.series.ahead import Ahead, Series
 from jaxrnn.data.series.calendar import calendar_features
 from jaxrnn.data.series.frequency import Frequency
-from jaxrnn.data.series.levels import Levels, mean_changes, measure_levels, naive_errors, power_of_two_below
+from jaxrnn.data.series.levels import Levels, cumulate, mean_changes, measure_levels, naive_errors, power_of_two_below
 from jaxrnn.data.statistics import count_categories, moments_of
 from jaxrnn.foundation.errors import DataError, UserError
+from jaxrnn.foundation.escaping import escape, shorten
 from jaxrnn.settings.config import Config
 from jaxrnn.settings.limits import MAX_COUNT
 from jaxrnn.settings.task_config import CALENDAR, SCALINGS, TRANSFORMS
@@ -61,8 +62,14 @@ class SeriesEncoding(Encoding):
         """Fits everything on the training steps.
 
         Raises:
-          DataError: There is nothing to forecast, or its horizon is not said.
+          DataError: There is nothing to forecast, its horizon is not said, or all series are too short to learn from.
         """
+        longest = int(training.lengths.max(initial=0))
+        if longest < FIRST_ORIGINS + 2:
+            raise DataError(
+                f"found series of at most {longest} steps to train on; expected one of {FIRST_ORIGINS + 2} or more: the"
+                f" first {FIRST_ORIGINS} are no origins, and a step ahead is to be known"
+            )
         task = config.task
         names, _ = series_values(training)
         frequency = Frequency.of(training)
@@ -131,7 +138,8 @@ class SeriesEncoding(Encoding):
         short = np.flatnonzero(sequences.lengths <= self.horizon)
         if len(short):
             raise DataError(
-                f"sequence {short[0]}: found {sequences.lengths[short[0]]} steps; expected more than the horizon of"
+                f"series {escape(shorten(str(ids_of(sequences)[short[0]])))!r}: found"
+                f" {sequences.lengths[short[0]]} steps; expected more than the horizon of"
                 f" {self.horizon}: its last {self.horizon} are forecast from those before"
             )
         return self._encode(sequences, answers=self.horizon)
@@ -221,11 +229,13 @@ class SeriesEncoding(Encoding):
             power = power_of_two_below(loss_units)
             read += [since_first / power, _divide(power, units)]
         moves = loss_units > 0
-        is_origin = place == origin if answers else place >= FIRST_ORIGINS
+        # Before its first value a series has nothing to forecast from.
+        has_value = (cumulate(levels.is_known.astype(np.float64), offsets) > 0).all(axis=1)
+        is_origin = (place == origin if answers else place >= FIRST_ORIGINS) & has_value
         # MASE counts in other units: the error of the (seasonal) naive forecast over the steps that are seen.
         is_seen = place <= origin
         bounds = np.concatenate([[0], np.cumsum(sequences.lengths - answers)])
-        naive = naive_errors(levels.values[is_seen], bounds, self.season)[owner]
+        naive = naive_errors(levels.values[is_seen], levels.is_known[is_seen], bounds, self.season)[owner]
         targets = [
             _divide(since_first, loss_units),
             _divide(units, loss_units),

@@ -70,8 +70,10 @@ class SequenceWriter:
         Raises:
           DataError: They lack what is to be predicted, are too short, or are not like those before.
         """
-        sequences = _as_asked(sequences, self._task)
+        read, sequences = sequences, _as_asked(sequences, self._task)
         form = Form.of_sequences(sequences)
+        if not sequences.steps:
+            raise DataError("found nothing to read at a step; expected numbers or categories; name --input-columns")
         if self._form is None:
             self._form, self._first_file = form, file
             self._codes = {field.key: [{} for _ in field.vocabulary] for field in form.fields}
@@ -80,11 +82,11 @@ class SequenceWriter:
         if part is None:
             self._files_split += 1
             self._require_new_ids(file, sequences)
-            numbers = part_of_rows(sequences, fractions=self._fractions, seed=self._seed)
+            numbers = part_of_rows(read, fractions=self._fractions, seed=self._seed)
         else:
             numbers = np.full(len(sequences), PART_NAMES.index(part), np.uint8)
         self._may_share |= part is not None or GROUPS in sequences.rows
-        hashes = _hash_contents(sequences)
+        hashes = _hash_contents(read)
         for number, writer in enumerate(self._parts):
             chosen = np.flatnonzero(numbers == number)
             if len(chosen):

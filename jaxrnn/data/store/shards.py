@@ -58,8 +58,10 @@ class Block(NamedTuple):
 
     def part(self, first: int, last: int, begin: int, end: int) -> "Block":
         """Returns the rows from `first` to before `last`, whose steps are those from `begin` to before `end`."""
-        steps = {name: values[begin:end] for name, values in self.steps.items()}
-        return Block(self.lengths[first:last], steps, {name: values[first:last] for name, values in self.rows.items()})
+        # Copies: a view would keep all of a file in memory until its shard is full.
+        steps = {name: values[begin:end].copy() for name, values in self.steps.items()}
+        rows = {name: values[first:last].copy() for name, values in self.rows.items()}
+        return Block(self.lengths[first:last].copy(), steps, rows)
 
     @classmethod
     def joined(cls, blocks: Sequence["Block"]) -> "Block":

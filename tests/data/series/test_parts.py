@@ -101,3 +101,12 @@ def test_inputs_that_are_forecast_themselves_are_missing_ahead():
     assert marked.steps["inputs"].values.tolist() == [[1, 0], [0, 1], [3, 0], [0, 1], [0, 1]]
     plain = extend_series(jaxrnn.read([[1.0, 2.0]]), Frequency(), 1)
     assert np.isnan(plain.steps["inputs"].values[-1, 0])
+
+
+def test_a_week_of_business_days_stays_business_days():
+    days = np.busday_offset("2024-01-01", np.arange(15)).astype("M8[us]")
+    table = pa.table({"day": days, "y": np.arange(15.0)})
+    sequences = jaxrnn.read(table, time_column="day", target_columns="y")
+    parts = split_parts(config_of(horizon=5), sequences)
+    assert Frequency.of(parts.training.sequences).unit == "business_day"
+    assert Frequency.of(parts.training.sequences).season == 5

@@ -160,7 +160,9 @@ class DiskSource:
         totals = None
         if self._validation is not None:
             num_rows = self._validation.layout.batch_rows
-            totals = no_sums(trainer, num_rows, trained) if position.checked is None else position.checked
+            # The host's own zeros, but for members: sums of a program of its own kept several processes waiting for ever.
+            nothing = no_sums(trainer, num_rows, trained) if trainer.is_ensemble else trainer.task.zero(num_rows)
+            totals = nothing if position.checked is None else position.checked
             batch = self._next("validation", self._validation, position.epoch, 0)
             arrays = self._place(batch, trainer.data_mesh, trainer.mesh)
             totals = add_chunks(trainer, trained, totals, *arrays, self.given, self._validation.lengths, num_rows)

@@ -160,7 +160,7 @@ class DiskSource:
         totals = None
         if self._validation is not None:
             num_rows = self._validation.layout.batch_rows
-            # The host's own zeros, but for members: sums of a program of its own kept several processes waiting for ever.
+            # The host's own zeros, but for members: those of a program kept several processes waiting for one another.
             nothing = no_sums(trainer, num_rows, trained) if trainer.is_ensemble else trainer.task.zero(num_rows)
             totals = nothing if position.checked is None else position.checked
             batch = self._next("validation", self._validation, position.epoch, 0)

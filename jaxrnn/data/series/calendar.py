@@ -69,7 +69,7 @@ def _days(times: NDArray[np.datetime64]) -> NDArray[np.int64]:
 def _years(days: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Returns the first days of the years that days are of, and of the years after them."""
     years = days.astype("M8[D]").astype("M8[Y]")
-    return years.astype("M8[D]").astype(np.int64), (years + 1).astype("M8[D]").astype(np.int64)
+    return years.astype("M8[D]").astype(np.int64), (years + np.timedelta64(1, "Y")).astype("M8[D]").astype(np.int64)
 
 
 def _of_year(times: NDArray[np.datetime64], months: Months) -> NDArray[np.float64]:

@@ -9,6 +9,7 @@ from jax.sharding import Mesh
 
 from jaxrnn.data.store.dataset import Dataset
 from jaxrnn.data.store.layout import Layout
+from jaxrnn.parallel import hosts
 from jaxrnn.parallel.device_memory import planned_bytes, require_memory, tree_bytes
 from jaxrnn.parallel.devices import (
     MEMBER_AXIS,
@@ -160,8 +161,8 @@ class DiskSource:
         totals = None
         if self._validation is not None:
             num_rows = self._validation.layout.batch_rows
-            # The host's own zeros, but for members: those of a program kept several processes waiting for one another.
-            nothing = no_sums(trainer, num_rows, trained) if trainer.is_ensemble else trainer.task.zero(num_rows)
+            # Of several processes the host's own zeros: those of a program kept them waiting for one another.
+            nothing = trainer.task.zero(num_rows) if hosts.is_distributed() else no_sums(trainer, num_rows, trained)
             totals = nothing if position.checked is None else position.checked
             batch = self._next("validation", self._validation, position.epoch, 0)
             arrays = self._place(batch, trainer.data_mesh, trainer.mesh)

@@ -213,8 +213,8 @@ def train_both(tmp_path: Path, source: Path, prepared: dict[str, Path], task: st
 def assert_same_training(streamed: Path, in_memory: Path, *, to_the_bit: bool) -> None:
     """Compares two runs: all arrays, the figures of every epoch and of the end.
 
-    Figures of numbers are computed after all sums, and XLA fuses that with what comes after: their last bits may
-    differ, and with them those of the best score.
+    Figures of numbers and of steps are computed after sums that XLA fuses with what comes before and after: their last
+    bits may differ, and with them those of the best score. All that is trained is the same to the bit.
     """
     arrays, expected = arrays_of(streamed), arrays_of(in_memory)
     if not to_the_bit:
@@ -257,7 +257,7 @@ class TestTheSameAsInMemory:
     def test_every_line_of_metrics_and_every_array(self, tmp_path, source, prepared, case, small_pieces):
         task, *flags = CASES[case]
         runs = train_both(tmp_path, source, prepared, task, *flags)
-        assert_same_training(*runs, to_the_bit=cpu_kernels.is_built() and task in ("classify", "tag"))
+        assert_same_training(*runs, to_the_bit=cpu_kernels.is_built() and task == "classify")
 
     def test_no_validation_and_parts_of_their_own(self, tmp_path, source, prepared):
         test = write_steps(tmp_path / "test.csv", 20, first=1000, seed=1)

@@ -224,8 +224,9 @@ def assert_same_training(streamed: Path, in_memory: Path, *, to_the_bit: bool) -
     if to_the_bit:
         assert (streamed / "metrics.jsonl").read_bytes() == (in_memory / "metrics.jsonl").read_bytes()
     for ours, theirs in zip(*lines, strict=True):
-        for part in ("training", "validation"):
-            assert ours.pop(part) == pytest.approx(theirs.pop(part), rel=1e-6)
+        for part in [name for name in ours if name.startswith(("training", "validation"))]:
+            spread = part.endswith("_std")  # a small difference of nearly equal figures
+            assert ours.pop(part) == pytest.approx(theirs.pop(part), rel=1e-4 if spread else 1e-6)
         assert ours == theirs
     summaries = [json.loads((run / "summary.json").read_text()) for run in (streamed, in_memory)]
     for summary in summaries:

@@ -19,9 +19,9 @@ class ClassTallies(NamedTuple):
 
     Attributes:
       confusion: (classes, classes) int32: how many of each true class (first axis) were taken for each other.
-      log_loss: The sum of the negative logarithms of the true classes' probabilities.
-      rows_right: Rows all of whose steps are right.
-      rows: Rows.
+      log_loss: The sum of the negative logarithms of the true classes' probabilities; 0 where every step has a class.
+      rows_right: Rows all of whose steps are right; 0 where a row has one class.
+      rows: Rows; likewise.
     """
 
     confusion: Any
@@ -67,26 +67,34 @@ class Classes:
         confusion = (
             jnp.zeros((self.num_classes, self.num_classes), jnp.int32).at[known, best].add(counts.astype(jnp.int32))
         )
-        # Segments are numbered from 1 in each row: of each of them, whether any step counts, and whether one is wrong.
-        rows, nothing = jnp.arange(targets.shape[0])[:, None], jnp.zeros((targets.shape[0], targets.shape[1] + 1), bool)
-        has_any, has_wrong = (nothing.at[rows, segment_ids].max(flags) for flags in (counts, counts & (best != known)))
-        tallies = ClassTallies(
-            confusion,
-            lax.stop_gradient(jnp.sum(jnp.where(counts, each, 0))),
-            jnp.sum(has_any & ~has_wrong, dtype=jnp.int32),
-            jnp.sum(has_any, dtype=jnp.int32),
-        )
+        # Only what a figure is made of is summed: where XLA drops a sum, it adds the loss up in another order.
+        tallies = ClassTallies(confusion, jnp.float32(0), jnp.int32(0), jnp.int32(0))
+        if self.reads == "every":
+            tallies = tallies._replace(**_count_rows(counts, counts & (best != known), segment_ids))
+        else:
+            tallies = tallies._replace(log_loss=lax.stop_gradient(jnp.sum(jnp.where(counts, each, 0))))
         return loss, MetricSums(*loss, tallies)
 
     def compute(self, sums: MetricSums, told: Any) -> dict[str, Any]:
         del told
         tallies = sums.rows
-        figures = figures_of_confusion(tallies.confusion) | {
-            "loss": sums.mean_loss(),
-            "log_loss": tallies.log_loss / tallies.confusion.sum(),
-            "rows_right": tallies.rows_right / tallies.rows,
-        }
+        figures = figures_of_confusion(tallies.confusion) | {"loss": sums.mean_loss()}
+        if self.reads == "every":
+            figures["rows_right"] = tallies.rows_right / tallies.rows
+        else:
+            figures["log_loss"] = tallies.log_loss / tallies.confusion.sum()
         return {name: figures[name] for name in self.figures}
+
+
+def _count_rows(counts: Array, is_wrong: Array, segment_ids: Array) -> dict[str, Array]:
+    """Counts the sequences any of whose steps count, and those of which none is wrong."""
+    # Segments are numbered from 1 in each row.
+    rows, nothing = jnp.arange(counts.shape[0])[:, None], jnp.zeros((counts.shape[0], counts.shape[1] + 1), bool)
+    has_any, has_wrong = (nothing.at[rows, segment_ids].max(flags) for flags in (counts, is_wrong))
+    return {
+        "rows_right": jnp.sum(has_any & ~has_wrong, dtype=jnp.int32),
+        "rows": jnp.sum(has_any, dtype=jnp.int32),
+    }
 
 
 def figures_of_confusion(confusion: Any) -> dict[str, Any]:

@@ -19,7 +19,7 @@ class NumberTallies(NamedTuple):
     Attributes:
       absolute: The absolute errors.
       squared: The squared errors.
-      actual: The targets.
+      actual: The targets; 0 with task = next, as their squares.
       actual_squared: Their squares.
       relative: With task = next the sums of the relative errors, in the data's units.
       within_half: With task = next how many are off by at most half a unit.
@@ -81,35 +81,34 @@ class Regress:
         each = elementwise_loss(self.loss, outputs, targets).mean(axis=1)
         loss = jnp.sum(counts * each), jnp.sum(counts)
         error, counted = abs(lax.stop_gradient(outputs) - targets), counts[:, None]
-        relative, within_half = self._of_next(error, targets, told)
-        tallies = NumberTallies(
-            absolute=jnp.sum(counted * error, axis=0),
-            squared=jnp.sum(counted * error * error, axis=0),
-            actual=jnp.sum(counted * targets, axis=0),
-            actual_squared=jnp.sum(counted * targets * targets, axis=0),
-            relative=jnp.sum(counted * relative, axis=0),
-            within_half=jnp.sum(counted * within_half, axis=0),
-            rows=jnp.sum(is_there, dtype=jnp.int32),
-        )
-        return loss, MetricSums(*loss, tallies)
+        tallies = dict.fromkeys(NumberTallies._fields, jnp.zeros_like(targets[0]))
+        tallies["rows"] = jnp.sum(is_there, dtype=jnp.int32)
+        # Only what a figure is made of is summed: where XLA drops a sum, it adds the loss up in another order.
+        each_of = {"absolute": error, "squared": error * error} | self._besides(error, targets, told)
+        tallies |= {name: jnp.sum(counted * values, axis=0) for name, values in each_of.items()}
+        return loss, MetricSums(*loss, NumberTallies(**tallies))
 
-    def _of_next(self, error: Array, targets: Array, told: Any) -> tuple[Array, Array]:
+    def _besides(self, error: Array, targets: Array, told: Any) -> dict[str, Array]:
+        """Returns what else this task's figures are made of, (rows, targets) each."""
         if self.task != "next":
-            return jnp.zeros_like(error), jnp.zeros_like(error)
+            return {"actual": targets, "actual_squared": targets * targets}
         scales = jnp.asarray(told["scales"])
         actual = targets * scales + told["offsets"]
-        return error * scales / (abs(actual) + self.accuracy_epsilon), (error * scales <= HALF).astype(error.dtype)
+        relative = error * scales / (abs(actual) + self.accuracy_epsilon)
+        return {"relative": relative, "within_half": (error * scales <= HALF).astype(error.dtype)}
 
     def compute(self, sums: MetricSums, told: Any) -> dict[str, Any]:
         tallies, scales = sums.rows, told["scales"]
         rows = tallies.rows
-        spread = tallies.actual_squared - tallies.actual**2 / rows
         figures = {
             "loss": sums.mean_loss(),
-            "accuracy": 1 - (tallies.relative / rows).mean(),
             "mae": (tallies.absolute / rows * scales).mean(),
             "rmse": ((tallies.squared / rows) ** 0.5 * scales).mean(),
-            "within_half": (tallies.within_half / rows).mean(),
-            "r2": (1 - tallies.squared / spread).mean(),
         }
+        if self.task == "next":
+            figures["accuracy"] = 1 - (tallies.relative / rows).mean()
+            figures["within_half"] = (tallies.within_half / rows).mean()
+        else:
+            spread = tallies.actual_squared - tallies.actual**2 / rows
+            figures["r2"] = (1 - tallies.squared / spread).mean()
         return {name: figures[name] for name in self.figures}

@@ -9,7 +9,6 @@ from jax.sharding import Mesh
 
 from jaxrnn.data.store.dataset import Dataset
 from jaxrnn.data.store.layout import Layout
-from jaxrnn.parallel import hosts
 from jaxrnn.parallel.device_memory import planned_bytes, require_memory, tree_bytes
 from jaxrnn.parallel.devices import (
     MEMBER_AXIS,
@@ -161,8 +160,8 @@ class DiskSource:
         totals = None
         if self._validation is not None:
             num_rows = self._validation.layout.batch_rows
-            # Of several processes the host's own zeros: those of a program kept them waiting for one another.
-            nothing = trainer.task.zero(num_rows) if hosts.is_distributed() else no_sums(trainer, num_rows, trained)
+            # Only members need zeros of a program: in several processes it would keep them waiting for one another.
+            nothing = no_sums(trainer, num_rows, trained) if trainer.is_ensemble else trainer.task.zero(num_rows)
             totals = nothing if position.checked is None else position.checked
             batch = self._next("validation", self._validation, position.epoch, 0)
             arrays = self._place(batch, trainer.data_mesh, trainer.mesh)

@@ -84,6 +84,10 @@ class Encoded:
     def __len__(self) -> int:
         return self.offsets.size - 1
 
+    def of_last_targets(self) -> "Encoded":
+        """Returns the same with the targets of each sequence's last step alone."""
+        return dataclasses.replace(self, targets=np.asarray(self.targets)[self.offsets[1:] - 1], every=False)
+
 
 _NO_COLUMNS = Scaling()
 
@@ -162,24 +166,25 @@ class Encoding:
         counts = tuple(len(texts) + 1 for _, texts in self.categories)
         return Sizes(len(self.inputs.names), counts, len(self.statics.names), outputs)
 
-    def encode_training(self, sequences: Sequences, task: str) -> Encoded:
+    def encode_training(self, sequences: Sequences, task: str, *, every: bool = False) -> Encoded:
         """Encodes sequences that train; as `encode`."""
-        return self.encode(sequences, task)
+        return self.encode(sequences, task, every=every)
 
-    def encode(self, sequences: Sequences, task: str, *, with_targets: bool = True) -> Encoded:
+    def encode(self, sequences: Sequences, task: str, *, with_targets: bool = True, every: bool = False) -> Encoded:
         """Turns sequences into the arrays that the network takes.
 
         Args:
           sequences: As they were read.
           task: What is predicted.
           with_targets: Whether they have what is to be predicted.
+          every: With task = next whether the values after every step are to be predicted, not the last ones alone.
 
         Raises:
           DataError: A column is missing, or a value is beyond float32 once normalised.
         """
         targets: NDArray[Any] | None = None
         if task == "next":
-            return self._encode_next(sequences, with_targets=with_targets)
+            return self._encode_next(sequences, with_targets=with_targets, every=every)
         if with_targets and task == "regress":
             targets = self.targets.normalize(targets_of(sequences)[1])
         elif with_targets:
@@ -197,8 +202,8 @@ class Encoding:
             sequences.offsets, normalized, categories, self.statics.normalize(statics).astype(np.float32), None
         )
 
-    def _encode_next(self, sequences: Sequences, *, with_targets: bool) -> Encoded:
-        """Encodes sequences whose last step is to be predicted, or the step behind it."""
+    def _encode_next(self, sequences: Sequences, *, with_targets: bool, every: bool) -> Encoded:
+        """Encodes sequences whose last step, or every one but the first, is to be predicted; or the step behind it."""
         whole = self._encode_steps(sequences)
         if not with_targets:
             return whole
@@ -215,7 +220,8 @@ class Encoding:
         kept[ends - 1] = False
         shorter = sequences.offsets - np.arange(len(sequences) + 1)
         inputs, categories = whole.inputs[kept], whole.categories[kept]
-        return Encoded(shorter, inputs, categories, whole.statics, wanted[ends - 1], before=before)
+        targets = wanted[np.flatnonzero(kept) + 1 if every else ends - 1]
+        return Encoded(shorter, inputs, categories, whole.statics, targets, every, before)
 
     def _encode_categories(self, sequences: Sequences) -> NDArray[np.int32]:
         codes = np.zeros((sequences.num_steps, len(self.categories)), np.int32)

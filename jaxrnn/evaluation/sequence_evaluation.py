@@ -83,17 +83,22 @@ def evaluate_sequences(
     """
     if not len(sequences):
         raise ValueError("rows: got no sequences; expected at least one")
-    given = (config, encoding, params, other)
+    given, every = (config, encoding, params, other), config.training.target == "every"
     if isinstance(sequences, Sequences) or sequences.num_values <= EXACT_VALUES:
         whole = sequences if isinstance(sequences, Sequences) else sequences.whole()
-        rows, groups = encoding.encode(whole, config.task.task), whole.group_ids()
+        rows, groups = encoding.encode(whole, config.task.task, every=every), whole.group_ids()
         members = predict_members(*given, rows)
     else:
         rows, members, groups = _predict_blocks(*given, sequences.blocks(BLOCK_VALUES))
-    predicted = members.mean(axis=0)
-    measured = (rows, encoding, config)
-    figures, against = verdict.measure(predicted, *measured), verdict.baselines(*measured)
-    each = [verdict.measure(member, *measured) for member in members] if len(members) > 1 else [figures]
+    predictions = [members.mean(axis=0), *(members if len(members) > 1 else ())]
+    of_steps: list[dict[str, float]] = [{} for _ in predictions]
+    if every:  # the loss is that of every step, all other figures those of the last ones
+        of_steps = [{"loss": verdict.measure(one, rows, encoding, config)["loss"]} for one in predictions]
+        ends = rows.offsets[1:] - 1
+        predictions, rows = [one[ends] for one in predictions], rows.of_last_targets()
+    predicted, measured = predictions[0], (rows, encoding, config)
+    figures, *each = (verdict.measure(one, *measured) | loss for one, loss in zip(predictions, of_steps, strict=True))
+    each, against = each or [figures], verdict.baselines(*measured)
     judged = verdict.judge_predictions(
         predicted,
         rows,
@@ -112,7 +117,7 @@ def _predict_blocks(
     """Predicts piece by piece; returns the sequences without what the network read, the predictions and the groups."""
     kept, predicted, hashes, lengths = [], [], [], []
     for block in blocks:
-        rows = encoding.encode(block, config.task.task)
+        rows = encoding.encode(block, config.task.task, every=config.training.target == "every")
         predicted.append(predict_members(config, encoding, params, other, rows))
         lengths.append(rows.lengths)
         hashes.append(block.row_hashes(0))
@@ -142,13 +147,13 @@ def predict_members(config: Config, encoding: Encoding, params: Any, other: Any,
       rows: Encoded sequences.
 
     Returns:
-      (members, rows, classes) probabilities, or (members, rows, targets) numbers in the data's units; of a task that
-      tags (members, steps, classes).
+      (members, rows, classes) probabilities, or (members, rows, targets) numbers in the data's units; where what is
+      predicted belongs to every step (members, steps, classes) or (members, steps, targets).
     """
     sizes, members = encoding.sizes, config.training.ensemble
     count = int(rows.offsets[-1]) if rows.every else len(rows)
     predicted = np.zeros((members, count, sizes.outputs))
-    program = program_config(config)
+    program = program_config(config if rows.every else config.replace_flat({"target": "last"}))
     for indices, chunk in chunk_sequences(rows, sizes.inputs + sizes.outputs, members):
         outputs = np.asarray(_run(program, sizes, params, other, chunk), np.float64)[:, : len(indices)]
         if not rows.every:

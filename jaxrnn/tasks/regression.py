@@ -41,7 +41,7 @@ class Regress:
     `jaxrnn.tasks.task.SequenceTask`.
 
     Attributes:
-      reads: What the head reads.
+      reads: What the head reads; "every" to tell the number after every step, of which the last ones are measured.
       loss: "mse", "mae" or "huber".
       num_targets: How many numbers.
       task: "regress", or "next": which figures are computed.
@@ -65,22 +65,29 @@ class Regress:
         return MetricSums(zero, zero, tallies, np.zeros(2, np.float32))
 
     def measure(self, outputs: Array, targets: Array, lengths: Array, told: Any) -> Any:
-        return self._measure(outputs, targets, lengths > 0, told)
+        if self.reads != "every":
+            return self._measure(outputs, targets, lengths > 0, lengths > 0, told)
+        left = lengths[:, None] - jnp.arange(outputs.shape[1])[None]
+        return self._measure_steps(outputs, targets, left > 0, left == 1, told)
 
     def measure_packed(self, outputs: Array, targets: Array, segment_ids: Array, told: Any) -> Any:
         behind = jnp.pad(segment_ids[:, 1:], ((0, 0), (0, 1)))
-        is_last = (segment_ids > 0) & (behind != segment_ids)
-        flat_outputs, flat_targets = (values.reshape(-1, values.shape[-1]) for values in (outputs, targets))
-        return self._measure(flat_outputs, flat_targets, is_last.reshape(-1), told)
+        is_there = segment_ids > 0
+        is_last = is_there & (behind != segment_ids)
+        return self._measure_steps(outputs, targets, is_there if self.reads == "every" else is_last, is_last, told)
 
-    def _measure(self, outputs: Array, targets: Array, counts: Array, told: Any) -> Any:
-        """Sums over (rows, targets) outputs and targets, and (rows,) which count."""
+    def _measure_steps(self, outputs: Array, targets: Array, counts: Array, is_last: Array, told: Any) -> Any:
+        flat_outputs, flat_targets = (values.reshape(-1, values.shape[-1]) for values in (outputs, targets))
+        return self._measure(flat_outputs, flat_targets, counts.reshape(-1), is_last.reshape(-1), told)
+
+    def _measure(self, outputs: Array, targets: Array, counts: Array, is_last: Array, told: Any) -> Any:
+        """Sums over (rows, targets) outputs and targets; (rows,) say which count in the loss, and which in figures."""
         if outputs.shape != targets.shape:
             raise ValueError(f"measure: got outputs {outputs.shape}, targets {targets.shape}; expected the same")
-        is_there, counts = counts, counts.astype(outputs.dtype)
+        is_there, weight = is_last, counts.astype(outputs.dtype)
         each = elementwise_loss(self.loss, outputs, targets).mean(axis=1)
-        loss = jnp.sum(counts * each), jnp.sum(counts)
-        error, counted = abs(lax.stop_gradient(outputs) - targets), counts[:, None]
+        loss = jnp.sum(weight * each), jnp.sum(weight)
+        error, counted = abs(lax.stop_gradient(outputs) - targets), is_last.astype(outputs.dtype)[:, None]
         tallies = dict.fromkeys(NumberTallies._fields, jnp.zeros_like(targets[0]))
         tallies["rows"] = jnp.sum(is_there, dtype=jnp.int32)
         # Only what a figure is made of is summed: where XLA drops a sum, it adds the loss up in another order.

@@ -89,7 +89,8 @@ def sequence_task_of(config: Config, sizes: Sizes) -> SequenceTask:
     if config.task.task == "regress":
         return Regress(readout, training.loss, sizes.outputs)
     if config.task.task == "next":
-        return Regress(readout, training.loss, sizes.outputs, "next", training.accuracy_epsilon)
+        reads = "every" if training.target == "every" else readout
+        return Regress(reads, training.loss, sizes.outputs, "next", training.accuracy_epsilon)
     return Classes("every" if config.task.task == "tag" else readout, sizes.outputs)
 
 

@@ -11,7 +11,7 @@ from jaxrnn.data.store.dataset import Dataset
 from jaxrnn.data.store.layout import Layout, choose_batching_of, lay_out
 from jaxrnn.data.store.readings import Reading, RowReading, SequenceReading
 from jaxrnn.settings.config import Config
-from jaxrnn.training.plan import VALIDATION_CHUNK_ROWS, Plan, make_plan, require_last_targets
+from jaxrnn.training.plan import VALIDATION_CHUNK_ROWS, Plan, make_plan, require_whole_sequences
 
 Histogram = tuple[NDArray[np.int64], NDArray[np.int64]]
 
@@ -54,7 +54,7 @@ def arrange_dataset(config: Config, dataset: Dataset) -> Arranged:
         normalizer = dataset.fit_normalizer(config)
         batching = choose_batching_of(histogram, settings.batching, settings.num_buckets, may_pack=not settings.tbptt)
     else:
-        require_last_targets(config)
+        require_whole_sequences(config)
         encoding = described.fit_encoding(config)
         batching = "bucket" if settings.batching == "auto" else settings.batching
         width, shift = described.form.width, described.target_steps
@@ -67,7 +67,7 @@ def arrange_dataset(config: Config, dataset: Dataset) -> Arranged:
         given: Any = {"batch_size": min(batch_size, len(rows)), "num_buckets": settings.num_buckets}
         if encoding is None:
             return Part(lay_out(rows, (distinct, counts), batching, **given), RowReading(rows, normalizer))
-        reading = SequenceReading(rows, encoding, config.task.task, shift)
+        reading = SequenceReading(rows, encoding, config, shift)
         return Part(lay_out(reading, (distinct - shift, counts), batching, target_steps=0, **given), reading)
 
     training, validation = part("training", settings.batch_size), part("validation", VALIDATION_CHUNK_ROWS)

@@ -17,7 +17,7 @@ from jaxrnn.parallel.devices import replicate
 from jaxrnn.parallel.state_sharding import with_shardings
 from jaxrnn.settings.config import Config
 from jaxrnn.tasks.encodings import fit_encoding
-from jaxrnn.training.plan import VALIDATION_CHUNK_ROWS, Plan, given_by, make_plan, require_last_targets
+from jaxrnn.training.plan import VALIDATION_CHUNK_ROWS, Plan, given_by, make_plan, require_whole_sequences
 from jaxrnn.training.train_state import History, Position, TrainState, history_lines
 from jaxrnn.training.trainer import Trainer
 from jaxrnn.training.whole_epochs import run_epochs
@@ -138,11 +138,12 @@ def _arrange_rows(config: Config, rows: Ragged, split: Split) -> tuple[Plan, Par
 def _arrange_sequences(config: Config, parts: SequenceParts) -> tuple[Plan, Parts, Parts]:
     """Encodes and pads sequences; returns the plan, the training and the validation parts."""
     settings, task = config.training, config.task.task
-    require_last_targets(config)
+    require_whole_sequences(config)
     encoding = fit_encoding(parts.training.sequences, config)
-    rows = encoding.encode_training(parts.training.sequences, task)
+    every = settings.target == "every"
+    rows = encoding.encode_training(parts.training.sequences, task, every=every)
     # The test rows too: what is wrong with them is said before anything is trained.
-    checked, _ = (None if part is None else encoding.encode(part.sequences, task) for part in parts[1:])
+    checked, _ = (None if part is None else encoding.encode(part.sequences, task, every=every) for part in parts[1:])
     training = _arrange_encoded(rows, config, settings.batch_size)
     plan = make_plan(
         config,

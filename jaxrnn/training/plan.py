@@ -118,13 +118,11 @@ def given_by(config: Config, normalizer: Normalizer, encoding: Encoding | None =
     return Given(np.float32(normalizer.offset), np.float32(normalizer.scale), np.uint32(config.split_seed), told)
 
 
-def require_last_targets(config: Config) -> None:
-    """Refuses settings of rows of numbers where sequences are read.
+def require_whole_sequences(config: Config) -> None:
+    """Refuses windows where sequences are read: what cuts them knows rows of numbers alone.
 
     Raises:
-      UserError: One is given.
+      UserError: They are asked for.
     """
-    settings, task = config.training, config.task.task
-    where = f"with task = {task}" if task != "next" else "where columns are named"
-    if settings.target != "last" or settings.tbptt:
-        raise UserError(f"--target: got {settings.target!r}, tbptt = {settings.tbptt}; expected last and 0 {where}")
+    if config.training.tbptt:
+        raise UserError(f"--tbptt: got {config.training.tbptt}; expected 0 where columns are named")

@@ -417,6 +417,10 @@ class TestNextOfSeveral:
             before = rows.before[number] * scaling.scales + scaling.offsets
             np.testing.assert_allclose(before[0], array[-2])
             np.testing.assert_allclose(before[1], array[-3] if len(array) > 2 else [np.nan] * 2)
+        each = encoding.encode(given, "next", every=True)
+        expected = np.concatenate([array[1:] for array in given.arrays()])
+        np.testing.assert_allclose(np.asarray(each.targets) * scaling.scales + scaling.offsets, expected, atol=1e-12)
+        np.testing.assert_array_equal(each.of_last_targets().targets, targets)
         whole = encoding.encode(given, "next", with_targets=False)
         assert whole.lengths.tolist() == given.lengths.tolist()
 
@@ -433,16 +437,35 @@ class TestNextOfSeveral:
         assert beside.predict(wide).shape == (30, 1)
         assert beside.evaluate(wide)["within_half"] > 0.5
 
-    def test_figures_are_the_same_on_the_device_and_on_the_host(self, given):
-        rows = given.take(np.arange(24)), given.take(np.arange(24, 30))
-        model = jaxrnn.fit(rows[0], validation=rows[1], epochs=2, hidden_size=4, batch_size=8, progress=False)
+    @pytest.mark.parametrize("target", ["last", "every"])
+    @pytest.mark.parametrize("batching", ["bucket", "pack"])
+    def test_figures_are_the_same_on_the_device_and_on_the_host(self, given, target, batching):
+        rows, settings = (given.take(np.arange(24)), given.take(np.arange(24, 30))), {"hidden_size": 4, "epochs": 2}
+        settings |= {"target": target, "batching": batching, "batch_size": 8, "progress": False}
+        model = jaxrnn.fit(rows[0], validation=rows[1], **settings)
         best = model.metadata["history"][model.metadata["epoch"] - 1]["validation"]
         assert dict(model.evaluate(rows[1])) == pytest.approx(best, rel=1e-4)
+
+    def test_every_step_teaches(self, given):
+        """The loss of every step is the mean over steps; the next values alone are predicted, and measured."""
+        settings = {"hidden_size": 4, "epochs": 1, "batch_size": 30, "learning_rate": 1e-9, "progress": False}
+        model = jaxrnn.fit(given, target="every", **settings)
+        scaling, squares, last = model.encoding.targets, [], []
+        for length in np.unique(given.lengths):
+            alike = [array for array in given.arrays() if len(array) == length]
+            for step in range(1, length):
+                predicted = model.predict(jaxrnn.read([array[:step] for array in alike]))
+                error = predicted - np.stack([array[step] for array in alike])
+                squares.append(((error / scaling.scales) ** 2).mean(axis=1))
+                if step == length - 1:
+                    last.append(abs(error).mean(axis=1))
+        figures = model.evaluate(given)
+        assert figures["loss"] == pytest.approx(np.concatenate(squares).mean(), rel=1e-4)
+        assert figures["mae"] == pytest.approx(np.concatenate(last).mean(), rel=1e-4)
+        assert model.metadata["history"][0]["training"]["loss"] == pytest.approx(figures["loss"], rel=1e-4)
 
     def test_what_cannot_be_is_refused(self, given):
         with pytest.raises(DataError, match="sequence 1: found a single step; expected two or more"):
             jaxrnn.fit([np.ones((2, 2)), np.ones((1, 2))], progress=False)
-        with pytest.raises(
-            UserError, match="--target: got 'every', tbptt = 0; expected last and 0 where columns are named"
-        ):
-            jaxrnn.fit(given, target="every", progress=False)
+        with pytest.raises(UserError, match="--tbptt: got 3; expected 0 where columns are named"):
+            jaxrnn.fit(given, target="every", tbptt=3, progress=False)

@@ -118,18 +118,19 @@ class SeriesEncoding(Encoding):
             ahead=Ahead(self.horizon, known, lags, self.season),
         )
 
-    def encode_training(self, sequences: Sequences, task: str) -> Encoded:
+    def encode_training(self, sequences: Sequences, task: str, *, every: bool = False) -> Encoded:
         """Encodes series each step of which is an origin, but the first few."""
-        del task
+        del task, every
         return self._encode(sequences, answers=0)
 
-    def encode(self, sequences: Sequences, task: str, *, with_targets: bool = True) -> Encoded:
+    def encode(self, sequences: Sequences, task: str, *, with_targets: bool = True, every: bool = False) -> Encoded:
         """Encodes series whose last `horizon` steps are forecast from the one before them.
 
         Args:
           sequences: As they were read; to look ahead, with steps behind their last ones, as `extend_series` adds them.
           task: "forecast".
           with_targets: Of no account: the values of the last steps may be missing.
+          every: Of no account.
 
         Raises:
           DataError: A series has no step before, a column is missing, or a value is beyond float32.

@@ -14,6 +14,7 @@ from jaxrnn.data.step_batches import PackedSteps, StepBatch, lay_steps, pad_step
 from jaxrnn.data.store.layout import PartLayout, numbers_packed
 from jaxrnn.data.store.sharded_rows import ShardedRows
 from jaxrnn.data.store.sharded_sequences import NOT_TRAINED_ON, ShardedSequences
+from jaxrnn.settings.config import Config
 
 
 class Group(NamedTuple):
@@ -92,14 +93,15 @@ class SequenceReading:
     Args:
       sequences: Where from.
       encoding: Takes them to the network's units.
-      task: What is predicted.
+      config: Says what is predicted.
       target_steps: How many steps at the end of each sequence are predicted and not read.
     """
 
-    def __init__(self, sequences: ShardedSequences, encoding: Encoding, task: str, target_steps: int):
+    def __init__(self, sequences: ShardedSequences, encoding: Encoding, config: Config, target_steps: int):
         self._sequences = sequences
         self._encoding = encoding
-        self._task = task
+        self._task = config.task.task
+        self._every = config.training.target == "every"
         self._target_steps = target_steps
 
     def __len__(self) -> int:
@@ -125,4 +127,5 @@ class SequenceReading:
         return lay_steps(encoded, held.placed(encoded.lengths), part.length, len(numbers))
 
     def _encode(self, numbers: NDArray[Any]) -> Encoded:
-        return self._encoding.encode(self._sequences.take(numbers, without=NOT_TRAINED_ON), self._task)
+        sequences = self._sequences.take(numbers, without=NOT_TRAINED_ON)
+        return self._encoding.encode(sequences, self._task, every=self._every)

@@ -198,6 +198,10 @@ class Sequences:
             self.tokens,
         )
 
+    def ids(self) -> list[str] | None:
+        """Returns the ids of the sequences as texts; None where they have none."""
+        return self.rows[IDS].texts() if IDS in self.rows else None
+
     def group_ids(self) -> NDArray[np.int64]:
         """Returns a number for every sequence, the same for those that belong together, (sequences,).
 

@@ -203,11 +203,13 @@ class _Collected:
 
 
 def moments_of(field: Field | None) -> tuple[ColumnMoments, ...]:
+    """Measures each column of a field of numbers; there are none in no field."""
     names = () if field is None else field.names
     return tuple(ColumnMoments.of(name, field.values[:, i]) for i, name in enumerate(names) if field is not None)
 
 
 def count_categories(training: Sequences) -> Iterable[Counted]:
+    """Yields each column of categories, counted by steps, those of whole sequences too."""
     for name, field, column, owner in category_columns(training):
         codes = field.values[:, column] if owner is None else field.values[owner, column]
         yield _count(name, codes, field.vocabulary[column])

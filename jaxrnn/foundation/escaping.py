@@ -19,6 +19,16 @@ def shorten(text: str, length: int = 200) -> str:
     return f"{text[: length - 2 - end]}..{text[len(text) - end :]}"
 
 
+def quoted(text: str) -> str:
+    """Returns a short form of a text in quotes, for messages.
+
+    Example:
+      >>> print(quoted("a\\tb"))
+      'a\\\\tb'
+    """
+    return repr(escape(shorten(text, 40)))
+
+
 def _escape_character(character: str) -> str:
     code = ord(character)
     if 0xDC80 <= code <= 0xDCFF:  # how decoding with surrogateescape keeps a byte

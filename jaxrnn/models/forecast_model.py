@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from jaxrnn.data.series.ahead import Ahead
+from jaxrnn.data.series.ahead import Ahead, a_season_before
 from jaxrnn.foundation.array_types import Array, Float, Int
 from jaxrnn.models.sequence_model import SequenceModel
 from jaxrnn.nn.recurrent_layer import AbstractRecurrentLayer
@@ -40,16 +40,6 @@ class ForecastModel(SequenceModel):
         if ahead.lags:
             self.linear.kernel.set_value(start_seasonal(self.linear.kernel.get_value(), ahead))
 
-    def __call__(
-        self,
-        inputs: Float[Array, "batch time inputs"],
-        categories: Int[Array, "batch time columns"],
-        statics: Float[Array, "batch statics"],
-        lengths: Int[Array, " batch"],
-    ) -> Float[Array, "batch time outputs"]:
-        """Returns what the head gives at every step."""
-        return self.linear(self._features(inputs, categories, statics, lengths))
-
     def at(
         self,
         inputs: Float[Array, "batch time inputs"],
@@ -62,23 +52,16 @@ class ForecastModel(SequenceModel):
         features = self._features(inputs, categories, statics, lengths)
         return self.linear(jnp.take_along_axis(features, places[..., None], axis=1))
 
-    def packed(
-        self,
-        inputs: Float[Array, "batch time inputs"],
-        categories: Int[Array, "batch time columns"],
-        statics: Float[Array, "batch time statics"],
-        segment_ids: Int[Array, "batch time"],
-    ) -> Float[Array, "batch time outputs"]:
-        """Reads several series a row; returns what the head gives at every step."""
-        read, skipped = read_ahead(inputs, segment_ids, self.ahead)
-        outputs, _ = self.rnn(self.steps(read, categories, statics), segment_ids=segment_ids)
-        return self.linear(jnp.concatenate([self.dropout(outputs), skipped], axis=-1))
-
     def _features(self, inputs: Array, categories: Array, statics: Array, lengths: Array) -> Array:
-        segment_ids = (jnp.arange(inputs.shape[1])[None] < lengths[:, None]).astype(jnp.int32)
+        is_there = (jnp.arange(inputs.shape[1])[None] < lengths[:, None]).astype(jnp.int32)
+        read, skipped = read_ahead(inputs, is_there, self.ahead)
+        return self._beside(super()._features(read, categories, statics, lengths), skipped)
+
+    def _packed_features(self, inputs: Array, categories: Array, statics: Array, segment_ids: Array) -> Array:
         read, skipped = read_ahead(inputs, segment_ids, self.ahead)
-        statics = jnp.broadcast_to(statics[:, None], (*inputs.shape[:2], statics.shape[1]))
-        outputs, _ = self.rnn(self.steps(read, categories, statics), lengths=lengths)
+        return self._beside(super()._packed_features(read, categories, statics, segment_ids), skipped)
+
+    def _beside(self, outputs: Array, skipped: Array) -> Array:
         return jnp.concatenate([self.dropout(outputs), skipped], axis=-1)
 
 
@@ -93,7 +76,7 @@ def start_seasonal(kernel: Float[Array, "features outputs"], ahead: Ahead) -> Fl
     outputs = kernel.reshape(kernel.shape[0], ahead.horizon, lags, -1)
     start = np.zeros((len(offsets), lags, *outputs.shape[1:]), np.float32)
     for step in range(ahead.horizon):
-        offset = step + 1 - ahead.season * -(-(step + 1) // ahead.season)
+        offset = a_season_before(step + 1, ahead.season)
         if offset:
             for target in range(lags):
                 start[offsets.index(offset), target, step, target] = LAG_UNIT

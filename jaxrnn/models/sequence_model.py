@@ -99,8 +99,7 @@ class SequenceModel(nnx.Module):
         lengths: Int[Array, " batch"],
     ) -> Float[Array, "*rows outputs"]:
         """Returns what the head gives: (batch, outputs), or with readout = every (batch, time, outputs)."""
-        statics = jnp.broadcast_to(statics[:, None], (*inputs.shape[:2], statics.shape[1]))
-        return self.linear(self._read(self.steps(inputs, categories, statics), lengths))
+        return self.linear(self._features(inputs, categories, statics, lengths))
 
     def packed(
         self,
@@ -113,16 +112,25 @@ class SequenceModel(nnx.Module):
 
         With readout = every each step has its own; elsewhere what stands there means nothing.
         """
+        return self.linear(self._packed_features(inputs, categories, statics, segment_ids))
+
+    def _features(self, inputs: Array, categories: Array, statics: Array, lengths: Array) -> Array:
+        """Returns what the head reads of padded sequences."""
+        statics = jnp.broadcast_to(statics[:, None], (*inputs.shape[:2], statics.shape[1]))
+        return self._read(self.steps(inputs, categories, statics), lengths)
+
+    def _packed_features(self, inputs: Array, categories: Array, statics: Array, segment_ids: Array) -> Array:
+        """Returns what the head reads of packed sequences, at every step."""
         outputs, _ = self.rnn(self.steps(inputs, categories, statics), segment_ids=segment_ids)
         if self.readout == "every":
-            return self.linear(outputs)
+            return outputs
         before = jnp.pad(segment_ids[:, :-1], ((0, 0), (1, 0)), constant_values=-1)
         begins, place = segment_ids != before, jnp.arange(segment_ids.shape[1])[None]
         first = lax.cummax(jnp.where(begins, place, 0), axis=1)  # where the sequence of each step begins
         if self.readout == "last":
             forward = outputs[..., : self.rnn.output_size]
             back = jnp.take_along_axis(outputs[..., self.rnn.output_size :], first[..., None], axis=1)
-            return self.linear(jnp.concatenate([forward, back], axis=-1))
+            return jnp.concatenate([forward, back], axis=-1)
 
         def go_on(left: tuple[Array, Array], right: tuple[Array, Array]) -> tuple[Array, Array]:
             combine = jnp.add if self.readout == "mean" else jnp.maximum
@@ -131,7 +139,7 @@ class SequenceModel(nnx.Module):
         _, so_far = lax.associative_scan(go_on, (begins[..., None], outputs), axis=1)
         if self.readout == "mean":
             so_far = so_far / (place - first + 1)[..., None]
-        return self.linear(so_far)
+        return so_far
 
     def steps(
         self,

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Literal
 
 from jaxrnn.settings.checking import require
+from jaxrnn.settings.columns_config import names_in
 from jaxrnn.settings.limits import MAX_COUNT
 
 TaskName = Literal["next", "classify", "regress", "tag", "forecast"]
@@ -131,7 +132,7 @@ class TaskConfig:
     @property
     def calendar_names(self) -> tuple[str, ...]:
         """What is read off the times."""
-        return tuple(name.strip() for name in self.calendar.split(",")) if self.calendar else ()
+        return names_in(self.calendar)
 
     @property
     def figures(self) -> tuple[str, ...]:

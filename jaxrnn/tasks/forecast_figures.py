@@ -5,11 +5,13 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from jaxrnn.data.series.ahead import a_season_before
 from jaxrnn.data.series.levels import cumulate, naive_errors
 from jaxrnn.data.series.series_encoding import FIRST_ORIGINS
+from jaxrnn.settings.task_config import FURTHER_FIGURES
 from jaxrnn.tasks.forecast import pinball
 
-FIGURES = ("mase", "smape", "mae", "rmse", "quantile_loss", "coverage")
+FIGURES = ("mase", *FURTHER_FIGURES["forecast"])
 OF_SERIES = ("mase", "smape", "quantile_loss")  # means over series; the others are over values
 
 
@@ -183,7 +185,7 @@ def baseline_forecasts(
         "drift": last[:, :, None] + slope[:, :, None] * steps,
     }
     if season > 1:
-        back = np.arange(1, horizon + 1) - season * -(-np.arange(1, horizon + 1) // season)
+        back = np.array([a_season_before(step, season) for step in range(1, horizon + 1)])
         places = at[:, :, None] + back
         before = values[starts[:, :, None] + np.maximum(places, 0)]
         found["seasonal_naive"] = np.where((places >= 0)[..., None], before, last[:, :, None])

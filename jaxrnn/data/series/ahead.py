@@ -6,6 +6,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 
+def a_season_before(step: int, season: int) -> int:
+    """Returns how many steps from an origin on the last known one lies that is whole seasons before a step ahead: 0 or
+    less.
+
+    Example:
+      >>> [a_season_before(step, 4) for step in range(1, 7)]
+      [-3, -2, -1, 0, -3, -2]
+    """
+    return step - season * -(-step // season)
+
+
 class Ahead(NamedTuple):
     """What a network that forecasts reads of other steps.
 
@@ -25,7 +36,7 @@ class Ahead(NamedTuple):
     def offsets(self) -> tuple[int, ...]:
         """Where the levels a season before the steps ahead stand: steps back, below 0."""
         season = self.season if self.lags else 1
-        return tuple(sorted({step - season * -(-step // season) for step in range(1, self.horizon + 1)} - {0}))
+        return tuple(sorted({a_season_before(step, season) for step in range(1, self.horizon + 1)} - {0}))
 
     @property
     def width(self) -> int:

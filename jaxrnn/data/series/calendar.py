@@ -21,7 +21,7 @@ def calendar_features(times: ArrayLike, names: Sequence[str]) -> NDArray[np.floa
       names: Cycles, each a key of `CYCLES`.
 
     Returns:
-      (steps, 2 * names), in the order of `calendar_columns`.
+      (steps, 2 * names): the sine and the cosine of the first, and so on.
 
     Raises:
       DataError: The times are numbers.
@@ -31,7 +31,8 @@ def calendar_features(times: ArrayLike, names: Sequence[str]) -> NDArray[np.floa
       >>> calendar_features(["1970-01-01", "1970-04-01", "1970-07-01"], ["month"]).round(3).tolist()
       [[0.0, 1.0], [1.0, 0.0], [0.0, -1.0]]
     """
-    require_cycles(names)
+    for name in names:
+        require(name in CYCLES, "calendar", name, f"some of {', '.join(CYCLES)}, joined by commas")
     given = np.asarray(times)
     given = given.astype("M8[us]") if given.dtype.kind in "MU" else given
     if not names:
@@ -45,21 +46,6 @@ def calendar_features(times: ArrayLike, names: Sequence[str]) -> NDArray[np.floa
     months = Months.of(given)
     places = 2 * np.pi * np.stack([CYCLES[name](given, months) for name in names], axis=1)
     return np.stack([np.sin(places), np.cos(places)], axis=2).reshape(len(given), -1)
-
-
-def calendar_columns(names: Sequence[str]) -> tuple[str, ...]:
-    """Returns what the columns of `calendar_features` are called."""
-    return tuple(f"{part} of {name}" for name in names for part in ("sine", "cosine"))
-
-
-def require_cycles(names: Sequence[str]) -> None:
-    """Refuses what is no cycle of the calendar.
-
-    Raises:
-      UserError: One is none.
-    """
-    for name in names:
-        require(name in CYCLES, "calendar", name, f"some of {', '.join(CYCLES)}, joined by commas")
 
 
 def _days(times: NDArray[np.datetime64]) -> NDArray[np.int64]:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from jaxrnn.data.sequences import IDS, TIMES, Sequences
+from jaxrnn.data.sequences import TIMES, Sequences
 from jaxrnn.data.series import units
 from jaxrnn.data.series.inference import REMEDY, Series, infer_step
 from jaxrnn.data.series.units import DAY, HOUR, MINUTE, MONTH_END, SECOND, WEEK, Months, Unit, say_time
@@ -104,7 +104,7 @@ class Frequency:
             return cls(season=0 if named is None else named.season)
         times = sequences.steps[TIMES].values[:, 0]
         if named is None or times.dtype.kind != "M":
-            ids = sequences.rows[IDS].texts() if IDS in sequences.rows else None
+            ids = sequences.ids()
             return cls.infer(times, sequences.offsets, ids)
         if named.unit == "month" and (sequences.lengths > 1).any():
             series = Series.of(times, sequences.offsets)

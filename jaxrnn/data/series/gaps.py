@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from jaxrnn.data.sequences import IDS, INPUTS, KNOWN, TARGETS, TIMES, Field, Sequences, mark_of
+from jaxrnn.data.sequences import INPUTS, KNOWN, TARGETS, TIMES, Field, Sequences, mark_of
 from jaxrnn.data.series.frequency import Frequency
 from jaxrnn.data.series.units import say_time
 from jaxrnn.foundation.errors import DataError
@@ -42,7 +42,7 @@ def find_gaps(sequences: Sequences, frequency: Frequency) -> Gaps:
     if TIMES not in sequences.steps:
         return Gaps(np.zeros(0, np.int64), np.zeros(0, np.int64))
     times = sequences.steps[TIMES].values[:, 0]
-    steps = np.diff(frequency.positions(times, sequences.offsets, _ids(sequences)))
+    steps = np.diff(frequency.positions(times, sequences.offsets, sequences.ids()))
     places = np.flatnonzero(steps > 1)  # from one series to the next they fall to 0
     return Gaps(places, steps[places] - 1)
 
@@ -113,7 +113,7 @@ def _refuse(sequences: Sequences, frequency: Frequency, gaps: Gaps, too_many: bo
     number = int(np.argmax(gaps.missing)) if too_many else 0
     place, lost = int(gaps.places[number]), int(gaps.missing[number])
     owner = int(np.searchsorted(sequences.offsets, place, side="right")) - 1
-    ids = _ids(sequences)
+    ids = sequences.ids()
     name = f"series {owner}" if ids is None else f"series {escape(shorten(ids[owner], 40))!r}"
     before, behind = (say_time(time) for time in sequences.steps[TIMES].values[place : place + 2, 0])
     others = "" if gaps.places.size == 1 else f", {gaps.total} in {gaps.places.size} gaps of all series"
@@ -122,7 +122,3 @@ def _refuse(sequences: Sequences, frequency: Frequency, gaps: Gaps, too_many: bo
         f"{name}: found {lost} step{'' if lost == 1 else 's'} missing between {before} and {behind}{others}; expected"
         f" every step ({frequency.in_words}); {'check the times: so many are not filled in' if too_many else ways}"
     )
-
-
-def _ids(sequences: Sequences) -> list[str] | None:
-    return sequences.rows[IDS].texts() if IDS in sequences.rows else None

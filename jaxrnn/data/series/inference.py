@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from jaxrnn.data.series import units
 from jaxrnn.data.series.units import DAY, Months, Unit, say_time
 from jaxrnn.foundation.errors import DataError
-from jaxrnn.foundation.escaping import escape, shorten
+from jaxrnn.foundation.escaping import quoted
 
 # A distance that others are multiples of is the step, rather than a fault, if it makes this share of the distances.
 _LEAST_SHARE = 0.25
@@ -63,7 +63,7 @@ class Series(NamedTuple):
         times = times.astype(kinds[times.dtype.kind])
         is_kept = np.diff(offsets) > 0
         kept = np.flatnonzero(is_kept)
-        names = [f"series {number}" if ids is None else f"series {_quoted(ids[number])}" for number in kept.tolist()]
+        names = [f"series {number}" if ids is None else f"series {quoted(ids[number])}" for number in kept.tolist()]
         series = cls(times, np.concatenate([offsets[:-1][is_kept], offsets[-1:]]), names)
         is_bad = np.isnat(times) if times.dtype.kind == "M" else ~np.isfinite(times)
         if is_bad.any():
@@ -257,7 +257,3 @@ def _float_step(series: Series, distances: NDArray[np.float64], is_within: NDArr
     steps = np.round(np.where(is_within, distances, 0.0) / mean).astype(np.int64)
     _refuse_coarser(series, steps, is_within, "float", mean)
     return float(f"{mean:.12g}")
-
-
-def _quoted(text: str) -> str:
-    return repr(escape(shorten(text, 40)))

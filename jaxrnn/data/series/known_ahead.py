@@ -7,7 +7,7 @@ from jaxrnn.data.sequences import IDS, KNOWN, TIMES, Sequences
 from jaxrnn.data.series.frequency import Frequency
 from jaxrnn.data.series.units import say_time
 from jaxrnn.foundation.errors import DataError
-from jaxrnn.foundation.escaping import escape, shorten
+from jaxrnn.foundation.escaping import quoted
 
 _MOST_NAMED = 3
 _SLACK = 1e-3  # of a step
@@ -35,8 +35,8 @@ def match_known(sequences: Sequences, ahead: Sequences, frequency: Frequency, ho
     held = ahead.steps[KNOWN].names if KNOWN in ahead.steps else ()
     for name in names:
         if name not in held:
-            raise DataError(f"found no column {_quoted(name)} of numbers known ahead; expected those of the series:"
-                            f" {', '.join(map(_quoted, names))}; add it, or mend --known-columns")  # fmt: skip
+            raise DataError(f"found no column {quoted(name)} of numbers known ahead; expected those of the series:"
+                            f" {', '.join(map(quoted, names))}; add it, or mend --known-columns")  # fmt: skip
     values = ahead.steps[KNOWN].values[:, [held.index(name) for name in names]]
     places = _places(sequences, ahead, frequency, horizon)
     lost = np.argwhere(places < 0)
@@ -89,7 +89,7 @@ def _places(sequences: Sequences, ahead: Sequences, frequency: Frequency, horizo
 
 def _wanted(sequences: Sequences, frequency: Frequency, horizon: int) -> NDArray[np.generic]:
     times = sequences.steps[TIMES].values[:, 0]
-    ids = sequences.rows[IDS].texts() if IDS in sequences.rows else None
+    ids = sequences.ids()
     return frequency.continue_each(times, sequences.offsets, horizon, ids)
 
 
@@ -109,17 +109,13 @@ def _numbers(sequences: Sequences, ahead: Sequences) -> NDArray[np.int64]:
 
 def _refuse(sequences: Sequences, frequency: Frequency, horizon: int, lost: NDArray[np.int64]) -> None:
     times = _wanted(sequences, frequency, horizon) if TIMES in sequences.steps else None
-    ids = sequences.rows[IDS].texts() if IDS in sequences.rows else None
+    ids = sequences.ids()
     named = []
     for series, step in lost[:_MOST_NAMED].tolist():
-        whose = "" if ids is None else f" of {_quoted(ids[series])}"
+        whose = "" if ids is None else f" of {quoted(ids[series])}"
         named.append((f"step {step + 1}" if times is None else say_time(times[series, step])) + whose)
     more = f" and {len(lost) - len(named)} more" if len(lost) > len(named) else ""
     raise DataError(
         f"found no numbers known ahead for {', '.join(named)}{more}; expected those of {horizon} steps behind each"
         f" series, {len(sequences) * horizon} in all; add the rows, or train with a smaller --horizon"
     )
-
-
-def _quoted(text: str) -> str:
-    return repr(escape(shorten(text, 40)))

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jaxrnn.data.sequence_parts import Part, SequenceParts, shares_of, split_sequences
-from jaxrnn.data.sequences import IDS, INPUTS, KNOWN, TARGETS, TIMES, Field, Schedule, Sequences, mark_of
+from jaxrnn.data.sequences import INPUTS, KNOWN, TARGETS, TIMES, Field, Schedule, Sequences, mark_of
 from jaxrnn.data.series.frequency import Frequency
 from jaxrnn.data.series.gaps import fill_gaps
 from jaxrnn.data.series.levels import require_steps
@@ -167,7 +167,7 @@ def extend_series(
     for name, field in sequences.steps.items():
         values = field.values[place]  # seen so far: the last one stays
         if name == TIMES:
-            ids = sequences.rows[IDS].texts() if IDS in sequences.rows else None
+            ids = sequences.ids()
             values[is_added, 0] = frequency.continue_each(
                 sequences.steps[TIMES].values[:, 0], sequences.offsets, horizon, ids
             ).ravel()

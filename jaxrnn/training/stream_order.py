@@ -66,7 +66,8 @@ class EpochOrder:
             return
         self.parts = np.repeat(np.arange(len(counts), dtype=np.int32), counts)
         if seeds is not None and len(counts) > 1:
-            self._generator(len(counts)).shuffle(self.parts)
+            # From the split's seed, as `draw_batches` does it: so the members of an ensemble run the same parts.
+            np.random.default_rng([seeds.split_seed, epoch, len(counts)]).shuffle(self.parts)
         self.numbers = np.empty(len(self.parts), np.int32)
         for part, count in enumerate(counts):
             self.numbers[self.parts == part] = np.arange(count)

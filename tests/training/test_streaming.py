@@ -284,6 +284,12 @@ class TestOrderOfManyRows:
         for other in (self.drawn(1, 3)[1], self.drawn(0, 4)[1]):
             assert (other[0] != rows[0]).mean() > 0.9
 
+    def test_members_of_an_ensemble_run_the_same_parts(self):
+        """Each as the model trained alone: its own rows, and the parts in the order of the split's seed."""
+        members = [EpochOrder(self.LAYOUT, Seeds(seed, 0), 3) for seed in (0, 5)]
+        np.testing.assert_array_equal(members[0].parts, members[1].parts)
+        assert (EpochOrder(self.LAYOUT, Seeds(0, 1), 3).parts != members[0].parts).any()
+
     def test_places_may_be_asked_for_in_any_order(self):
         order, rows = self.drawn(0, 0)
         places = np.random.default_rng(0).permutation(1003)

@@ -25,7 +25,7 @@ PROGRAM = "python -m jaxrnn.convert"
 class ConvertCommand:
     """Converts a file of PyTorch's weights to a run directory, or a checkpoint to such a file."""
 
-    source: Annotated[str, tyro.conf.Positional]
+    source: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="FILE")]
     """File of weights; or a run directory, DIR/best, DIR/latest, the directory of a step."""
     out: str
     """New run directory; or new file, ending in .safetensors, .npz or .pt."""

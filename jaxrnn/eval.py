@@ -9,7 +9,9 @@ Architecture and normalisation come from the checkpoint. Without --data it evalu
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Optional
+from typing import Annotated, Optional
+
+import tyro
 
 from jaxrnn.console import command_line
 from jaxrnn.settings.columns_config import ColumnsConfig
@@ -22,9 +24,9 @@ PROGRAM = "python -m jaxrnn.eval"
 class EvalCommand:
     """Evaluates a checkpoint; architecture and normalisation come from it."""
 
-    checkpoint: str
+    checkpoint: Annotated[str, tyro.conf.arg(metavar="RUN")]
     """Run directory (its best parameters), DIR/best, DIR/latest, or the directory of a step."""
-    data: Optional[str] = None
+    data: Annotated[Optional[str], tyro.conf.arg(metavar="FILE")] = None
     """File whose rows are evaluated; the run's own test rows if left out."""
     origins: Optional[int] = None
     """With task = forecast: from how many steps of each series to forecast; as many as the run tests if left out."""
@@ -32,7 +34,7 @@ class EvalCommand:
     """Print one JSON object."""
     plots: bool = False
     """Draw what the model makes of the rows, and its errors."""
-    plots_dir: str = "plots"
+    plots_dir: Annotated[str, tyro.conf.arg(metavar="DIR")] = "plots"
     """Where --plots draws."""
     reader: ReaderConfig = dataclasses.field(default_factory=ReaderConfig)
     columns: ColumnsConfig = dataclasses.field(default_factory=ColumnsConfig)

@@ -29,13 +29,13 @@ PROGRAM = "python -m jaxrnn.predict"
 class PredictCommand:
     """Predicts the values that follow each row of a file, of standard input, or of what is typed."""
 
-    checkpoint: str
+    checkpoint: Annotated[str, tyro.conf.arg(metavar="RUN")]
     """Run directory (its best parameters), DIR/best, DIR/latest, or the directory of a step."""
-    file: Annotated[Optional[str], tyro.conf.Positional] = None
+    file: Annotated[Optional[str], tyro.conf.Positional, tyro.conf.arg(metavar="FILE")] = None
     """Rows of one value or more; - for standard input."""
     horizon: Optional[int] = None
     """Values to predict, 1 if left out, each from those before it; of a forecast the steps ahead to print."""
-    known_data: Optional[str] = None
+    known_data: Annotated[Optional[str], tyro.conf.arg(metavar="FILE")] = None
     """With task = forecast: file of the known columns at the steps ahead, with their ids and times."""
     std: bool = False
     """With an ensemble: behind the values of a row, the standard deviation of each over the members."""

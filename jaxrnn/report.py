@@ -25,7 +25,7 @@ class ReportCommand:
 
     runs: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN [RUN ...]")] = ()
     """Run directories, such as runs/lstm."""
-    out: str = "report.html"
+    out: Annotated[str, tyro.conf.arg(metavar="FILE")] = "report.html"
     """The page; an earlier report there is replaced, any other file is not."""
 
 

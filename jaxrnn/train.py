@@ -11,6 +11,8 @@
     python -m jaxrnn.train --cell=gru --hidden-size=64 --print-config > my.toml
 
 Writes a run directory with the configuration, the figures of every epoch, checkpoints, curves.png and summary.json.
+
+Precedence: defaults < recipe of the cell < recipe of the task < --config < flags.
 """
 
 from jaxrnn.console import signals
@@ -43,14 +45,11 @@ PROGRAM = "python -m jaxrnn.train"
 
 @dataclasses.dataclass(frozen=True)
 class TrainCommand:
-    """Trains a recurrent network on sequences and writes a run directory.
+    """Trains a recurrent network on sequences and writes a run directory."""
 
-    Precedence: defaults < recipe of the cell < recipe of the task < --config < flags.
-    """
-
-    config: Optional[str] = None
+    config: Annotated[Optional[str], tyro.conf.arg(metavar="FILE")] = None
     """TOML file with any of the keys below, or the name of a recipe."""
-    run_dir: Optional[str] = None
+    run_dir: Annotated[Optional[str], tyro.conf.arg(metavar="DIR")] = None
     """Where to write; a new directory below runs/ if left out."""
     resume: bool = False
     """Go on with the run in --run-dir."""
@@ -62,7 +61,7 @@ class TrainCommand:
     """Keep compiled programs in ~/.cache/jaxrnn, so that later runs of the same sizes start sooner."""
     distributed: bool = False
     """One of several processes that train together, each started with the same flags; waits for the others."""
-    coordinator_address: Optional[str] = None
+    coordinator_address: Annotated[Optional[str], tyro.conf.arg(metavar="HOST:PORT")] = None
     """With --distributed: HOST:PORT of process 0; what JAX detects if left out, as the two below."""
     num_processes: Optional[int] = None
     """With --distributed: how many processes there are."""

@@ -6,6 +6,7 @@ import errno
 import os
 import signal
 import sys
+import typing
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn, TypeVar
@@ -46,10 +47,35 @@ def _fractions_rule(
         return None
     return tyro.constructors.PrimitiveConstructorSpec(
         nargs=len(Fractions._fields),
-        metavar="FLOAT FLOAT FLOAT",
+        metavar="SHARE SHARE SHARE",
         instance_from_str=lambda texts: Fractions(*map(float, texts)),
         is_instance=lambda value: isinstance(value, Fractions),
         str_from_instance=lambda value: list(map(str, value)),
+    )
+
+
+_NAMES_OF_TYPES: dict[Any, str] = {str: "TEXT", int: "N", float: "X"}
+
+
+@_registry.primitive_rule
+def _plain_rule(
+    type_info: tyro.constructors.PrimitiveTypeInfo,
+) -> tyro.constructors.PrimitiveConstructorSpec[Any] | None:
+    """Takes a text, a number or a word as tyro does, and names it in the help for people: not ``{None}|STR``."""
+    parts = typing.get_args(type_info.type)
+    is_optional = type(None) in parts
+    kinds = [part for part in parts if part is not type(None)] if is_optional else [type_info.type]
+    kind, words = kinds[0], typing.get_args(kinds[0]) if typing.get_origin(kinds[0]) is typing.Literal else ()
+    if len(kinds) > 1 or (kind not in _NAMES_OF_TYPES and not (words and is_optional)):
+        return None
+    if words:
+        kind = str
+    return tyro.constructors.PrimitiveConstructorSpec(
+        nargs=1,
+        metavar=f"{{{','.join(words)}}}" if words else _NAMES_OF_TYPES[kind],
+        instance_from_str=lambda texts: None if is_optional and texts[0] == "None" else kind(texts[0]),
+        is_instance=lambda value: isinstance(value, kind) or (is_optional and value is None),
+        str_from_instance=lambda value: ["none" if value is None else str(value)],
     )
 
 
@@ -84,7 +110,7 @@ def parse(
     """Parses flags into a dataclass.
 
     Args:
-      command: A dataclass; its docstring is the help.
+      command: A dataclass; the help is what its module says of it, with examples.
       argv: Arguments without the program's name; None for the process's own.
       program: What the user typed, for the help.
       default: An instance to start from.
@@ -98,7 +124,13 @@ def parse(
         flags.check_flags(command, given)
     with ranges_wait():
         parsed = tyro.cli(
-            command, args=given, default=default, prog=program, config=(tyro.conf.OmitArgPrefixes,), registry=_registry
+            command,
+            args=given,
+            default=default,
+            prog=program,
+            description=sys.modules[command.__module__].__doc__,
+            config=(tyro.conf.OmitArgPrefixes,),
+            registry=_registry,
         )
     return _checked(parsed, sources or {}, given)
 

@@ -2,31 +2,31 @@
 
 python examples/panel.py [--plot=panel.png]
 
-Makes 24 shops that sell tens to tens of thousands of things a month, for three to six years, each with its own season.
+Reads the sales of 24 shops by month, for three to six years, each with its own season (examples/data/shops.csv).
 """
 
 import argparse
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from pyarrow import csv
 
 import jaxrnn
 
+DATA = Path(__file__).resolve().parent / "data" / "shops.csv"
 HORIZON, ORIGINS = 6, 4
-MONTHS = np.arange("2019-01", "2025-01", dtype="M8[M]")
 FIGURES = ("mase", "smape", "mae", "coverage")
 
 
 def main(epochs: int = 60, plot: str | None = None) -> None:
-    shops = pa.table(sell(24, seed=0))
+    shops = csv.read_csv(DATA)
     roles = {"id_column": "shop", "time_column": "month", "target_columns": "sales"}
 
     # What is to judge a forecast must not train it: four origins of six steps take the last nine months.
     held_out = HORIZON + ORIGINS - 1
-    earlier = shops.filter(pc.field("month") <= MONTHS[-1 - held_out].astype("M8[D]").item())
+    months = sorted(shops["month"].unique().to_pylist())
+    earlier = shops.filter(pc.field("month") <= months[-1 - held_out])
     # The last six months that are left say which epoch is best; then they train too. Sizes of shares do not matter.
     model = jaxrnn.fit(
         earlier, task="forecast", horizon=HORIZON, **roles, split_fractions=(0.8, 0.2, 0), epochs=epochs
@@ -44,23 +44,6 @@ def main(epochs: int = 60, plot: str | None = None) -> None:
         draw(shops, forecasts, plot)
     for line in forecasts.slice(0, HORIZON).to_pylist():
         print(f"{line['shop']} {line['month']} {line['q0.5']:.0f}, likely {line['q0.1']:.0f} to {line['q0.9']:.0f}")
-
-
-def sell(number: int, *, seed: int) -> dict[str, Any]:
-    """Makes the columns: a line for each month of each shop."""
-    generator = np.random.default_rng(seed)
-    columns: dict[str, list[Any]] = {"shop": [], "month": [], "sales": []}
-    for shop in range(number):
-        length = int(generator.integers(36, 73))
-        months = MONTHS[-length:]
-        season = 0.3 * np.sin(2 * np.pi * (months.astype(int) / 12 + generator.uniform(0, 1)))
-        trend = generator.normal(0, 0.01) * np.arange(length)
-        noise = generator.normal(0, 0.05, size=length)
-        size = 10 ** generator.uniform(1, 4)
-        columns["shop"] += [f"shop{shop:02}"] * length
-        columns["month"] += months.astype("M8[D]").tolist()
-        columns["sales"] += (size * np.exp(season + trend + noise)).round(1).tolist()
-    return columns
 
 
 def draw(shops: pa.Table, forecasts: pa.Table, path: str | Path) -> None:

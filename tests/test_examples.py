@@ -8,6 +8,7 @@ import matplotlib.image
 import numpy as np
 import pyarrow as pa
 import pytest
+from pyarrow import csv
 
 import jaxrnn
 
@@ -29,8 +30,30 @@ def example(repository):
     return load
 
 
+# Those that write files: they have tests of their own.
+WRITING = ("gallery", "make_data")
+
+
 def test_every_example_is_run(repository):
-    assert sorted(path.stem for path in (repository / "examples").glob("*.py")) == sorted(SAID)
+    names = sorted(path.stem for path in (repository / "examples").glob("*.py"))
+    assert names == sorted([*SAID, *WRITING])
+
+
+def test_the_files_are_those_that_their_script_makes(example, repository, tmp_path):
+    example("make_data")["main"](tmp_path)
+    kept = sorted((repository / "examples" / "data").iterdir())
+    assert [path.name for path in kept] == sorted(path.name for path in tmp_path.iterdir())
+    for path in kept:
+        assert path.read_bytes() == (tmp_path / path.name).read_bytes(), path
+
+
+@pytest.mark.slow
+def test_the_gallery_shows_all_that_is_drawn(example, repository, tmp_path):
+    example("gallery")["main"](tmp_path, epochs=2)
+    kept = sorted(path.name for path in (repository / "docs" / "pictures").iterdir())
+    assert sorted(path.name for path in tmp_path.iterdir()) == kept
+    page = (repository / "docs" / "gallery.md").read_text(encoding="utf-8")
+    assert all(f"](pictures/{name})" in page for name in kept)
 
 
 @pytest.mark.parametrize("name", sorted(SAID))
@@ -94,7 +117,7 @@ def test_a_dataframe_and_a_table_hold_the_same(example, monkeypatch):
 
 def test_forecasts_of_a_panel_are_drawn_behind_their_shops(example, tmp_path):
     names = example("panel")
-    shops = pa.table(names["sell"](6, seed=1))
+    shops = csv.read_csv(names["DATA"])
     months = [datetime.date(2025, 1, 1), datetime.date(2025, 2, 1)]
     ahead = {"shop": ["shop00"] * 2, "month": months, "q0.1": [1.0, 2.0], "q0.5": [3.0, 4.0], "q0.9": [5.0, 6.0]}
     names["draw"](shops, pa.table(ahead), tmp_path / "drawn.png")

@@ -17,7 +17,8 @@ import pytest
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 DOCS = REPOSITORY / "docs"
-BLOCK = re.compile(r"```(python|sh)( torch)?\n(.*?)```\n(?:\n```text\n(.*?)```\n)?", re.DOTALL)
+BLOCK = re.compile(r"```(python|sh)( torch| quiet)?\n(.*?)```\n(?:\n```text\n(.*?)```\n)?", re.DOTALL)
+LONG_PAGES = {"training.md"}  # they train several models, a process each
 PAGES = [page.name for page in sorted(DOCS.glob("*.md")) if BLOCK.search(page.read_text(encoding="utf-8"))]
 
 
@@ -34,21 +35,22 @@ def run_page(text: str, *, with_torch: bool) -> list[tuple[str, str, str]]:
     """Runs a page's blocks in one namespace, in a directory of their own.
 
     Returns:
-      Of each block its code, what the page shows, and what it printed.
+      Of each block its code, what the page shows, and what it printed; nothing of those marked quiet.
     """
     namespace: dict = {"__name__": "page"}
     done = []
     with tempfile.TemporaryDirectory() as directory, contextlib.chdir(directory):
-        for language, needs_torch, code, shown in BLOCK.findall(text):
-            if needs_torch and not with_torch:
+        for language, mark, code, shown in BLOCK.findall(text):
+            if mark == " torch" and not with_torch:
                 continue
             if language == "sh":
-                done.append((code, shown, run_shell(code)))
+                printed = run_shell(code)
+                done.append((code, shown, "" if mark == " quiet" else printed))
                 continue
-            printed = io.StringIO()
-            with contextlib.redirect_stdout(printed):
+            written = io.StringIO()
+            with contextlib.redirect_stdout(written):
                 exec(compile(code, "page", "exec"), namespace)
-            done.append((code, shown, printed.getvalue()))
+            done.append((code, shown, "" if mark == " quiet" else written.getvalue()))
     return done
 
 
@@ -75,7 +77,8 @@ def test_every_block_prints_what_the_page_shows(page):
     "page",
     [
         pytest.param(page, marks=pytest.mark.slow)
-        if "```python torch" in (DOCS / page).read_text(encoding="utf-8") and importlib.util.find_spec("torch")
+        if page in LONG_PAGES
+        or ("```python torch" in (DOCS / page).read_text(encoding="utf-8") and importlib.util.find_spec("torch"))
         else page
         for page in PAGES
     ],

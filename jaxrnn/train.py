@@ -8,6 +8,7 @@
     python -m jaxrnn.train --data=prepared --cell=gru
     python -m jaxrnn.train --resume --run-dir=runs/lstm
     python -m jaxrnn.train --cell=gru --hidden-size=64 --dry-run
+    python -m jaxrnn.train --cell=gru --hidden-size=64 --dry-run --target-devices=tpu:v5e:2x2
     python -m jaxrnn.train --cell=gru --hidden-size=64 --print-config > my.toml
 
 Writes a run directory with the configuration, the figures of every epoch, checkpoints, curves.png and summary.json.
@@ -57,6 +58,8 @@ class TrainCommand:
     """Print the whole configuration as a TOML file that --config takes, and end."""
     dry_run: bool = False
     """Check the data, print what would be trained, how many updates and how much memory that takes, and end."""
+    target_devices: Annotated[Optional[str], tyro.conf.arg(metavar="DEVICES")] = None
+    """With --dry-run: compile for devices that are not here, such as tpu:v5e:2x2 or cuda:h100:8."""
     compilation_cache: bool = False
     """Keep compiled programs in ~/.cache/jaxrnn, so that later runs of the same sizes start sooner."""
     distributed: bool = False
@@ -74,6 +77,9 @@ class TrainCommand:
         for key in ("coordinator_address", "num_processes", "process_id"):
             value = getattr(self, key)
             require(self.distributed or value is None, key, value, "--distributed beside it")
+        require(
+            self.target_devices is None or self.dry_run, "target_devices", self.target_devices, "--dry-run beside it"
+        )
         address, number, process = self.coordinator_address, self.num_processes, self.process_id
         is_address = address is None or re.fullmatch(r".+:[0-9]{1,5}", address) is not None
         require(is_address, "coordinator_address", address, "HOST:PORT")
@@ -132,7 +138,7 @@ def _train(argv: Sequence[str] | None, begin: float, chosen: "list[RunDirectory]
     if command.dry_run:
         from jaxrnn.commands import rehearsal
 
-        rehearsal.rehearse(command.settings)
+        rehearsal.rehearse(command.settings, command.target_devices)
         return
     chosen.append(run_dir)
     from jaxrnn.commands import train_run

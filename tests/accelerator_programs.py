@@ -3,16 +3,21 @@
 python -m tests.accelerator_programs v5e layers
 """
 
+import contextlib
+import io
 import json
-import os
 import re
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
-from benchmarks.accelerators import ACCELERATORS, ENVIRONMENT, compile_training, exchanged, place
+from benchmarks.accelerators import TARGETS, compile_training, layer_program
+from jaxrnn.commands.target_rehearsal import place
+from jaxrnn.parallel.program_text import exchanged, loops_of
+from jaxrnn.parallel.targets import prepare_environment
 
-ROWS, STEPS, INPUTS, HIDDEN, PROJ = 4, 6, 3, 8, 5
+ROWS, STEPS, INPUTS, HIDDEN, PROJ = 4, 24, 3, 8, 5
 
 
 def build_layers() -> dict[str, Any]:
@@ -38,7 +43,7 @@ def build_layers() -> dict[str, Any]:
         "gru": jaxrnn.GRU(INPUTS, HIDDEN, rngs=rngs),
         "equation": jaxrnn.RecurrentLayer(equation, INPUTS, HIDDEN, rngs=rngs),
         "stack": jaxrnn.LSTM(INPUTS, HIDDEN, num_layers=2, bidirectional=True, proj_size=PROJ, rngs=rngs),
-        "chunks": jaxrnn.GRU(INPUTS, HIDDEN, remat_steps=2, rngs=rngs),
+        "chunks": jaxrnn.GRU(INPUTS, HIDDEN, remat_steps=12, rngs=rngs),
         "bfloat16": jaxrnn.LSTM(INPUTS, HIDDEN, compute_dtype=jnp.bfloat16, rngs=rngs),
     }
 
@@ -101,13 +106,49 @@ def describe_training(devices: Sequence[Any]) -> dict[str, Any]:
     return {"programs": found, "parameters": num_parameters}
 
 
+def describe_kernels(devices: Sequence[Any]) -> dict[str, Any]:
+    """Counts what a step of an LSTM executes: of a call, and of one whose gradient is taken."""
+    from flax import nnx
+
+    import jaxrnn
+    from jaxrnn.nn.engine.forms import ACCELERATOR_STEPS_OF_A_TURN
+
+    def layer() -> Any:
+        return jaxrnn.LSTM(32, 128, rngs=nnx.Rngs(0))
+
+    texts = (layer_program(layer, devices[0], gradient=wanted) for wanted in (False, True))
+    turns = [loops_of(text)[0].operations.total() for text in texts]
+    return {"forward": [turn / ACCELERATOR_STEPS_OF_A_TURN for turn in turns]}
+
+
+def describe_run(devices: Sequence[Any]) -> dict[str, Any]:
+    """Has the command compile a run for the target, and refuse a mesh that it does not have."""
+    import tempfile
+
+    from jaxrnn import train
+
+    target = next(str(target) for target in TARGETS.values() if target.num_devices == len(devices))
+    printed = io.StringIO()
+    with tempfile.TemporaryDirectory() as directory, contextlib.redirect_stdout(printed):
+        rows = [",".join(str(row + step) for step in range(30)) for row in range(400)]
+        Path(directory, "rows.csv").write_text("\n".join(rows), encoding="utf-8")
+        flags = [f"--data={directory}/rows.csv", "--dry-run", "--hidden-size=8", f"--target-devices={target}"]
+        codes = [train.main(flags), train.main([*flags, "--mesh=data:2,model:3"])]
+    return {"codes": codes, "printed": printed.getvalue()}
+
+
 def calls_of(text: str) -> list[str]:
     """Lists the names of all that a compiled program calls outside of itself."""
     return sorted(set(re.findall(r'custom_call_target="([^"]*)"', text)))
 
 
 if __name__ == "__main__":
-    os.environ.update(ENVIRONMENT)
+    prepare_environment()
     accelerator, what = sys.argv[1:]
-    describe = {"layers": describe_layers, "training": describe_training}[what]
-    print(json.dumps(describe(ACCELERATORS[accelerator].devices())))
+    describe = {
+        "layers": describe_layers,
+        "training": describe_training,
+        "kernels": describe_kernels,
+        "run": describe_run,
+    }[what]
+    print(json.dumps(describe(TARGETS[accelerator].devices())))

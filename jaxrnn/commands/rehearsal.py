@@ -3,26 +3,35 @@
 from typing import Any
 
 from jaxrnn.commands.banner import print_banner
+from jaxrnn.commands.target_rehearsal import for_this_machine, rehearse_for
 from jaxrnn.commands.training_data import open_training_data
 from jaxrnn.console.tables import table
 from jaxrnn.parallel.device_memory import planned_bytes, readable, tree_bytes
 from jaxrnn.parallel.devices import num_cores
+from jaxrnn.parallel.targets import Target, prepare_environment
 from jaxrnn.settings.config import Config
 from jaxrnn.training.fit import build_trainer
 from jaxrnn.training.plan import Plan
 
 
-def rehearse(config: Config) -> None:
+def rehearse(config: Config, target_devices: str | None = None) -> None:
     """Prints what `train_run.train` would do.
 
     Args:
       config: The whole configuration.
+      target_devices: Devices to compile for, as `jaxrnn.parallel.targets.Target.parse` takes them; None for this
+        machine's.
 
     Raises:
-      UserError: Bad data, or devices that cannot share it.
+      UserError: Bad data, or devices that cannot share it, or have too little memory.
     """
-    data = open_training_data(config)
+    target = None if target_devices is None else Target.parse(target_devices)
+    if target is not None:
+        target.compiler()
+        prepare_environment()
+    data = open_training_data(config if target is None else for_this_machine(config))
     data.arrange()
+    asked = data.config.replace_flat({"devices": config.training.devices, "mesh": config.training.mesh})
     config, plan = data.config, data.source.plan
     trainer = build_trainer(config, data.source)
     shapes = trainer.state_shapes()
@@ -34,6 +43,10 @@ def rehearse(config: Config) -> None:
         + (f"; fewer where training stops early, patience {config.training.patience}" * (config.training.patience > 0))
     )
     held = tree_bytes(shapes) if data.source.keeps_copy else 0
+    if target is not None:
+        rehearse_for(target, data, asked)
+        print("nothing was trained and nothing written")
+        return
     print(describe_memory(data.source.compile(trainer), shapes.params, held))
     print("nothing was trained and nothing written")
 

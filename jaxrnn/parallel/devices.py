@@ -101,6 +101,19 @@ def _devices_of_all_processes(limit: int, flag: str, *, only_one: bool) -> list[
     return [device for process in sorted(by_process) for device in by_process[process][:each]]
 
 
+def arrange_devices(devices: list[Any], *, members: int, sizes: MeshSizes | None) -> Mesh:
+    """Arranges devices, all of them, as `choose_mesh` would where a step is large enough to gain.
+
+    Args:
+      devices: Of this machine or of another one.
+      members: Models trained together, which are dealt out where they can be evenly.
+      sizes: Sizes of the axes; None for one axis.
+    """
+    if sizes is None and members > 1 and members % len(devices) == 0:
+        return _mesh(devices, (len(devices),), (MEMBER_AXIS,))
+    return _data_mesh(devices, sizes)
+
+
 def _data_mesh(devices: list[Any], sizes: MeshSizes | None) -> Mesh:
     if sizes is None or sizes.model == 1:
         return _mesh(devices, (len(devices),), (DATA_AXIS,))

@@ -7,13 +7,16 @@ import json
 import os
 import subprocess
 import sys
+from importlib import metadata
 from typing import Any
 
 import pytest
 from conftest import REPOSITORY
 
-from benchmarks import accelerators
-from benchmarks.accelerators import ACCELERATORS
+from benchmarks.accelerators import TARGETS, is_installed
+from jaxrnn.foundation.errors import UserError
+from jaxrnn.parallel.program_text import exchanged, loops_of
+from jaxrnn.parallel.targets import Target
 
 PATIENCE_SECONDS = 600
 # A recurrence is a loop, its gradient another one. Seven layers, and four of the stack, make one each. In chunks there
@@ -21,18 +24,18 @@ PATIENCE_SECONDS = 600
 LOOPS = {"forward": 12, "gradient": 25}
 # What is behind these calls is a part of the device's own program.
 CALLS = {"AllocateBuffer", "AssumeGatherIndicesInBound", "ConcatBitcast", "GatherScatterIndicesBitpacked"}
-every_accelerator = pytest.mark.parametrize("name", ACCELERATORS)
+every_accelerator = pytest.mark.parametrize("name", TARGETS)
 
 
 def describe(name: str, what: str) -> dict[str, Any]:
-    accelerator = ACCELERATORS[name]
-    if accelerator.version() is None:
-        pytest.skip(f"{accelerator.package} is not installed")
+    if not is_installed(TARGETS[name]):
+        pytest.skip(f"{TARGETS[name].package} is not installed")
     environment = {key: value for key, value in os.environ.items() if key != "XLA_FLAGS"}
+    places = os.pathsep.join(filter(None, [str(REPOSITORY), os.environ.get("PYTHONPATH")]))
     done = subprocess.run(
         [sys.executable, "-m", "tests.accelerator_programs", name, what],
         cwd=REPOSITORY,
-        env=environment | {"PYTHONPATH": str(REPOSITORY)},
+        env=environment | {"PYTHONPATH": places},
         capture_output=True,
         text=True,
         timeout=PATIENCE_SECONDS,
@@ -70,6 +73,61 @@ def test_the_training_program_compiles_and_exchanges_gradients_once(name):
     assert sum(sizes[:-1]) < 32
 
 
+def test_a_step_on_a_gpu_is_few_kernels():
+    """Each takes microseconds to launch, whatever it computes."""
+    assert max(describe("h100", "kernels")["forward"]) <= 3
+
+
+@every_accelerator
+def test_a_run_is_compiled_for_devices_that_are_not_there(name):
+    found = describe(name, "run")
+    assert found["codes"] == [0, 2], "six devices are not those of the target"
+    lines = found["printed"].splitlines()
+    target = TARGETS[name]
+    assert any(line.startswith(f"target: {target}, {target.num_devices} devices of ") for line in lines)
+    (sent,) = (line for line in lines if line.startswith("devices send each other in an update: "))
+    assert f"all-reduce of {4 * 8 * (1 + 8 + 2) + 9 + 1} numbers" in sent, (
+        "the gradient of all parameters, and the loss"
+    )
+    steps = [line for line in lines if line.startswith(("a step forward", "a step back"))]
+    assert len(steps) == 2
+    (memory,) = (line for line in lines if line.startswith("memory of a device, as the compiler has planned it: "))
+    assert memory.endswith("% of what it has")
+    assert lines[-1] == "nothing was trained and nothing written"
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "tpu", "tpu:v5e", "tpu:v5e:3x2", "tpu:v5e:2x2x2", "tpu:v5p:2x2", "tpu:v9:2x2", "cuda:h100", "cuda:h100:0",
+     "cuda:h100:2x2", "cuda:v5e:2", "tpu:h100:2x2", "cuda:h100:99999", "gpu:h100:8", "tpu:v5e:0x2", "cuda:h100:8 "],
+)  # fmt: skip
+def test_what_names_no_devices_is_refused(text):
+    with pytest.raises(UserError, match=r"--target-devices: got .*; expected tpu:KIND:SHAPE"):
+        Target.parse(text)
+
+
+def test_shapes_and_numbers():
+    assert [Target.parse(text).num_devices for text in ("tpu:v5e:16x16", "tpu:v5p:4x4x4", "cuda:h100:8")] == [
+        256,
+        64,
+        8,
+    ]
+    assert str(Target.parse("tpu:v6e:2x4")) == "tpu:v6e:2x4"
+
+
+def test_without_the_compiler_it_is_said_how_to_get_it(monkeypatch):
+    def nothing(package: str) -> str:
+        if package == "jaxlib":
+            return "1.2.3"
+        raise metadata.PackageNotFoundError(package)
+
+    monkeypatch.setattr(metadata, "version", nothing)
+    with pytest.raises(UserError, match=r"libtpu, the compiler for tpu:v5e:2x2, is not installed; .*jaxrnn\[tpu\]"):
+        Target.parse("tpu:v5e:2x2").devices()
+    with pytest.raises(UserError, match=r"pip install --no-deps jax-cuda13-plugin==1.2.3 jax-cuda13-pjrt==1.2.3"):
+        Target.parse("cuda:h100:8").devices()
+
+
 # Of a program as XLA writes it, with what it writes around the kinds of operations.
 PROGRAM = """
 HloModule jit_f, is_scheduled=true
@@ -102,5 +160,7 @@ ENTRY %main (a: f32[2]) -> f32[2] {
 
 
 def test_what_a_compiled_program_executes_is_counted():
-    assert accelerators.step_operations(PROGRAM) == [{"fusion": 2, "add": 1, "copy-start": 1}]
-    assert accelerators.exchanged(PROGRAM) == [("all-reduce", 7), ("all-reduce", 7), ("all-gather", 8)]
+    (loop,) = loops_of(PROGRAM)
+    assert loop.operations == {"fusion": 2, "add": 1, "copy-start": 1}
+    assert (loop.name, loop.is_innermost, loop.exchanged, loop.differentiates) == ("jit(f)/while", True, [], False)
+    assert exchanged(PROGRAM) == [("all-reduce", 7), ("all-reduce", 7), ("all-gather", 8)]

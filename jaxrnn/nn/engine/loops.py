@@ -213,7 +213,8 @@ def run_forward(
         features, (is_valid, codes) = xs
         state = _reset(codes, state, targets)
         gates = gates_at(features, hidden_of(state))
-        new_state = project_hidden(recurrence, form, next_state(recurrence, state, gates, extras), weights)
+        new_state = form.settle(next_state(recurrence, state, gates, extras))
+        new_state = project_hidden(recurrence, form, new_state, weights)
         out = recurrence.collect(new_state)
         if is_valid is not None:
             out = _where(is_valid, out, zeros_like(out))

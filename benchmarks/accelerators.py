@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from jaxrnn.commands.target_rehearsal import place
+from jaxrnn.commands.rehearsals.target_rehearsal import place
 from jaxrnn.nn.engine.forms import ACCELERATOR_STEPS_OF_A_TURN
 from jaxrnn.parallel.program_text import exchanged, loops_of
 from jaxrnn.parallel.targets import Target, prepare_environment
@@ -49,7 +49,7 @@ def compile_training(devices: Sequence[Any], *, hidden_size: int = HIDDEN, rows:
     import jax
     import numpy as np
 
-    from jaxrnn.commands.target_rehearsal import aim, for_this_machine
+    from jaxrnn.commands.rehearsals.target_rehearsal import aim, for_this_machine
     from jaxrnn.data.ragged import Ragged
     from jaxrnn.parallel.device_memory import tree_bytes
     from jaxrnn.settings.config import Config
@@ -101,9 +101,8 @@ def main() -> int:
     for name, target in TARGETS.items():
         if name not in found:
             print(f"{name}: {target.package} is not installed")
-    print(
-        f"operations of a turn of {ACCELERATOR_STEPS_OF_A_TURN} steps (fusions among them): of a call; of its gradient, forward and back"
-    )
+    turn = f"a turn of {ACCELERATOR_STEPS_OF_A_TURN} steps"
+    print(f"operations of {turn} (fusions among them): of a call; of its gradient, forward and back")
     for name, target in found.items():
         print_steps(name, target.devices()[0])
     for name, target in found.items():

@@ -136,7 +136,7 @@ def _train(argv: Sequence[str] | None, begin: float, chosen: "list[RunDirectory]
         parts = () if resume else (command.settings.reader, command.settings.columns)
         command_line.refuse_reader_settings(given, "with prepared data, whose rows jaxrnn.prepare has read", *parts)
     if command.dry_run:
-        from jaxrnn.commands import rehearsal
+        from jaxrnn.commands.rehearsals import rehearsal
 
         rehearsal.rehearse(command.settings, command.target_devices)
         return

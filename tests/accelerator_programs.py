@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.accelerators import TARGETS, compile_training, layer_program
-from jaxrnn.commands.target_rehearsal import place
+from jaxrnn.commands.rehearsals.target_rehearsal import place
 from jaxrnn.parallel.program_text import exchanged, loops_of
 from jaxrnn.parallel.targets import prepare_environment
 

@@ -50,7 +50,8 @@ MAY_IMPORT = {
         "interop",
         "pages",
     ],
-    "": [*TOP, "commands"],
+    "commands.rehearsals": [*LOWER, "console", "nn.engine", "parallel", "training", "commands"],
+    "": [*TOP, "commands", "commands.rehearsals"],
 }
 # They hold nothing, or, at the top, names to be looked up lazily.
 PACKAGES = {"", *MAY_IMPORT}

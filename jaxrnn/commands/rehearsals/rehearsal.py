@@ -3,7 +3,7 @@
 from typing import Any
 
 from jaxrnn.commands.banner import print_banner
-from jaxrnn.commands.target_rehearsal import for_this_machine, rehearse_for
+from jaxrnn.commands.rehearsals.target_rehearsal import for_this_machine, rehearse_for
 from jaxrnn.commands.training_data import open_training_data
 from jaxrnn.console.tables import table
 from jaxrnn.parallel.device_memory import planned_bytes, readable, tree_bytes

@@ -156,6 +156,11 @@ class Encoding:
         )
 
     @property
+    def reads_times(self) -> bool:
+        """Whether the network is told something of the steps' times."""
+        return False
+
+    @property
     def sizes(self) -> Sizes:
         """What the network's shapes depend on."""
         outputs = len(self.classes) or len(self.targets.names)

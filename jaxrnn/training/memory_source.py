@@ -16,7 +16,7 @@ from jaxrnn.parallel.device_memory import planned_bytes, require_memory
 from jaxrnn.parallel.devices import replicate
 from jaxrnn.parallel.state_sharding import with_shardings
 from jaxrnn.settings.config import Config
-from jaxrnn.tasks.encodings import fit_encoding
+from jaxrnn.data.series.encodings import fit_encoding
 from jaxrnn.training.plan import VALIDATION_CHUNK_ROWS, Plan, given_by, make_plan, require_last_targets
 from jaxrnn.training.train_state import History, Position, TrainState, history_lines
 from jaxrnn.training.trainer import Trainer

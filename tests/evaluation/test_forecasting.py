@@ -13,7 +13,7 @@ from jaxrnn.data.series.parts import first_steps
 from jaxrnn.data.series.series_encoding import SeriesEncoding
 from jaxrnn.evaluation.forecasting import evaluate_forecasts, forecast_members
 from jaxrnn.foundation.errors import DataError, UserError
-from jaxrnn.tasks.encodings import read_encoding
+from jaxrnn.data.series.encodings import read_encoding
 
 HORIZON, SEASON = 3, 4
 ROLES = {"id_column": "shop", "time_column": "day", "target_columns": "sales"}

@@ -131,6 +131,23 @@ class Frequency:
         """Whether times are datetimes."""
         return self.unit in ("microsecond", "business_day", "month", "unknown")
 
+    def joined(self, other: "Frequency") -> "Frequency":
+        """Returns the frequency of series of this one and of others: theirs, where those of this one have one step.
+
+        Raises:
+          DataError: They are of two frequencies.
+        """
+        if self.unit == "unknown" or other.unit == "unknown":
+            return self if other.unit == "unknown" else other
+        days = max(self.day, other.day)  # that of the series which shows most of its months' ends
+        found, expected = (dataclasses.replace(one, day=days) for one in (other, self))
+        if found != expected:
+            raise DataError(
+                f"found series whose steps are {found.in_words}; expected {expected.in_words}, as those before; series"
+                " of one frequency go together"
+            )
+        return expected
+
     def count_from(self, start: np.datetime64, count: int) -> NDArray[np.datetime64]:
         """Returns times from a start on, (count,); with months all of its day, or of their last if they have no such.
 

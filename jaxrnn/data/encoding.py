@@ -161,6 +161,11 @@ class Encoding:
         return False
 
     @property
+    def step_width(self) -> int:
+        """How many numbers a step of a batch has, about."""
+        return len(self.inputs.names) + len(self.categories)
+
+    @property
     def sizes(self) -> Sizes:
         """What the network's shapes depend on."""
         outputs = len(self.classes) or len(self.targets.names)

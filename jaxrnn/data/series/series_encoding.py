@@ -69,9 +69,7 @@ class SeriesEncoding(Encoding):
         return cls.of_series(SeriesStatistics.of(training, config.task.transform), config, horizon=horizon)
 
     @classmethod
-    def of_series(
-        cls, training: SeriesStatistics, config: Config, *, horizon: int | None = None
-    ) -> "SeriesEncoding":
+    def of_series(cls, training: SeriesStatistics, config: Config, *, horizon: int | None = None) -> "SeriesEncoding":
         """Makes the encoding of what was measured of the training steps.
 
         Args:
@@ -107,6 +105,10 @@ class SeriesEncoding(Encoding):
     @property
     def reads_times(self) -> bool:
         return bool(self.calendar)
+
+    @property
+    def step_width(self) -> int:
+        return self.sizes.inputs + len(self.categories) + 4 * len(self.targets.names) + 1  # four of a target
 
     @property
     def sizes(self) -> Sizes:

@@ -107,13 +107,14 @@ class TestForms:
 
 class TestSeveralFiles:
     def writer(self, tmp_path: Path, task: str = "classify") -> SequenceWriter:
-        return SequenceWriter(tmp_path, task=task, settings={}, shard_rows=100, fractions=(0.6, 0.2, 0.2), seed=0)
+        return SequenceWriter(tmp_path, Config().replace_flat({"task": task, "split_seed": 0}), shard_rows=100)
 
     def texts(self, *words: str, labels: tuple[str, ...]) -> Sequences:
         return jaxrnn.read(list(words), tokens="character", labels=labels)
 
     def test_texts_have_one_number_in_all_files(self, tmp_path):
-        writer = SequenceWriter(tmp_path, task="classify", settings={}, shard_rows=2, fractions=(1.0, 0.0, 0.0), seed=0)
+        config = Config().replace_flat({"task": "classify", "split": "given"})
+        writer = SequenceWriter(tmp_path, config, shard_rows=2)
         first = self.texts("ca", "b", labels=("y", "z"))
         second = self.texts("dba", "a", labels=("x", "y"))
         writer.add("one", first)

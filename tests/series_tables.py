@@ -7,7 +7,13 @@ import numpy as np
 
 HORIZON = 3
 ROLES = ["--id-column=shop", "--time-column=month", "--target-columns=sales"]
-COLUMNS = [*ROLES, "--input-columns=visits", "--known-columns=price", "--static-columns=area", "--category-columns=kind"]
+COLUMNS = [
+    *ROLES,
+    "--input-columns=visits",
+    "--known-columns=price",
+    "--static-columns=area",
+    "--category-columns=kind",
+]
 LENGTHS = (5, 9, 14, 14, 22)
 
 
@@ -31,20 +37,20 @@ def write_series(
       seed: Of all that is drawn.
       lengths: Months of a series, drawn.
       missing: The share of sales that are empty, but for the first of each series.
-      gaps: The share of months that are left out, but for the first and the last of each series.
+      gaps: The share of months that are left out, but for the first three and the last of each series.
       shuffled: Whether rows stand in any order.
     """
     generator = np.random.default_rng(seed)
     lines = []
     for shop in range(first, first + number):
-        level, size = float(generator.integers(50, 5000)), generator.integers(1, 9)
+        level, size = float(generator.integers(500, 5000)), generator.integers(1, 9)
         kind, length = ("street", "mall", "web")[shop % 3], int(generator.choice(lengths))
         start = np.datetime64("2019-01", "M") + int(generator.integers(12))
         price = generator.integers(5, 12, length)
         for place in range(length):
             level += float(generator.normal()) * level / 20
             sales = level * (1 + 0.2 * (place % 4)) - 10 * price[place]
-            is_inner = 0 < place < length - 1
+            is_inner = 2 < place < length - 1
             drawn = generator.random(2)
             if is_inner and drawn[0] < gaps:
                 continue

@@ -16,7 +16,7 @@ from jaxrnn.data.ragged import Ragged
 from jaxrnn.data.readers.complaints import naming
 from jaxrnn.data.readers.loading import load_hashed_rows
 from jaxrnn.data.sequences import Sequences
-from jaxrnn.data.split import count_shared_rows
+from jaxrnn.data.split import PART_NAMES, count_shared_rows
 from jaxrnn.data.store.dataset import Dataset, is_dataset
 from jaxrnn.data.store.sharded_rows import ShardedRows
 from jaxrnn.data.store.sharded_sequences import ShardedSequences
@@ -153,7 +153,7 @@ class PreparedData:
         check(self.description)
 
     def arrange(self, *, refit: bool = False) -> None:
-        dataset = self._dataset.refitted() if refit else self._dataset
+        self._arranged = dataset = self._dataset.refitted() if refit else self._dataset
         with naming(self.config.data.data):
             # Who trains again knows the best epoch: patience was that of the first training.
             has_validation = refit or dataset.num_rows("validation") > 0
@@ -166,9 +166,9 @@ class PreparedData:
         self.overlapping = (0, 0) if described is None else described.overlapping
 
     def in_words(self) -> tuple[str, str]:
-        dataset, encoding = self._dataset, self.source.plan.encoding
+        dataset, encoding = self._arranged, self.source.plan.encoding
         number, num_values, name = dataset.num_rows(), dataset.num_values(), escape(self.config.data.data)
-        counts = {part: dataset.num_rows(part) for part in dataset.parts}
+        counts = {part: dataset.num_rows(part) for part in PART_NAMES}
         shortest, longest = dataset.lengths
         if encoding is not None:
             given: Any = {"num_steps": num_values, "lengths": (shortest, longest), "counts": counts, "number": number}

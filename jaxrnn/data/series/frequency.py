@@ -139,14 +139,12 @@ class Frequency:
         """
         if self.unit == "unknown" or other.unit == "unknown":
             return self if other.unit == "unknown" else other
-        days = max(self.day, other.day)  # that of the series which shows most of its months' ends
-        found, expected = (dataclasses.replace(one, day=days) for one in (other, self))
-        if found != expected:
+        if other.unit != self.unit or dataclasses.replace(other, day=self.day) != self:
             raise DataError(
-                f"found series whose steps are {found.in_words}; expected {expected.in_words}, as those before; series"
-                " of one frequency go together"
+                f"found series whose steps are {other.in_words}; expected {self.in_words}, as those before; series of"
+                " one frequency go together"
             )
-        return expected
+        return dataclasses.replace(self, day=max(self.day, other.day))
 
     def count_from(self, start: np.datetime64, count: int) -> NDArray[np.datetime64]:
         """Returns times from a start on, (count,); with months all of its day, or of their last if they have no such.

@@ -1,6 +1,7 @@
 """What a prepared data set says of its sequences: how they were read, their fields, and what training rows measure."""
 
 import dataclasses
+import shlex
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -11,6 +12,7 @@ from jaxrnn.data.series.encodings import AnyStatistics, make_encoding, read_stat
 from jaxrnn.data.series.series_encoding import SeriesEncoding
 from jaxrnn.data.store.form import Form
 from jaxrnn.foundation.errors import UserError
+from jaxrnn.foundation.escaping import escape
 from jaxrnn.settings.columns_config import NOT_OF_READING, ColumnsConfig
 from jaxrnn.settings.config import Config
 from jaxrnn.settings.task_config import OF_SERIES, TASKS
@@ -101,9 +103,11 @@ class SequenceDescription:
         flat, default = config.to_flat(), Config().to_flat()
         for key, value in self.settings.items():
             if flat[key] not in (default[key], value):
+                name, given = f"--{key.replace('_', '-')}", flat[key]
+                flag = name if given is True else f"{name}={shlex.quote(escape(str(given)))}"
                 raise UserError(
-                    f"--{key.replace('_', '-')}: got {flat[key]!r}; expected {value!r}, with which {where} was"
-                    " prepared; leave it out, or prepare the data once more"
+                    f"{name}: got {given!r}; expected {value!r}, with which {where} was prepared; leave it out, or"
+                    f" prepare the data once more with {flag}"
                 )
         for part in ("validation_data", "test_data"):
             if flat[part] is not None:

@@ -137,20 +137,23 @@ class SequenceWriter:
             for name, part in described.items()
         }
         between()
-        config, refit = self._config, None
+        config = self._config
         if self._cutter is not None:
             config = config.replace_flat({"horizon": self._cutter.horizon})
             parts = parts_of(parts[STORED])
-            refit = self._measure(parts, between, training=REFIT)
-        measured = self._measure(parts, between)
-        if refit is not None:
+        measured = refit = self._measure(parts, between)
+        if self._cutter is not None:
+            if shares_of(config.data).validation:
+                refit = self._measure(parts, between, training=REFIT)
+            else:  # what trains a second time is what has trained
+                del parts[REFIT]
             require_encoded(parts, make_encoding(measured.statistics, config), BLOCK_VALUES, between)
         return described, SequenceDescription(
             task=self._task,
             settings=reading_settings(config),
             form=form,
             ranges=ranges,
-            refit=refit,
+            refit=None if self._cutter is None else refit,
             **measured._asdict(),
         )
 

@@ -15,6 +15,7 @@ from step_tables import ASKED, COLUMNS, write_steps
 import jaxrnn
 from jaxrnn import prepare
 from jaxrnn.data.sequences import Field, Sequences
+from jaxrnn.data.series.parts import first_steps
 from jaxrnn.data.store import part_writer
 from jaxrnn.data.store.dataset import Dataset, digest_of
 from jaxrnn.data.store.form import ENDS, Form
@@ -107,6 +108,22 @@ class TestForms:
         assert list(held.take(np.array([3]), without={"times", "ids"}).rows) == ["statics", "labels"]
         assert np.signbit(held.take(np.array([2])).rows["statics"].values).all()
         assert len(held.take(np.array([], np.int64))) == 0
+
+    def test_a_cut_has_the_first_steps_of_some(self, series):
+        stored = Dataset(series).all_rows()
+        whole = stored.whole()
+        numbers = np.array([20, 3, 17, 0])
+        steps = np.array([2, 5, 1, 4])
+        cut = stored.cut(numbers, steps)
+        expected = first_steps(whole.take(numbers), steps)
+        assert (len(cut), cut.num_steps, cut.num_values) == (4, 12, 12 * stored.form.width)
+        assert cut.whole() == expected
+        assert cut.take(np.array([3, 1])) == expected.take([3, 1])
+        for num_values in (1, 40, 10**6):
+            blocks = list(cut.blocks(num_values))
+            assert [one for block in blocks for one in block] == list(expected)
+        assert len(stored.cut(numbers[:0], steps[:0]).whole()) == 0
+        assert ENDS not in whole.rows, "a matter of the store"
 
     def test_whole_numbers_keep_every_digit(self):
         for values in ([[2**62 + 1]], [[2**31 - 1]], [[-(2**31) - 1]], [[127, -128]], [[128]]):

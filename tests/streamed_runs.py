@@ -44,6 +44,8 @@ def assert_same_batches(streamed: Arranged, memory: MemorySource, *, several: bo
         seeds = Seeds(5, 0) if name == "training" else None
         reading = SuperBatches(part.reading, part.layout, seeds=seeds, width=streamed.width)
         assert name == "validation" or not several or reading.per_epoch > 1
+        first, (shapes, _) = reading[0].batches, reading.shapes(len(reading[0].batches[0][0]))
+        assert [(leaf.shape, leaf.dtype) for leaf in shapes] == [(leaf.shape, leaf.dtype) for leaf in first]
         found = [
             cut_batch(piece.batches, batch, part.layout.parts[piece.parts[batch]].length)
             for piece in (reading[number] for number in range(reading.per_epoch))

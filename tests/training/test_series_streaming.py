@@ -172,7 +172,7 @@ CASES = {
     "bucket": ("time", "--batching=bucket"),
     "pad": ("mask", "--batching=pad"),
     "pack": ("time", "--batching=pack", "--dropout=0"),
-    "global": ("global", "--batching=bucket", "--loss=mse", "--no-refit"),
+    "global": ("global", "--batching=bucket", "--no-refit"),
     "hashed": ("hashed", "--batching=auto"),
     "forward": ("forward", "--batching=pack", "--no-shuffle", "--no-refit", "--patience=2"),
     "members": ("time", "--batching=bucket", "--ensemble=3"),

@@ -38,12 +38,16 @@ RECIPES = {
     "prepared-classify": [*SMALL, "--task=classify", "--batching=bucket", "--batch-size=400", "--epochs=8"],
     "prepared-ensemble": [*SMALL, "--task=classify", "--batching=pack", "--batch-size=400", "--ensemble=2",
                           "--epochs=8"],
+    # Trained twice: killed in either training.
+    "prepared-forecast": [*SMALL[1:], "--task=forecast", "--batching=bucket", "--batch-size=400", "--epochs=6"],
 }  # fmt: skip
 COLUMNS = ["--task=classify", "--id-column=unit", "--time-column=day", "--input-columns=x,y", "--category-columns=gear",
            "--label-column=side"]  # fmt: skip
+SERIES_COLUMNS = ["--task=forecast", "--id-column=unit", "--time-column=day", "--target-columns=x", "--input-columns=y",
+                  "--horizon=4"]  # fmt: skip
 SEQUENCES = {"classify"}  # a table of steps of two features
 # From prepared data, an epoch of several pieces: saved in the middle of epochs too.
-STREAMED = {"stream", "prepared-classify", "prepared-ensemble"}
+STREAMED = {"stream", "prepared-classify", "prepared-ensemble", "prepared-forecast"}
 SIGNALS = {
     "KILL": [signal.SIGKILL],
     "INT": [signal.SIGINT],
@@ -178,6 +182,11 @@ class Bench:
         """A prepared data set of sequences of two features and a category, made when first asked for."""
         return self._prepare("prepared-units", self._write_units("many-units.csv", 5_000, 200), *COLUMNS)
 
+    @functools.cached_property
+    def prepared_series(self) -> Path:
+        """A prepared data set of series to forecast, made when first asked for."""
+        return self._prepare("prepared-series", self._write_units("many-series.csv", 5_000, 200), *SERIES_COLUMNS)
+
     def _prepare(self, name: str, source: Path, *flags: str) -> Path:
         target = self.directory / name
         command = [sys.executable, "-m", "jaxrnn.prepare", str(source), *flags, f"--out={target}"]
@@ -204,7 +213,8 @@ class Bench:
             return [*RECIPES[name], f"--data={self.units}"]
         if name not in STREAMED:
             return [*RECIPES[name], f"--data={self.rows}"]
-        return [*RECIPES[name], f"--data={self.prepared if name == 'stream' else self.prepared_units}"]
+        of_name = {"stream": "prepared", "prepared-forecast": "prepared_series"}
+        return [*RECIPES[name], f"--data={getattr(self, of_name.get(name, 'prepared_units'))}"]
 
     def unbroken(self, name: str) -> Path:
         """Returns the directory of a recipe's unbroken run, made when first asked for."""

@@ -5,6 +5,8 @@
     python -m jaxrnn.train --data=prepared
     python -m jaxrnn.prepare TRAIN.ts --task=classify --test-data=TEST.ts --out=prepared
     python -m jaxrnn.train --task=classify --data=prepared
+    python -m jaxrnn.prepare panel.csv --task=forecast --id-column=shop --time-column=month --horizon=6 --out=prepared
+    python -m jaxrnn.train --task=forecast --data=prepared
 
 Reads the files once, with the rules and the messages of training itself, splits the rows into training, validation and
 test, and writes a directory of shards, which training maps into memory piece by piece.
@@ -27,7 +29,7 @@ from jaxrnn.settings.columns_config import ColumnsConfig
 from jaxrnn.settings.config import Config
 from jaxrnn.settings.data_config import Fractions, ReaderConfig, require_fractions
 from jaxrnn.settings.limits import MAX_COUNT
-from jaxrnn.settings.task_config import TaskName
+from jaxrnn.settings.task_config import OF_SERIES, TaskConfig, TaskName
 
 PROGRAM = "python -m jaxrnn.prepare"
 # A bound against compressed files that inflate without end; what is read is not held.
@@ -48,12 +50,25 @@ class PrepareCommand:
     """File of validation sequences, in place of a share of the inputs; not with task = next."""
     test_data: Optional[str] = None
     """File of test sequences, in place of a share of the inputs; not with task = next."""
-    split: Literal["hashed", "given"] = "hashed"
-    """hashed: a hash of each row decides, identical ones or those of a group on one side; given: all inputs train."""
+    split: Optional[Literal["hashed", "given", "time"]] = None
+    """hashed: a hash of each row decides, identical ones or those of a group on one side; given: all inputs train;
+    time: the ends of every series test and validate a forecast. hashed if left out; time to forecast."""
     split_fractions: Fractions = Config().data.split_fractions
     """Shares of training, validation and test rows."""
     split_seed: int = 0
     """Seed of the split, which a hash of each row decides: identical rows stay on one side."""
+    horizon: int = TaskConfig.horizon
+    """Steps ahead to forecast; 0 for what a .tsf file says."""
+    origins: int = TaskConfig.origins
+    """Origins that split = time tests each series at: its last horizon + origins - 1 steps do not train."""
+    season: int = TaskConfig.season
+    """Steps of a season; 0 for the usual one of the times' frequency."""
+    scaling: Literal["series", "global", "none"] = TaskConfig.scaling
+    """Units that a series is read and forecast in: its own mean change of a step, that of all series, or none."""
+    transform: Literal["none", "log"] = TaskConfig.transform
+    """log forecasts the logarithm of positive values."""
+    calendar: str = TaskConfig.calendar
+    """What is read off the times, for steps ahead too: month, quarter, week, weekday, day, dayofyear, hour, minute."""
     shard_rows: int = 1 << 20
     """Rows of a shard at most; long rows make smaller ones."""
     reader: ReaderConfig = dataclasses.field(default_factory=lambda: ReaderConfig(max_bytes=MAX_BYTES))
@@ -73,14 +88,12 @@ class PrepareCommand:
         Raises:
           SettingError: They do not go together.
         """
-        expected = "another one: series that are forecast are read from their file"
-        require(self.task != "forecast", "task", self.task, expected)
-        config = Config().replace_flat({"task": self.task})
+        config = Config().replace_flat({"task": self.task, **{key: getattr(self, key) for key in OF_SERIES}})
         data = dataclasses.replace(
             config.data,
             validation_data=self.validation_data,
             test_data=self.test_data,
-            split=self.split,
+            split=self.split or ("time" if self.task == "forecast" else "hashed"),
             split_fractions=Fractions(*self.split_fractions),
             split_seed=self.split_seed,
         )

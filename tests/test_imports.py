@@ -28,7 +28,7 @@ MAY_IMPORT = {
     "data": LOWER,
     "data.readers": [*LOWER, "data"],
     "data.series": [*LOWER, "data"],
-    "data.store": [*LOWER, "data", "data.readers"],
+    "data.store": [*LOWER, "data", "data.readers", "data.series"],
     "data.tables": [*LOWER, "data", "data.readers", "data.series"],
     "parallel": [*LOWER, "nn"],
     "tasks": [*LOWER, "data", "data.series"],

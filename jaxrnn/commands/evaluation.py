@@ -8,6 +8,7 @@ from jaxrnn.commands.part_results import PartResult, Rows, measure_part, print_f
 from jaxrnn.data.ragged import Ragged
 from jaxrnn.data.readers.complaints import naming
 from jaxrnn.data.readers.loading import load_hashed_rows, load_rows
+from jaxrnn.data.sequence_parts import shares_of
 from jaxrnn.data.store.dataset import Dataset, is_dataset
 from jaxrnn.data.store.sharded_rows import ShardedRows
 from jaxrnn.evaluation.loading import locate
@@ -140,8 +141,8 @@ def _open(data: str, reader: ReaderConfig, model: TrainedModel) -> Ragged | Shar
 
 def _trained_origins_warning(config: Config, origins: int | None) -> str:
     """Returns a line where forecasts start before the steps that a run has held out at the ends of its series."""
-    is_held_out = config.data.split != "time" or config.data.test_data is not None
-    more = 0 if origins is None or is_held_out else origins - config.task.origins
+    is_apart = config.data.split != "time" or not shares_of(config.data).test  # then the test series have a file
+    more = 0 if origins is None or is_apart else origins - config.task.origins
     if more <= 0:
         return ""
     return (

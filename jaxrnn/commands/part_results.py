@@ -88,12 +88,12 @@ def _measure_sequences(model: TrainedModel, sequences: Sequences | ShardedSequen
         }
     details: dict[str, Any] = {}
     notes = found.verdict.notes
-    if isinstance(found, ForecastEvaluation) and isinstance(sequences, Sequences):
+    if isinstance(found, ForecastEvaluation):
         entries |= {"origins": found.origins.shape[1], "by_step": found.by_step}
         names, columns = list(found.by_series), [values.tolist() for values in found.by_series.values()]
         details["series"] = [
             {"id": number, **dict(zip(names, figures, strict=True))}
-            for number, *figures in zip(ids_of(sequences), *columns, strict=True)
+            for number, *figures in zip(ids_of(found.sequences), *columns, strict=True)
         ]
         notes = [explain_forecasts(found.quantiles), *notes]
     return PartResult(found, found.baselines, entries, notes, len(sequences), details)

@@ -30,10 +30,10 @@ from jaxrnn.data.store.dataset import (
     EXACT_VALUES,
     FORMAT_VERSION,
     SEQUENCE_FORMAT_VERSION,
+    SERIES_FORMAT_VERSION,
     SPLIT_KIND,
     digest_of,
 )
-from jaxrnn.data.store.description import reading_settings
 from jaxrnn.data.store.part_writer import PartWriter
 from jaxrnn.data.store.sequence_writer import SequenceWriter
 from jaxrnn.data.store.sharded_rows import ShardedRows
@@ -64,6 +64,7 @@ def prepare(inputs: Sequence[str], out: str, config: Config, *, shard_rows: int)
     target = Path(out)
     files = _expand(inputs)
     fractions, seed = shares_of(config.data), config.split_seed
+    kind = config.data.split if config.task.task == "forecast" else SPLIT_KIND
     are_sequences = reads_sequences(config.replace_flat({"data": files[0]}))
     given = {part: path for part, path in _given(config).items() if path is not None}
     for path in given.values():
@@ -74,21 +75,20 @@ def prepare(inputs: Sequence[str], out: str, config: Config, *, shard_rows: int)
         def between() -> None:
             end_if_interrupted(signals)
 
-        write: Any = _write_sequences if are_sequences else _write_rows
-        kept = {"fractions": fractions, "seed": seed, "shard_rows": shard_rows}
+        write = _write_sequences if are_sequences else _write_rows
         with naming(inputs[0] if len(inputs) == 1 else f"{len(files)} files"):
-            described = write(files, given, directory, config, between, **kept)
+            described, counts = write(files, given, directory, config, between, shard_rows=shard_rows)
         between()
         description = {
-            "format_version": SEQUENCE_FORMAT_VERSION if are_sequences else FORMAT_VERSION,
+            "format_version": _format_version(config, are_sequences),
             "jaxrnn": versions()["jaxrnn"],
             "sources": [os.path.basename(file) for file in (*files, *given.values())],
-            "split": {"kind": SPLIT_KIND, "seed": seed, "fractions": list(fractions)},
+            "split": {"kind": kind, "seed": seed, "fractions": list(fractions)},
             **described,
         }
         description["sha256"] = digest_of(description)
         write_atomically(directory / DESCRIPTION_NAME, json.dumps(description, indent=1, allow_nan=False) + "\n")
-    _report(target, description, config, time.perf_counter() - begin)
+    _report(target, description, config, counts, time.perf_counter() - begin)
 
 
 def _given(config: Config) -> dict[str, str | None]:
@@ -102,12 +102,11 @@ def _write_rows(
     config: Config,
     between: Callable[[], None],
     *,
-    fractions: tuple[float, float, float],
-    seed: int,
     shard_rows: int,
-) -> dict[str, Any]:
-    """Writes rows of numbers; returns what the description holds of them."""
+) -> tuple[dict[str, Any], list[int]]:
+    """Writes rows of numbers; returns what the description holds of them, and how many each part has."""
     assert not given, "refused with task = next"
+    fractions, seed = shares_of(config.data), config.split_seed
     parts = [PartWriter(directory, name, shard_rows) for name in PART_NAMES]
     moments = Moments()
     num_blank_lines = 0
@@ -133,7 +132,7 @@ def _write_rows(
         least, greatest = part.ranges().get(COLUMN, ([None], [None]))
         described[part.name] |= {"min": least[0], "max": greatest[0]}
     measured = _describe_moments(moments, directory, described[PART_NAMES[0]])
-    return {"parts": described, "training_moments": measured}
+    return {"parts": described, "training_moments": measured}, [part.num_rows for part in parts]
 
 
 def _write_sequences(
@@ -143,14 +142,10 @@ def _write_sequences(
     config: Config,
     between: Callable[[], None],
     *,
-    fractions: tuple[float, float, float],
-    seed: int,
     shard_rows: int,
-) -> dict[str, Any]:
-    """Writes sequences; returns what the description holds of them."""
-    settings = {"task": config.task.task, "settings": reading_settings(config)}
-    split = {"fractions": fractions, "seed": seed}
-    writer = SequenceWriter(directory, shard_rows=shard_rows, **settings, **split)  # type: ignore[arg-type]
+) -> tuple[dict[str, Any], list[int]]:
+    """Writes sequences; returns what the description holds of them, and how many each part has."""
+    writer = SequenceWriter(directory, config, shard_rows=shard_rows)
     named: list[tuple[str, str | None]] = [*((file, None) for file in files), *((given[part], part) for part in given)]
     done = 0
     with ReadingProgress(sum(os.path.getsize(file) for file, _ in named)) as progress:
@@ -163,9 +158,15 @@ def _write_sequences(
             done += os.path.getsize(file)
             progress.update(done, len(sequences))
             del sequences  # before the next file is read
-    require_parts(writer.num_rows, SPLIT_KIND, fractions)
+    writer.require_parts()
     described, sequences_described = writer.finish(between)
-    return {"parts": described, "sequences": sequences_described.to_json()}
+    return {"parts": described, "sequences": sequences_described.to_json()}, writer.num_rows
+
+
+def _format_version(config: Config, are_sequences: bool) -> int:
+    if config.task.task == "forecast":
+        return SERIES_FORMAT_VERSION
+    return SEQUENCE_FORMAT_VERSION if are_sequences else FORMAT_VERSION
 
 
 def _expand(inputs: Sequence[str]) -> list[str]:
@@ -213,16 +214,15 @@ def _describe_moments(moments: Moments, directory: Path, part: dict[str, Any]) -
     return {"count": moments.count, "mean": mean, "squares": moments.squares, "deviation": deviation}
 
 
-def _report(target: Path, description: dict[str, Any], config: Config, seconds: float) -> None:
-    parts = description["parts"]
-    counts = {name: part["rows"] for name, part in parts.items()}
-    shards = [shard for part in parts.values() for shard in part["shards"]]
+def _report(target: Path, description: dict[str, Any], config: Config, counts: list[int], seconds: float) -> None:
+    parts = description["parts"].values()
+    shards = [shard for part in parts for shard in part["shards"]]
     size = sum(shard["bytes"] for shard in shards)
     types = dict.fromkeys(name for shard in shards for name in shard["type"].split(", "))
-    what = "sequences" if "sequences" in description else "rows"
+    what = "series" if config.task.task == "forecast" else "sequences" if "sequences" in description else "rows"
     print(
-        f"{escape(str(target))}: {sum(counts.values()):,} {what}: "
-        + ", ".join(f"{count:,} {name}" for name, count in counts.items())
+        f"{escape(str(target))}: {sum(part['rows'] for part in parts):,} {what}: "
+        + ", ".join(f"{count:,} {name}" for name, count in zip(PART_NAMES, counts, strict=True))
         + f"; {len(shards)} shards of {' and '.join(sorted(types))}, {size / 1e6:,.1f} MB; {seconds:.1f} s"
     )
     task = f" --task={config.task.task}" if config.task.task != "next" else ""

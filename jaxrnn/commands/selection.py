@@ -11,6 +11,7 @@ from jaxrnn.commands.part_results import measure_figures
 from jaxrnn.commands.training_data import TrainingData
 from jaxrnn.console.progress import Progress
 from jaxrnn.console.signals import NoteSignal
+from jaxrnn.data.sequence_parts import shares_of
 from jaxrnn.evaluation.sequence_evaluation import SequenceEvaluation
 from jaxrnn.evaluation.value_evaluation import Evaluation
 from jaxrnn.foundation.messages import say
@@ -52,8 +53,9 @@ def select_epochs(
       DivergedError: A loss or gradient was not finite.
       InterruptedRun: A signal came.
     """
-    if "validation" not in data.parts or config.data.validation_data is not None:
-        if config.data.validation_data is not None:
+    shares = shares_of(config.data)
+    if "validation" not in data.parts or not shares.validation:
+        if "validation" in data.parts:
             say("refit is on: but the validation series have a file of their own, so there is one training")
         return None
     first = RunDirectory(run_dir.selection)

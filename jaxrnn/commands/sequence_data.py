@@ -7,6 +7,7 @@ from typing import Any
 from jaxrnn.commands.data_words import describe_columns
 from jaxrnn.data.encoding import Encoding
 from jaxrnn.data.readers.complaints import naming
+from jaxrnn.data.sequence_parts import shares_of
 from jaxrnn.data.sequences import Sequences
 from jaxrnn.data.series.parts import split_parts
 from jaxrnn.data.series.series_encoding import SeriesEncoding
@@ -60,35 +61,45 @@ class SequencesInMemory:
         counts = {"training": len(self._split.training.sequences)}
         counts |= {name: len(self.parts[name]) if name in self.parts else 0 for name in PARTS_WITH_FILES}
         lengths = int(sequences.lengths.min()), int(sequences.lengths.max())
-        holds, parts = describe_sequences(
-            escape(self.config.data.data), encoding, num_steps=sequences.num_steps, lengths=lengths, counts=counts,
-            number=len(sequences),
-        )  # fmt: skip
-        if self.config.data.split == "time":  # the parts are ends of the same series
-            short = [f"{len(sequences) - count:,} too short for the {name} part" for name, count in counts.items()
-                     if name not in self._given and 0 < count < len(sequences)]  # fmt: skip
-            parts = ", ".join([parts, *short])
-        return holds, parts
+        given: Any = {"num_steps": sequences.num_steps, "lengths": lengths, "counts": counts}
+        name = escape(self.config.data.data)
+        return describe_sequences(name, encoding, self.config, number=len(sequences), **given)
 
 
 def describe_sequences(
-    name: str, encoding: Encoding, *, num_steps: int, lengths: tuple[int, int], counts: dict[str, int], number: int
+    name: str,
+    encoding: Encoding,
+    config: Config,
+    *,
+    num_steps: int,
+    lengths: tuple[int, int],
+    counts: dict[str, int],
+    number: int,
 ) -> tuple[str, str]:
     """Says what sequences hold, and how many of them train, validate and test.
 
     Args:
       name: The data's.
       encoding: What the training rows say.
+      config: Says how they are split.
       num_steps: The steps of all of them.
       lengths: The least steps of one, and the most.
       counts: How many are of each part.
       number: How many there are.
     """
     what = "series" if isinstance(encoding, SeriesEncoding) else "sequences"
+    parts = [f"{count:,} {part}" for part, count in counts.items()]
+    if config.data.split == "time":  # the parts are ends of the same series, but for those of files of their own
+        shares = shares_of(config.data)
+        parts += [
+            f"{counts['training'] - counts[part]:,} too short for the {part} part"
+            for part in PARTS_WITH_FILES
+            if getattr(shares, part) > 0 and 0 < counts[part] < counts["training"]
+        ]
     return (
         f"{name}: {number:,} {what}, {num_steps:,} steps; lengths {lengths[0]} to {lengths[1]}, mean"
         f" {num_steps / number:.1f}; {describe_columns(encoding)}",
-        ", ".join(f"{count:,} {part}" for part, count in counts.items()),
+        ", ".join(parts),
     )
 
 

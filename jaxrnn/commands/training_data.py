@@ -6,12 +6,17 @@ from typing import Any, Protocol
 
 import jax
 
-from jaxrnn.commands.sequence_data import SequencesInMemory, describe_sequences, require_what_is_monitored
+from jaxrnn.commands.sequence_data import (
+    PARTS_WITH_FILES,
+    SequencesInMemory,
+    describe_sequences,
+    require_what_is_monitored,
+)
 from jaxrnn.data.ragged import Ragged
 from jaxrnn.data.readers.complaints import naming
 from jaxrnn.data.readers.loading import load_hashed_rows
 from jaxrnn.data.sequences import Sequences
-from jaxrnn.data.split import count_shared_rows
+from jaxrnn.data.split import PART_NAMES, count_shared_rows
 from jaxrnn.data.store.dataset import Dataset, is_dataset
 from jaxrnn.data.store.sharded_rows import ShardedRows
 from jaxrnn.data.store.sharded_sequences import ShardedSequences
@@ -146,29 +151,28 @@ class PreparedData:
             "values": dataset.num_values(),
         }
         check(self.description)
-        described = (
-            dataset.sequences
-        )  # the split keeps identical rows of numbers on one side; windows are not looked at
+
+    def arrange(self, *, refit: bool = False) -> None:
+        self._arranged = dataset = self._dataset.refitted() if refit else self._dataset
+        with naming(self.config.data.data):
+            # Who trains again knows the best epoch: patience was that of the first training.
+            has_validation = refit or dataset.num_rows("validation") > 0
+            require_what_is_monitored(self.config, has_validation=has_validation)
+            self.source = DiskSource(self.config, dataset)
+        self.parts = {name: dataset.parts[name] for name in PARTS_WITH_FILES if dataset.num_rows(name)}
+        described = dataset.sequences
+        # The split keeps identical rows of numbers on one side; windows are not looked at.
         self.shared_rows = (0, 0) if described is None else described.shared_rows
         self.overlapping = (0, 0) if described is None else described.overlapping
 
-    def arrange(self, *, refit: bool = False) -> None:
-        del refit  # the rows of a task that refits are sequences in memory
-        dataset = self._dataset
-        with naming(self.config.data.data):
-            require_what_is_monitored(self.config, has_validation=dataset.num_rows("validation") > 0)
-            self.source = DiskSource(self.config, dataset)
-        self.parts = {name: dataset.parts[name] for name in ("validation", "test") if dataset.num_rows(name)}
-
     def in_words(self) -> tuple[str, str]:
-        dataset, encoding = self._dataset, self.source.plan.encoding
+        dataset, encoding = self._arranged, self.source.plan.encoding
         number, num_values, name = dataset.num_rows(), dataset.num_values(), escape(self.config.data.data)
-        counts = {part: dataset.num_rows(part) for part in dataset.parts}
-        histograms = [dataset.histogram(part) for part, count in counts.items() if count]
-        shortest, longest = min(int(h[0][0]) for h in histograms), max(int(h[0][-1]) for h in histograms)
+        counts = {part: dataset.num_rows(part) for part in PART_NAMES}
+        shortest, longest = dataset.lengths
         if encoding is not None:
             given: Any = {"num_steps": num_values, "lengths": (shortest, longest), "counts": counts, "number": number}
-            return describe_sequences(f"{name}, prepared", encoding, **given)
+            return describe_sequences(f"{name}, prepared", encoding, self.config, **given)
         low, high = dataset.span
         return (
             f"{name}, prepared: {number:,} rows, {num_values:,} values; lengths {shortest} to {longest}, mean"

@@ -160,6 +160,16 @@ class Encoding:
         )
 
     @property
+    def reads_times(self) -> bool:
+        """Whether the network is told something of the steps' times."""
+        return False
+
+    @property
+    def step_width(self) -> int:
+        """How many numbers a step of a batch has, about."""
+        return len(self.inputs.names) + len(self.categories)
+
+    @property
     def sizes(self) -> Sizes:
         """What the network's shapes depend on."""
         outputs = len(self.classes) or len(self.targets.names)

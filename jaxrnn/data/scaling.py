@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from jaxrnn.data.columns import ColumnMoments
 from jaxrnn.data.normalizer import Normalizer
 from jaxrnn.data.sequences import Field
-from jaxrnn.data.statistics import ColumnMoments
 from jaxrnn.foundation.errors import DataError
 from jaxrnn.foundation.escaping import escape, shorten
 from jaxrnn.settings.config import Config

@@ -68,9 +68,7 @@ def split_rows(rows: Rows, kind: Kind, *, fractions: tuple[float, float, float],
     return Split(*[part.astype(np.int64) for part in parts])
 
 
-def require_parts(
-    num_rows: Sequence[int], kind: Kind, fractions: tuple[float, float, float], *, more: str = ""
-) -> None:
+def require_parts(num_rows: Sequence[int], kind: str, fractions: tuple[float, float, float], *, more: str = "") -> None:
     """Complains of an empty part.
 
     Args:

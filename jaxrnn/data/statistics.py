@@ -7,38 +7,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from jaxrnn.data.normalizer import Moments
+from jaxrnn.data.columns import CollectedColumns, ColumnMoments, as_moments, moments_of
 from jaxrnn.data.sequences import CATEGORIES, INPUTS, LABELS, STATICS, TARGETS, Field, Sequences, mark_of
 from jaxrnn.foundation.errors import DataError
 from jaxrnn.foundation.escaping import escape, shorten
-
-
-class ColumnMoments(NamedTuple):
-    """A column of numbers.
-
-    Attributes:
-      name: The column's.
-      num_values: How many there are.
-      mean: Their mean, in the column's units.
-      deviation: Their standard deviation.
-      least: The least of them.
-      greatest: The greatest.
-    """
-
-    name: str
-    num_values: int = 0
-    mean: float = 0.0
-    deviation: float = 0.0
-    least: float = 0.0
-    greatest: float = 0.0
-
-    @classmethod
-    def of(cls, name: str, values: NDArray[Any]) -> "ColumnMoments":
-        """Measures a column, (count,)."""
-        if not values.size:
-            return cls(name)
-        numbers = (values.mean(), values.std(), values.min(), values.max())
-        return cls(name, values.size, *map(float, numbers))
 
 
 class Counted(NamedTuple):
@@ -120,35 +92,32 @@ class Statistics:
         Raises:
           DataError: What the task predicts is missing.
         """
-        columns: dict[str, list[_Collected]] = {"inputs": [], "statics": [], "targets": []}
-        counted: list[Counted] = []
+        inputs, statics, targets = CollectedColumns(), CollectedColumns(), CollectedColumns()
+        categories = CollectedCategories()
         classes: Counted | None = None
         answers: list[NDArray[np.float64]] = []
         for block in blocks:
-            fields = {"inputs": block.steps.get(INPUTS), "statics": block.rows.get(STATICS)}
+            inputs.add(block.steps.get(INPUTS))
+            statics.add(block.rows.get(STATICS))
+            categories.add(block)
             if task in ("regress", "next"):
                 names, values = targets_of(block) if task == "regress" else values_of(block)
-                fields["targets"] = Field(names, values)
+                targets.add(Field(names, values))
                 answers.append(values)
             else:
                 classes = _added(classes, _count_classes(block, task))
-            for key, field in fields.items():
-                if field is not None:
-                    columns[key] = columns[key] or [_Collected(name) for name in field.names]
-                    for i, column in enumerate(columns[key]):
-                        column.add(field.values[:, i])
-            now = list(count_categories(block))
-            counted = [_added(before, one) for before, one in zip(counted, now, strict=True)] if counted else now
-        moments = {key: tuple(column.moments() for column in of_key) for key, of_key in columns.items()}
+        moments = targets.moments()
         medians = []
-        for i in range(len(moments["targets"])):
+        for i in range(len(moments)):
             medians.append(float(np.median(np.concatenate([values[:, i] for values in answers]))))
         return cls(
-            **moments,
-            categories=tuple(counted),
+            inputs=inputs.moments(),
+            statics=statics.moments(),
+            targets=moments,
+            categories=categories.counted(),
             classes=classes,
             medians=tuple(medians),
-            means=tuple(column.mean for column in moments["targets"]),
+            means=tuple(column.mean for column in moments),
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -166,7 +135,7 @@ class Statistics:
           ValueError, TypeError, KeyError: It does not.
         """
         moments = {
-            key: tuple(_as_moments(column) for column in content[key]) for key in ("inputs", "statics", "targets")
+            key: tuple(as_moments(column) for column in content[key]) for key in ("inputs", "statics", "targets")
         }
         classes = content["classes"]
         found = cls(
@@ -183,29 +152,21 @@ class Statistics:
         return found
 
 
-class _Collected:
-    """A column of numbers that come in pieces."""
+class CollectedCategories:
+    """The columns of categories of sequences that come in pieces."""
 
-    def __init__(self, name: str):
-        self._name, self._moments = name, Moments()
-        self._least, self._greatest = np.inf, -np.inf
+    def __init__(self) -> None:
+        self._counted: list[Counted] = []
 
-    def add(self, values: NDArray[Any]) -> None:
-        self._moments.add(values)
-        self._least = min(self._least, float(values.min(initial=np.inf)))
-        self._greatest = max(self._greatest, float(values.max(initial=-np.inf)))
+    def add(self, block: Sequences) -> None:
+        """Takes a piece, whose vocabularies are those of all."""
+        now = list(count_categories(block))
+        before = self._counted
+        self._counted = [_added(one, more) for one, more in zip(before, now, strict=True)] if before else now
 
-    def moments(self) -> ColumnMoments:
-        found = self._moments
-        if not found.count:
-            return ColumnMoments(self._name)
-        return ColumnMoments(self._name, found.count, found.mean, found.deviation, self._least, self._greatest)
-
-
-def moments_of(field: Field | None) -> tuple[ColumnMoments, ...]:
-    """Measures each column of a field of numbers; there are none in no field."""
-    names = () if field is None else field.names
-    return tuple(ColumnMoments.of(name, field.values[:, i]) for i, name in enumerate(names) if field is not None)
+    def counted(self) -> tuple[Counted, ...]:
+        """Returns what all pieces hold."""
+        return tuple(self._counted)
 
 
 def count_categories(training: Sequences) -> Iterable[Counted]:
@@ -228,13 +189,6 @@ def _added(before: Counted | None, more: Counted) -> Counted:
     if before is None:
         return more
     return more._replace(counts=tuple(a + b for a, b in zip(before.counts, more.counts, strict=True)))
-
-
-def _as_moments(content: Mapping[str, Any]) -> ColumnMoments:
-    name, count, *numbers = (content[key] for key in ColumnMoments._fields)
-    if not isinstance(name, str) or type(count) is not int or not np.isfinite(numbers).all():
-        raise ValueError("moments")
-    return ColumnMoments(name, count, *map(float, numbers))
 
 
 def _as_counted(content: Mapping[str, Any]) -> Counted:

@@ -2,7 +2,8 @@
 
 import dataclasses
 import functools
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,11 +12,13 @@ from flax import nnx
 from numpy.typing import NDArray
 
 from jaxrnn.data.encoding import Encoded, Sizes
-from jaxrnn.data.sequences import GROUPS, Sequences
+from jaxrnn.data.sequences import GROUPS, IDS, Field, Sequences, encode
 from jaxrnn.data.series.gaps import fill_gaps
 from jaxrnn.data.series.series_encoding import SeriesEncoding
 from jaxrnn.data.step_batches import StepBatch
-from jaxrnn.evaluation.sequence_evaluation import SequenceEvaluation, chunk_sequences
+from jaxrnn.data.store.dataset import EXACT_VALUES
+from jaxrnn.data.store.sharded_sequences import ShardedSequences
+from jaxrnn.evaluation.sequence_evaluation import BLOCK_VALUES, SequenceEvaluation, chunk_sequences
 from jaxrnn.models.model_state import abstract_model, program_config, split_model
 from jaxrnn.settings.config import Config
 from jaxrnn.tasks import forecast_figures
@@ -40,7 +43,7 @@ class ForecastEvaluation(SequenceEvaluation):
       by_step: The figures of each step ahead, of the model and of the baselines: lists, the first step first.
       by_series: The figures of each series, (series,) each.
       baselines_by_series: Those of the baselines.
-      sequences: The series as they were measured, gaps filled.
+      sequences: The series as they were measured, gaps filled; of very many without their steps.
     """
 
     answers: Answers
@@ -52,12 +55,66 @@ class ForecastEvaluation(SequenceEvaluation):
     sequences: Sequences
 
 
+class _Piece(NamedTuple):
+    """Forecasts of some series, and what they are held against.
+
+    Attributes:
+      outputs: (members, series, origins, horizon, targets, quantiles), in the units of the transform.
+      wanted: (series, origins, horizon, targets): what was to be forecast, in the units of the transform.
+      units: (series, origins, targets): what errors are counted in.
+      answers: What was to be forecast, in the data's units.
+      origins: (series, origins).
+      baselines: The forecasts without training.
+      rows: The series, encoded.
+      sequences: The series, gaps filled.
+    """
+
+    outputs: NDArray[np.float64]
+    wanted: NDArray[np.float64]
+    units: NDArray[np.float64]
+    answers: Answers
+    origins: NDArray[np.int64]
+    baselines: dict[str, NDArray[np.float64]]
+    rows: Encoded
+    sequences: Sequences
+
+    def without_steps(self) -> "_Piece":
+        """Returns what the figures need: not what the network has read."""
+        nothing: dict[str, Any] = {key: getattr(self.rows, key)[:0] for key in ("inputs", "categories", "statics")}
+        rows = dataclasses.replace(self.rows, **nothing, targets=None, series=None)
+        return self._replace(rows=rows, sequences=dataclasses.replace(self.sequences, steps={}))
+
+    @classmethod
+    def joined(cls, pieces: Sequence["_Piece"]) -> "_Piece":
+        """Returns pieces without steps as one."""
+        first = pieces[0]
+        offsets = np.concatenate([[0], np.cumsum(np.concatenate([piece.rows.lengths for piece in pieces]))])
+        rows: dict[str, Field] = {}
+        for name in {IDS, GROUPS} & first.sequences.rows.keys():
+            codes, texts = encode([text for piece in pieces for text in piece.sequences.rows[name].texts()])
+            rows[name] = Field(first.sequences.rows[name].names, codes[:, None], (texts,))
+
+        def all_of(key: str, axis: int = 0) -> Any:
+            return np.concatenate([getattr(piece, key) for piece in pieces], axis=axis)
+
+        return cls(
+            all_of("outputs", axis=1),
+            all_of("wanted"),
+            all_of("units"),
+            Answers(*map(np.concatenate, zip(*(piece.answers for piece in pieces), strict=True))),
+            all_of("origins"),
+            {name: np.concatenate([piece.baselines[name] for piece in pieces]) for name in first.baselines},
+            dataclasses.replace(first.rows, offsets=offsets),
+            Sequences(offsets, {}, rows),
+        )
+
+
 def evaluate_forecasts(
     config: Config,
     encoding: SeriesEncoding,
     params: Any,
     other: Any,
-    sequences: Sequences,
+    sequences: Sequences | ShardedSequences,
     *,
     origins: int | None = None,
 ) -> ForecastEvaluation:
@@ -68,7 +125,8 @@ def evaluate_forecasts(
       encoding: What its training steps say.
       params: The parameters; of an ensemble with a leading axis of members.
       other: The rest of the model's state.
-      sequences: The series.
+      sequences: The series. Of very many on the disk what the network reads is not held: then `rows` and `sequences`
+        have no steps.
       origins: How many steps of each series forecasts start from: the last one that has all steps ahead, and those
         before it; None for as many as the run tests.
 
@@ -78,36 +136,58 @@ def evaluate_forecasts(
     """
     if not len(sequences):
         raise ValueError("rows: got no series; expected at least one")
-    sequences = fill_gaps(sequences, encoding.frequency, config.columns.missing)
-    rows = encoding.encode(sequences, config.task.task)
-    assert rows.series is not None
-    starts = rolling_origins(rows.lengths, encoding.horizon, origins or config.task.origins)
-    outputs = forecast_members(config, encoding, params, other, rows, starts)
-    task = _task_of(config, encoding)
-    span = {"horizon": encoding.horizon, "season": encoding.season}
-    values = encoding.restored(rows.series.levels)
-    answers = forecast_figures.collect_answers(values, rows.series.is_known, rows.offsets, starts, **span)
+    given = (config, encoding, params, other, origins or config.task.origins)
+    if isinstance(sequences, Sequences) or sequences.num_values <= EXACT_VALUES:
+        piece = _forecast_piece(*given, sequences if isinstance(sequences, Sequences) else sequences.whole())
+    else:
+        blocks = sequences.blocks(BLOCK_VALUES)
+        piece = _Piece.joined([_forecast_piece(*given, block).without_steps() for block in blocks])
+    task, answers = _task_of(config, encoding), piece.answers
 
     def measured(outputs: NDArray[np.float64]) -> tuple[NDArray[np.float64], dict[str, float]]:
         forecasts = np.sort(encoding.restored(outputs), axis=-1)
         figures = forecast_figures.mean_figures(forecasts, answers, task.quantiles)
-        return forecasts, {"loss": _loss(task, outputs, rows, starts, answers), **figures}
+        return forecasts, {"loss": _loss(task, outputs, piece), **figures}
 
-    forecasts, figures = measured(outputs.mean(axis=0))
-    each = [measured(member)[1] for member in outputs] if len(outputs) > 1 else [figures]
-    plain = forecast_figures.baseline_forecasts(values, rows.offsets, starts, **span)
+    forecasts, figures = measured(piece.outputs.mean(axis=0))
+    each = [measured(member)[1] for member in piece.outputs] if len(piece.outputs) > 1 else [figures]
+    plain = piece.baselines
     against = {name: forecast_figures.mean_figures(given, answers, (0.5,)) for name, given in plain.items()}
     by_step = {MODEL: forecast_figures.figures_by_step(forecasts, answers, task.quantiles)}
     by_step |= {name: forecast_figures.figures_by_step(given, answers, (0.5,)) for name, given in plain.items()}
     by_series = forecast_figures.measure_forecasts(forecasts, answers, task.quantiles)
     each_plain = {name: forecast_figures.measure_forecasts(given, answers, (0.5,)) for name, given in plain.items()}
-    groups = sequences.group_ids() if GROUPS in sequences.rows else np.arange(len(sequences))
+    groups = piece.sequences.group_ids() if GROUPS in piece.sequences.rows else np.arange(len(piece.sequences))
     verdict = _judge(figures, by_series, against, groups)
     return ForecastEvaluation(
-        figures, forecasts, rows, each, against, verdict,
-        answers=answers, origins=starts, quantiles=task.quantiles, by_step=by_step, by_series=by_series,
-        baselines_by_series=each_plain, sequences=sequences,
+        figures, forecasts, piece.rows, each, against, verdict,
+        answers=answers, origins=piece.origins, quantiles=task.quantiles, by_step=by_step, by_series=by_series,
+        baselines_by_series=each_plain, sequences=piece.sequences,
     )  # fmt: skip
+
+
+def _forecast_piece(
+    config: Config, encoding: SeriesEncoding, params: Any, other: Any, origins: int, sequences: Sequences
+) -> _Piece:
+    sequences = fill_gaps(sequences, encoding.frequency, config.columns.missing)
+    rows = encoding.encode(sequences, config.task.task)
+    assert rows.series is not None
+    starts = rolling_origins(rows.lengths, encoding.horizon, origins)
+    outputs = forecast_members(config, encoding, params, other, rows, starts)
+    span = {"horizon": encoding.horizon, "season": encoding.season}
+    values = encoding.restored(rows.series.levels)
+    at = rows.offsets[:-1, None] + np.maximum(starts, 0)
+    ahead = np.minimum(at[:, :, None] + np.arange(1, encoding.horizon + 1), len(values) - 1)
+    return _Piece(
+        outputs,
+        rows.series.levels[ahead],
+        rows.series.scales[at],
+        forecast_figures.collect_answers(values, rows.series.is_known, rows.offsets, starts, **span),
+        starts,
+        forecast_figures.baseline_forecasts(values, rows.offsets, starts, **span),
+        rows,
+        sequences,
+    )
 
 
 def forecast_ahead(
@@ -173,16 +253,11 @@ def _task_of(config: Config, encoding: SeriesEncoding) -> Forecast:
     return task
 
 
-def _loss(
-    task: Forecast, outputs: NDArray[np.float64], rows: Encoded, origins: NDArray[np.int64], answers: Answers
-) -> float:
+def _loss(task: Forecast, outputs: NDArray[np.float64], piece: _Piece) -> float:
     """Returns what training minimises, of (series, origins, horizon, targets, quantiles), in the units it counts in."""
-    assert rows.series is not None
-    at = rows.offsets[:-1, None] + np.maximum(origins, 0)
-    ahead = np.minimum(at[:, :, None] + np.arange(1, task.horizon + 1), len(rows.series.levels) - 1)
-    units = rows.series.scales[at][:, :, None]
-    counts = answers.is_known & (units > 0)
-    errors = (rows.series.levels[ahead][..., None] - outputs) / np.where(units > 0, units, 1)[..., None]
+    units = piece.units[:, :, None]
+    counts = piece.answers.is_known & (units > 0)
+    errors = (piece.wanted[..., None] - outputs) / np.where(units > 0, units, 1)[..., None]
     return float(task.losses(errors)[counts].mean()) if counts.any() else float("nan")
 
 

@@ -5,10 +5,10 @@ from typing import Any
 
 from jaxrnn.data.encoding import Encoding
 from jaxrnn.data.normalizer import Normalizer
+from jaxrnn.data.series.encodings import read_encoding
 from jaxrnn.foundation.errors import UserError
 from jaxrnn.runs.checkpoint import CheckpointError
 from jaxrnn.settings.config import Config
-from jaxrnn.tasks.encodings import read_encoding
 
 PARTS_WITH_FILES = ("validation", "test")
 MAX_PATH = 4096  # characters, as many bytes as Linux takes

@@ -256,10 +256,9 @@ class TrainedModel:
         """
         if self.encoding is None:
             return self._evaluate_values(self._as_rows(rows))
-        if isinstance(self.encoding, SeriesEncoding):
-            series = self._as_sequences(rows, with_answers=True)
-            return evaluate_forecasts(self.config, self.encoding, self.params, self.other, series, origins=origins)
         sequences = rows if isinstance(rows, ShardedSequences) else self._as_sequences(rows, with_answers=True)
+        if isinstance(self.encoding, SeriesEncoding):
+            return evaluate_forecasts(self.config, self.encoding, self.params, self.other, sequences, origins=origins)
         return evaluate_sequences(self.config, self.encoding, self.params, self.other, sequences)
 
     def _evaluate_values(self, rows: Ragged) -> Evaluation:

@@ -48,7 +48,9 @@ DEFAULT_QUANTILES = "0.1,0.5,0.9"
 SCALINGS, TRANSFORMS = ("series", "global", "none"), ("none", "log")
 CALENDAR = ("month", "quarter", "week", "weekday", "day", "dayofyear", "hour", "minute")
 MAX_HORIZON = 10_000
-OF_FORECASTS = ("horizon", "quantiles", "season", "scaling", "transform", "calendar", "origins", "refit")
+# How series are cut, measured and read; what a forecast is asked for besides.
+OF_SERIES = ("horizon", "season", "scaling", "transform", "calendar", "origins")
+OF_FORECASTS = (*OF_SERIES, "quantiles", "refit")
 
 
 def _are_quantiles(text: str) -> bool:

@@ -57,7 +57,7 @@ def arrange_dataset(config: Config, dataset: Dataset) -> Arranged:
         require_whole_sequences(config)
         encoding = described.fit_encoding(config)
         batching = "bucket" if settings.batching == "auto" else settings.batching
-        width, shift = described.form.width, described.target_steps
+        width, shift = max(described.form.width, encoding.step_width), described.target_steps
 
     def part(name: str, batch_size: int) -> Part | None:
         if not dataset.num_rows(name):
@@ -67,7 +67,7 @@ def arrange_dataset(config: Config, dataset: Dataset) -> Arranged:
         given: Any = {"batch_size": min(batch_size, len(rows)), "num_buckets": settings.num_buckets}
         if encoding is None:
             return Part(lay_out(rows, (distinct, counts), batching, **given), RowReading(rows, normalizer))
-        reading = SequenceReading(rows, encoding, config, shift)
+        reading = SequenceReading(rows, encoding, config, shift, trains=name == "training")
         return Part(lay_out(reading, (distinct - shift, counts), batching, target_steps=0, **given), reading)
 
     training, validation = part("training", settings.batch_size), part("validation", VALIDATION_CHUNK_ROWS)

@@ -10,13 +10,13 @@ from jaxrnn.data.encoding import Encoded
 from jaxrnn.data.normalizer import Normalizer
 from jaxrnn.data.ragged import Ragged
 from jaxrnn.data.sequence_parts import SequenceParts
+from jaxrnn.data.series.encodings import fit_encoding
 from jaxrnn.data.split import Split, draw_split
 from jaxrnn.data.step_batches import StepBatch, arrange_steps, pack_steps
 from jaxrnn.parallel.device_memory import planned_bytes, require_memory
 from jaxrnn.parallel.devices import replicate
 from jaxrnn.parallel.state_sharding import with_shardings
 from jaxrnn.settings.config import Config
-from jaxrnn.tasks.encodings import fit_encoding
 from jaxrnn.training.plan import VALIDATION_CHUNK_ROWS, Plan, given_by, make_plan, require_whole_sequences
 from jaxrnn.training.train_state import History, Position, TrainState, history_lines
 from jaxrnn.training.trainer import Trainer

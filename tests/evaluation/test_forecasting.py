@@ -8,12 +8,12 @@ import pyarrow as pa
 import pytest
 
 import jaxrnn
+from jaxrnn.data.series.encodings import read_encoding
 from jaxrnn.data.series.frequency import Frequency
 from jaxrnn.data.series.parts import first_steps
 from jaxrnn.data.series.series_encoding import SeriesEncoding
 from jaxrnn.evaluation.forecasting import evaluate_forecasts, forecast_members
 from jaxrnn.foundation.errors import DataError, UserError
-from jaxrnn.tasks.encodings import read_encoding
 
 HORIZON, SEASON = 3, 4
 ROLES = {"id_column": "shop", "time_column": "day", "target_columns": "sales"}

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from conftest import run_command
 from processes import start, train_together, wait, wait_for_epoch
+from series_tables import COLUMNS as SERIES_COLUMNS
+from series_tables import HORIZON, write_series
 from small_runs import arrays_of, write_rows
 from step_tables import ASKED, COLUMNS, write_steps
 
@@ -111,3 +113,34 @@ def test_sequences_on_any_number(prepared_steps, number, devices, more):
     for done in train_together(number, place, *flags, *more, f"--run-dir={name}", devices=devices):
         assert done.code == 0, done.err
     np.testing.assert_allclose(losses_of(place / name), losses_of(place / f"expected-{name}"), rtol=1e-4)
+
+
+@pytest.fixture(scope="module")
+def prepared_series(place) -> Path:
+    write_series(place / "series.csv", 100)
+    flags = [*SERIES_COLUMNS, "--task=forecast", f"--horizon={HORIZON}", "--out=series"]
+    done = run_command("jaxrnn.prepare", "series.csv", *flags, cwd=place)
+    assert done.returncode == 0, done.stderr
+    return place
+
+
+@pytest.mark.parametrize(
+    ("number", "devices", "more"),
+    [(1, 2, ["--devices=2", "--batching=pack"]), (1, 4, ["--mesh=data:2,model:2"]), (2, 1, ["--batching=bucket"]),
+     (1, 2, ["--devices=2", "--ensemble=2"])],
+)  # fmt: skip
+def test_series_on_any_number(prepared_series, number, devices, more):
+    """In both trainings: the best epoch is the same one."""
+    place, name = prepared_series, f"series-{number}-{devices}-{more[-1].strip('-').replace('=', '-')}"
+    flags = ["--task=forecast", "--hidden-size=8", "--batch-size=25", "--epochs=4", "--dropout=0", "--data=series"]
+    same = [flag for flag in more if flag.startswith(("--batching", "--ensemble"))]
+    (done,) = train_together(1, place, *flags, *same, "--devices=1", f"--run-dir=expected-{name}")
+    assert done.code == 0, done.err
+    for done in train_together(number, place, *flags, *more, f"--run-dir={name}", devices=devices):
+        assert done.code == 0, done.err
+    found, expected = (place / run / "selection" for run in (name, f"expected-{name}"))
+    np.testing.assert_allclose(losses_of(found), losses_of(expected), rtol=1e-4)
+    summaries = [json.loads((run.parent / "summary.json").read_text()) for run in (found, expected)]
+    assert summaries[0]["selected_epochs"] == summaries[1]["selected_epochs"]
+    for part in ("validation", "test"):
+        assert summaries[0][part] == pytest.approx(summaries[1][part], rel=1e-3)

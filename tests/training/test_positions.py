@@ -1,25 +1,21 @@
 """Where a run stands: what is saved of it, in the middle of an epoch too, and what is served of such a checkpoint."""
 
-import contextlib
 import json
-import signal
 from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
 from small_runs import SMALL, arrays_of, call, write_rows
+from streamed_runs import stopped_after
 
-from jaxrnn.commands import train_run
 from jaxrnn.console.progress import Progress
 from jaxrnn.data.ragged import Ragged
 from jaxrnn.evaluation.loading import load_checkpoint
-from jaxrnn.parallel import hosts
 from jaxrnn.runs.checkpoint import Checkpointer, CheckpointError
 from jaxrnn.settings.config import Config
-from jaxrnn.training import super_batches
 from jaxrnn.training.compilation import CompilationCounter
-from jaxrnn.training.fit import Fit, Interrupts, build_trainer
+from jaxrnn.training.fit import Fit, build_trainer
 from jaxrnn.training.memory_source import MemorySource
 from jaxrnn.training.restoring import restore_position
 from jaxrnn.training.stream_order import EpochOrder
@@ -36,21 +32,11 @@ def prepared(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def cut_short(prepared, tmp_path, monkeypatch):
+def cut_short(prepared, tmp_path):
     """Trains a run that is interrupted after so many batches, each a super batch; returns its directory."""
 
     def run(number: int, *flags: str, name: str = "run") -> Path:
-        with monkeypatch.context() as patch:
-            patch.setattr(super_batches, "SUPER_VALUES", 1)
-            asked, calls = Interrupts(), []
-
-            def agree(received, num_epochs, *, is_due):
-                calls.append(received)
-                asked.received = signal.SIGTERM if len(calls) >= number else None
-                return hosts.Decision(None, num_epochs, is_due)
-
-            patch.setattr(hosts, "agree", agree)
-            patch.setattr(train_run, "NoteSignal", lambda: contextlib.nullcontext(asked))
+        with stopped_after(number):
             done = call("train", *SMALL, "--batch-size=10", "--epochs=3", f"--data={prepared}",
                         f"--run-dir={tmp_path / name}", "--checkpoint-seconds=1000", *flags)  # fmt: skip
         assert done.code == 143, done.err

@@ -1,18 +1,15 @@
 """Training on prepared sequences: the numbers of sequences in memory, from any batch on, through any interruption."""
 
 import json
-import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import REPOSITORY
 from small_runs import SMALL, arrays_of, call, kept_programs
 from step_tables import ASKED, COLUMNS, write_steps
+from streamed_runs import assert_same_batches, assert_same_training, leaves_of, start
 
 import jaxrnn
 from jaxrnn import prepare, report
@@ -23,10 +20,8 @@ from jaxrnn.data.store.dataset import Dataset
 from jaxrnn.data.tables.loading import load_sequences
 from jaxrnn.evaluation import own_sequences, sequence_evaluation
 from jaxrnn.evaluation.trained_model import TrainedModel
-from jaxrnn.nn.engine import cpu_kernels
 from jaxrnn.settings.config import Config
 from jaxrnn.training import super_batches
-from jaxrnn.training.batch_order import draw_batches
 from jaxrnn.training.disk_arranging import arrange_dataset
 from jaxrnn.training.memory_source import MemorySource
 from jaxrnn.training.stream_order import Seeds
@@ -79,37 +74,7 @@ class TestReading:
         memory = MemorySource(config, split_sequences(config, load_sequences(str(source), config)))
         dataset = Dataset(prepared[task])
         streamed = arrange_dataset(dataset.adapt(config.replace_flat({"data": str(prepared[task])})), dataset)
-        assert streamed.plan == memory.plan
-        ours = dict(zip(("training", "validation"), (streamed.training, streamed.validation), strict=True))
-        for name, arranged in (("training", memory.training), ("validation", memory.validation)):
-            part = ours[name]
-            seeds = Seeds(5, 0) if name == "training" else None
-            reading = SuperBatches(part.reading, part.layout, seeds=seeds, width=streamed.width)
-            assert name == "validation" or reading.per_epoch > 1
-            found = [
-                cut_batch(piece.batches, batch, part.layout.parts[piece.parts[batch]].length)
-                for piece in (reading[number] for number in range(reading.per_epoch))
-                for batch in range(piece.num_batches)
-            ]
-            if name == "validation":
-                expected = [
-                    [leaf[chunk] for leaf in map(np.asarray, one)] for one in arranged for chunk in range(len(one[0]))
-                ]
-            else:
-                orders, (_, parts, numbers) = draw_batches(
-                    np.uint32(5), 0, np.int32(0),
-                    num_rows=memory.plan.num_rows, filled_rows=[len(one[0]) for one in arranged],
-                    batch_rows=memory.plan.batch_rows, shuffle=True,
-                )  # fmt: skip
-                expected = [
-                    [np.asarray(leaf)[np.asarray(orders[number])[place]] for leaf in arranged[number]]
-                    for number, place in zip(np.asarray(parts), np.asarray(numbers), strict=True)
-                ]
-            assert len(found) == len(expected)
-            for mine, theirs in zip(found, expected, strict=True):
-                for leaf, other in zip(mine, theirs, strict=True):
-                    assert leaf.dtype == other.dtype
-                    np.testing.assert_array_equal(leaf, other)
+        assert_same_batches(streamed, memory)
 
     @pytest.mark.parametrize("batching", ["bucket", "pack"])
     def test_processes_and_members_read_rows_of_their_own(self, source, prepared, batching, small_pieces):
@@ -145,19 +110,6 @@ class TestReading:
             rest = read_ahead(reading, epoch=1, batch=first)
             found = np.concatenate([piece.batches.inputs[: piece.num_batches] for piece in rest])
             np.testing.assert_array_equal(found, expected[reading.num_batches + first :])
-
-
-def cut_batch(batches, batch, length):
-    one = type(batches)(*(leaf[batch] for leaf in batches))
-    return one.cut(length) if hasattr(one, "cut") else one
-
-
-def leaves_of(reading: SuperBatches, which: slice = slice(None)) -> list[np.ndarray]:
-    pieces = [reading[number] for number in range(reading.per_epoch)]
-    return [
-        np.concatenate([leaf[: piece.num_batches][which] for piece in pieces for leaf in [piece.batches[place]]])
-        for place in range(len(pieces[0].batches))
-    ]
 
 
 class TestEncoding:
@@ -208,41 +160,6 @@ def train_both(tmp_path: Path, source: Path, prepared: dict[str, Path], task: st
         done = call("train", *TRAIN_SMALL, *data, "--split-seed=0", *flags, f"--run-dir={run_dir}")
         assert done.code == 0, done.err
     return runs
-
-
-def assert_same_training(streamed: Path, in_memory: Path, *, to_the_bit: bool) -> None:
-    """Compares two runs: all arrays, the losses and the figures of every epoch, and all of the end.
-
-    Figures of an epoch other than the loss are computed from the same sums; XLA fuses that with where they go, and
-    their last bits may differ. JAX's own loop is fused with what is around it: the last bits of a loss may differ too.
-    """
-    is_built = cpu_kernels.is_built()
-    arrays, expected = arrays_of(streamed), arrays_of(in_memory)
-    if not is_built:
-        del expected["best_score"]
-    assert {name: arrays[name] for name in expected} == expected
-    lines = [list(map(json.loads, (run / "metrics.jsonl").read_text().splitlines())) for run in (streamed, in_memory)]
-    if to_the_bit and is_built:
-        assert (streamed / "metrics.jsonl").read_bytes() == (in_memory / "metrics.jsonl").read_bytes()
-    for ours, theirs in zip(*lines, strict=True):
-        for part in ("training", "validation"):
-            mine, others = without_ones(ours.pop(part)), without_ones(theirs.pop(part))
-            assert not is_built or mine["loss"] == others["loss"]
-            assert mine == pytest.approx(others, rel=1e-6)
-            spread, expected_spread = (line.pop(f"{part}_std", {}) for line in (ours, theirs))
-            assert spread.keys() == expected_spread.keys()
-            for name, value in expected_spread.items():  # that of numbers that are off by as much as above
-                assert spread[name] == pytest.approx(value, abs=1e-6 * abs(others[name]), rel=0)
-        assert ours == theirs
-    summaries = [json.loads((run / "summary.json").read_text()) for run in (streamed, in_memory)]
-    for summary in summaries:
-        del summary["seconds"], summary["compilations"]
-    assert summaries[0] == summaries[1]
-
-
-def without_ones(figures: dict[str, float]) -> dict[str, float]:
-    """Gives r2 as 1 - r2, the quotient that is computed: what 1 leaves of it may be next to nothing."""
-    return {name: 1 - value if name == "r2" else value for name, value in figures.items()}
 
 
 CASES = {
@@ -361,26 +278,6 @@ class TestCommands:
         done = call("train", *TRAIN_SMALL, "--tbptt=3", f"--data={prepared['next']}", f"--run-dir={tmp_path / 'run'}")
         assert done.code == 2
         assert "--tbptt: got 3; expected 0 where columns are named" in done.err
-
-
-# A process whose epochs have several pieces, and which saves after every one of them.
-TRAIN = """
-import sys
-from jaxrnn.training import super_batches
-from jaxrnn import train
-super_batches.SUPER_VALUES = 1000
-if __name__ == "__main__":
-    from jaxrnn.console import command_line
-    command_line.leave(train.main(sys.argv[1:], own_process=True))
-"""
-
-
-def start(cwd: Path, *flags: str) -> subprocess.Popen:
-    return subprocess.Popen(
-        [sys.executable, "-c", TRAIN, *flags],
-        cwd=cwd, env=os.environ | {"PYTHONPATH": str(REPOSITORY)},
-        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
 
 
 @pytest.mark.slow

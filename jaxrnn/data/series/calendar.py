@@ -45,7 +45,7 @@ def calendar_features(times: ArrayLike, names: Sequence[str]) -> NDArray[np.floa
         )
     months = Months.of(given)
     places = 2 * np.pi * np.stack([CYCLES[name](given, months) for name in names], axis=1)
-    return np.stack([np.sin(places), np.cos(places)], axis=2).reshape(len(given), -1)
+    return np.stack([np.sin(places), np.cos(places)], axis=2).reshape(len(given), 2 * len(names))
 
 
 def _days(times: NDArray[np.datetime64]) -> NDArray[np.int64]:

@@ -131,6 +131,21 @@ class Frequency:
         """Whether times are datetimes."""
         return self.unit in ("microsecond", "business_day", "month", "unknown")
 
+    def joined(self, other: "Frequency") -> "Frequency":
+        """Returns the frequency of series of this one and of others: theirs, where those of this one have one step.
+
+        Raises:
+          DataError: They are of two frequencies.
+        """
+        if self.unit == "unknown" or other.unit == "unknown":
+            return self if other.unit == "unknown" else other
+        if other.unit != self.unit or dataclasses.replace(other, day=self.day) != self:
+            raise DataError(
+                f"found series whose steps are {other.in_words}; expected {self.in_words}, as those before; series of"
+                " one frequency go together"
+            )
+        return dataclasses.replace(self, day=max(self.day, other.day))
+
     def count_from(self, start: np.datetime64, count: int) -> NDArray[np.datetime64]:
         """Returns times from a start on, (count,); with months all of its day, or of their last if they have no such.
 

@@ -1,7 +1,7 @@
 """Parts of series: their ends test and validate a forecast; and series with steps ahead, to be forecast."""
 
 import dataclasses
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,7 @@ from jaxrnn.data.series.series_encoding import FIRST_ORIGINS, horizon_of
 from jaxrnn.foundation.errors import DataError
 from jaxrnn.foundation.escaping import escape, shorten
 from jaxrnn.settings.config import Config
+from jaxrnn.settings.data_config import Fractions
 
 # Steps that are left to train on: fewer have no origin that trains.
 LEAST_STEPS = FIRST_ORIGINS + 2
@@ -43,6 +44,71 @@ class SeriesEnds(SeriesParts):
         return 0, 0
 
 
+class Ends(NamedTuple):
+    """How many steps of each series a part has, counted from the first; 0 of a series that is not in it: (series,).
+
+    Attributes:
+      training: The steps that train.
+      refit: Those that train where the validation steps do too.
+      validation: Those up to the last one that validates.
+      test: Those up to the last one that tests.
+    """
+
+    training: NDArray[np.int64]
+    refit: NDArray[np.int64]
+    validation: NDArray[np.int64]
+    test: NDArray[np.int64]
+
+
+def cut_ends(lengths: NDArray[np.int64], shares: Fractions, *, horizon: int, origins: int) -> Ends:
+    """Holds the last steps of each series out, of those that are long enough.
+
+    Args:
+      lengths: The steps of each series.
+      shares: Of a part that is to be, more than 0.
+      horizon: Steps ahead.
+      origins: From how many steps of each series the test part forecasts.
+    """
+    held_out = horizon + origins - 1
+    is_tested = (lengths >= held_out + LEAST_STEPS) & (shares.test > 0)
+    refit = lengths - np.where(is_tested, held_out, 0)
+    is_validated = (refit >= horizon + LEAST_STEPS) & (shares.validation > 0)
+    training = refit - np.where(is_validated, horizon, 0)
+    return Ends(training, refit, np.where(is_validated, refit, 0), np.where(is_tested, lengths, 0))
+
+
+def require_ends(lengths: NDArray[np.int64], shares: Fractions, *, horizon: int, origins: int) -> None:
+    """Complains where all series are too short for a part that is to be; as `cut_ends`, also of distinct lengths.
+
+    Raises:
+      DataError: They are.
+    """
+    ends = cut_ends(lengths, shares, horizon=horizon, origins=origins)
+    for name, chosen, before, held_out in (
+        ("test", ends.test, lengths, horizon + origins - 1),
+        ("validation", ends.validation, ends.refit, horizon),
+    ):
+        if getattr(shares, name) > 0 and not chosen.any():
+            raise DataError(
+                f"found series of at most {before.max(initial=0)} steps, whose last {held_out} are to be the {name}"
+                f" part; expected one of {held_out + LEAST_STEPS} or more; give a smaller --horizon, or by"
+                " --split-fractions a share of 0 for that part"
+            )
+
+
+def without_gaps(config: Config, sequences: Sequences) -> tuple[Sequences, Frequency]:
+    """Returns series whose gaps are filled as the configuration says, and how far apart their steps are.
+
+    Raises:
+      DataError: Steps are missing and are not to be, or are irregularly apart.
+    """
+    frequency = Frequency.of(sequences)
+    if frequency.unit == "business_day":  # a week of steps, which may be all that trains, looks like days
+        schedule = Schedule(frequency="business_daily", horizon=horizon_of(config, sequences))
+        sequences = dataclasses.replace(sequences, schedule=schedule)
+    return fill_gaps(sequences, frequency, config.columns.missing), frequency
+
+
 def split_parts(
     config: Config,
     sequences: Sequences,
@@ -66,12 +132,8 @@ def split_parts(
       DataError: A part whose share is not 0 would be empty.
     """
     if config.task.task == "forecast":
-        frequency = Frequency.of(sequences)
-        if frequency.unit == "business_day":  # a week of steps, which may be all that trains, looks like days
-            schedule = Schedule(frequency="business_daily", horizon=horizon_of(config, sequences))
-            sequences = dataclasses.replace(sequences, schedule=schedule)
+        sequences, frequency = without_gaps(config, sequences)
         missing = config.columns.missing
-        sequences = fill_gaps(sequences, frequency, missing)
         validation, test = (
             None if part is None else fill_gaps(part, frequency, missing) for part in (validation, test)
         )
@@ -93,41 +155,26 @@ def split_parts(
 def _split_ends(
     config: Config, sequences: Sequences, validation: Sequences | None, test: Sequences | None, *, refit: bool
 ) -> SequenceParts:
-    shares, horizon = shares_of(config.data), horizon_of(config, sequences)
-    lengths, numbers = sequences.lengths, np.arange(len(sequences))
-    is_tested = np.zeros(len(sequences), bool)
-    held_out = horizon + config.task.origins - 1
-    if test is None and shares.test > 0:
-        is_tested = lengths >= held_out + LEAST_STEPS
-        _require_some(is_tested, lengths, held_out, "test")
-    before_test = lengths - np.where(is_tested, held_out, 0)
-    is_validated = np.zeros(len(sequences), bool)
-    if validation is None and shares.validation > 0 and not refit:
-        is_validated = before_test >= horizon + LEAST_STEPS
-        _require_some(is_validated, before_test, horizon, "validation")
-    training = before_test - np.where(is_validated, horizon, 0)
+    shares = shares_of(config.data)
+    shares = shares._replace(
+        validation=0.0 if refit or validation is not None else shares.validation,
+        test=0.0 if test is not None else shares.test,
+    )
+    lengths, span = sequences.lengths, {"horizon": horizon_of(config, sequences), "origins": config.task.origins}
+    require_ends(lengths, shares, **span)
+    ends = cut_ends(lengths, shares, **span)
 
-    def part(given: Sequences | None, chosen: NDArray[np.bool_], ends: NDArray[np.int64]) -> Part | None:
+    def part(given: Sequences | None, steps: NDArray[np.int64]) -> Part | None:
         if given is not None:
             return Part(given, np.arange(len(given)))
-        if not chosen.any():
-            return None
-        return Part(first_steps(sequences.take(np.flatnonzero(chosen)), ends[chosen]), numbers[chosen])
+        chosen = np.flatnonzero(steps)
+        return Part(first_steps(sequences.take(chosen), steps[chosen]), chosen) if len(chosen) else None
 
     return SeriesEnds(
-        Part(first_steps(sequences, training), numbers),
-        None if refit else part(validation, is_validated, before_test),
-        part(test, is_tested, lengths),
+        Part(first_steps(sequences, ends.training), np.arange(len(sequences))),
+        None if refit else part(validation, ends.validation),
+        part(test, ends.test),
     )
-
-
-def _require_some(chosen: NDArray[np.bool_], lengths: NDArray[np.int64], held_out: int, name: str) -> None:
-    if not chosen.any():
-        raise DataError(
-            f"found series of at most {lengths.max(initial=0)} steps, whose last {held_out} are to be the {name} part;"
-            f" expected one of {held_out + LEAST_STEPS} or more; give a smaller --horizon, or by --split-fractions a"
-            " share of 0 for that part"
-        )
 
 
 def first_steps(sequences: Sequences, lengths: NDArray[np.int64]) -> Sequences:

@@ -9,12 +9,12 @@ from numpy.typing import NDArray
 
 from jaxrnn.data.encoding import Encoded, Encoding, Sizes
 from jaxrnn.data.scaling import Scaling, as_texts, columns_of
-from jaxrnn.data.sequences import INPUTS, KNOWN, STATICS, TARGETS, TIMES, Field, Sequences, ids_of, mark_of
+from jaxrnn.data.sequences import KNOWN, TIMES, Field, Sequences, ids_of
 from jaxrnn.data.series.ahead import Ahead, Series
 from jaxrnn.data.series.calendar import calendar_features
 from jaxrnn.data.series.frequency import Frequency
 from jaxrnn.data.series.levels import Levels, cumulate, mean_changes, measure_levels, naive_errors, power_of_two_below
-from jaxrnn.data.statistics import count_categories, moments_of
+from jaxrnn.data.series.series_statistics import SeriesStatistics, as_scales, series_values, transform_values
 from jaxrnn.foundation.errors import DataError, UserError
 from jaxrnn.foundation.escaping import escape, shorten
 from jaxrnn.settings.config import Config
@@ -64,45 +64,51 @@ class SeriesEncoding(Encoding):
         Raises:
           DataError: There is nothing to forecast, its horizon is not said, or all series are too short to learn from.
         """
-        longest = int(training.lengths.max(initial=0))
-        if longest < FIRST_ORIGINS + 2:
-            raise DataError(
-                f"found series of at most {longest} steps to train on; expected one of {FIRST_ORIGINS + 2} or more: the"
-                f" first {FIRST_ORIGINS} are no origins, and a step ahead is to be known"
-            )
-        task = config.task
-        names, _ = series_values(training)
-        frequency = Frequency.of(training)
-        has_inputs, limit = TARGETS in training.steps, config.columns.max_tokens
-        fitted = cls(
-            inputs=Scaling.of(moments_of(training.steps.get(INPUTS) if has_inputs else None), config),
-            statics=Scaling.of(moments_of(training.rows.get(STATICS)), config),
-            categories=tuple((counted.name, counted.most_frequent(limit)) for counted in count_categories(training)),
-            targets=Scaling.unscaled(names),
-            known=Scaling.of(moments_of(training.steps.get(KNOWN)), config),
+        _require_length(int(training.lengths.max(initial=0)))
+        horizon = horizon_of(config, training)
+        return cls.of_series(SeriesStatistics.of(training, config.task.transform), config, horizon=horizon)
+
+    @classmethod
+    def of_series(cls, training: SeriesStatistics, config: Config, *, horizon: int | None = None) -> "SeriesEncoding":
+        """Makes the encoding of what was measured of the training steps.
+
+        Args:
+          training: What was measured.
+          config: Says how series are read and forecast.
+          horizon: Steps ahead; None for what is configured.
+
+        Raises:
+          DataError: All series are too short to learn from, or a column varies by less, or more, than float32 holds.
+        """
+        _require_length(training.longest)
+        task, columns, limit = config.task, training.columns, config.columns.max_tokens
+        return cls(
+            inputs=Scaling.of(columns.inputs, config),
+            statics=Scaling.of(columns.statics, config),
+            categories=tuple((counted.name, counted.most_frequent(limit)) for counted in columns.categories),
+            targets=Scaling.of(columns.targets, config),
+            target_means=columns.means,
+            target_medians=columns.medians,
+            known=Scaling.of(training.known, config),
             calendar=task.calendar_names,
-            horizon=horizon_of(config, training),
-            season=season_of(config, frequency),
-            frequency=frequency,
+            horizon=horizon or task.horizon,
+            season=season_of(config, training.frequency),
+            frequency=training.frequency,
             scaling=task.scaling,
             transform=task.transform,
             is_marked=config.columns.missing == "mask",
             levels=len(task.quantile_levels) if config.training.loss == "pinball" else 1,
+            global_scales=training.global_scales,
+            first_scales=training.first_scales,
         )
-        levels = fitted.levels_of(training)
-        scales = levels.scales[training.offsets[1:] - 1]
-        sizes = np.add.reduceat(np.abs(levels.values), training.offsets[:-1]) / training.lengths[:, None]
-        moves = (scales > 0) & (sizes > 0)
-        columns = range(len(names))
-        known = [levels.values[levels.is_known[:, i], i] for i in columns]
-        return dataclasses.replace(
-            fitted,
-            targets=Scaling.of(moments_of(Field(names, levels.values)), config),
-            target_means=tuple(float(values.mean()) for values in known),
-            target_medians=tuple(float(np.median(values)) for values in known),
-            global_scales=tuple(_mean(scales[moves[:, i], i]) for i in columns),
-            first_scales=tuple(_mean(scales[moves[:, i], i] / sizes[moves[:, i], i]) for i in columns),
-        )
+
+    @property
+    def reads_times(self) -> bool:
+        return bool(self.calendar)
+
+    @property
+    def step_width(self) -> int:
+        return self.sizes.inputs + len(self.categories) + 4 * len(self.targets.names) + 1  # four of a target
 
     @property
     def sizes(self) -> Sizes:
@@ -162,10 +168,8 @@ class SeriesEncoding(Encoding):
         counts = {key: content[key] for key in ("horizon", "season", "levels")}
         if any(type(count) is not int or not 1 <= count <= MAX_COUNT for count in counts.values()):
             raise ValueError("horizon")
-        numbers: dict[str, Any] = {key: tuple(map(float, content[key])) for key in ("global_scales", "first_scales")}
-        for values in numbers.values():
-            if len(values) != len(base.targets.names) or not all(0 < value < np.inf for value in values):
-                raise ValueError("scales")
+        keys, count = ("global_scales", "first_scales"), len(base.targets.names)
+        numbers: dict[str, Any] = {key: as_scales(content[key], count) for key in keys}
         calendar = as_texts(content["calendar"])
         is_known = content["scaling"] in SCALINGS and content["transform"] in TRANSFORMS
         if not is_known or not set(calendar) <= set(CALENDAR) or type(content["is_marked"]) is not bool:
@@ -191,17 +195,7 @@ class SeriesEncoding(Encoding):
 
     def transformed(self, values: NDArray[Any]) -> NDArray[np.float64]:
         """Takes (steps, targets) values to the units in which they are forecast."""
-        values = np.asarray(values, np.float64)
-        if self.transform == "none":
-            return values
-        is_wrong = values <= 0
-        if is_wrong.any():
-            step, column = np.argwhere(is_wrong)[0]
-            raise DataError(
-                f"column {self.targets.names[column]!r}: found {values[step, column]:g}; expected positive numbers"
-                " with transform = log; give --transform=none"
-            )
-        return np.log(values)
+        return transform_values(self.targets.names, values, self.transform)
 
     def restored(self, forecasts: NDArray[Any]) -> NDArray[np.float64]:
         """Takes forecasts back to the data's units."""
@@ -274,25 +268,12 @@ class SeriesEncoding(Encoding):
         return np.concatenate([held, calendar_features(sequences.steps[TIMES].values[:, 0], self.calendar)], axis=1)
 
 
-def series_values(sequences: Sequences) -> tuple[tuple[str, ...], NDArray[np.float64]]:
-    """Returns the numbers to forecast and their names: the targets, or without any the inputs.
-
-    Returns:
-      ``(names, values)``: (steps, targets) float64, NaN where missing.
-    """
-    field = sequences.steps.get(TARGETS)
-    if field is not None:
-        return field.names, np.asarray(field.values, np.float64)
-    field = sequences.steps.get(INPUTS)
-    if field is None:
-        raise DataError("found no number of a step; expected one to forecast; name columns by --target-columns")
-    marks = {mark_of(name) for name in field.names}
-    names = tuple(name for name in field.names if name not in marks)
-    values = np.array(field.values[:, [field.names.index(name) for name in names]], np.float64)
-    for column, name in enumerate(names):
-        if mark_of(name) in field.names:
-            values[field.values[:, field.names.index(mark_of(name))] == 1, column] = np.nan
-    return names, values
+def _require_length(longest: int) -> None:
+    if longest < FIRST_ORIGINS + 2:
+        raise DataError(
+            f"found series of at most {longest} steps to train on; expected one of {FIRST_ORIGINS + 2} or more: the"
+            f" first {FIRST_ORIGINS} are no origins, and a step ahead is to be known"
+        )
 
 
 def horizon_of(config: Config, sequences: Sequences) -> int:
@@ -311,10 +292,6 @@ def horizon_of(config: Config, sequences: Sequences) -> int:
 def season_of(config: Config, frequency: Frequency) -> int:
     """Returns the steps of a season: what is configured, or the usual one; 1 for none."""
     return config.task.season or frequency.season
-
-
-def _mean(values: NDArray[np.float64]) -> float:
-    return float(values.mean()) if values.size else 1.0
 
 
 def _divide(values: NDArray[np.float64], by: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -5,6 +5,7 @@ and one of itself.
 """
 
 import contextlib
+import copy
 import hashlib
 import json
 from collections.abc import Iterator
@@ -19,12 +20,14 @@ from jaxrnn.data.split import PART_NAMES, Kind
 from jaxrnn.data.store.description import SequenceDescription
 from jaxrnn.data.store.sharded_rows import ShardedRows
 from jaxrnn.data.store.sharded_sequences import ShardedSequences
+from jaxrnn.data.store.stored_series import REFIT, STORED, parts_of
 from jaxrnn.foundation.errors import DataError, UserError
 from jaxrnn.foundation.escaping import escape, shorten
 from jaxrnn.settings.config import Config
 
 FORMAT_VERSION = 1  # of rows of numbers
 SEQUENCE_FORMAT_VERSION = 2
+SERIES_FORMAT_VERSION = 3  # of series to forecast, stored once whatever part their steps are of
 DESCRIPTION_NAME = "dataset.json"
 SPLIT_KIND: Kind = "hashed"
 # A training part of at most so many rows is drawn in the very order of rows in memory, and evaluated as a whole; one of
@@ -99,17 +102,24 @@ class Dataset:
 
     def _open(self) -> None:
         self.description = _read_description(self.path / DESCRIPTION_NAME)
-        shards = [shard for name in PART_NAMES for shard in self.description["parts"][name]["shards"]]
+        shards = _all_shards(self.description)
         with ThreadPoolExecutor(_HASH_THREADS) as executor:
             list(executor.map(self._check_size, shards))  # raises what a check raised
             list(executor.map(self._check_sum, shards[self._own]))
-        if self.description["format_version"] == SEQUENCE_FORMAT_VERSION:
+        if self.description["format_version"] != FORMAT_VERSION:
             self.sequences = SequenceDescription.from_json(self.description["sequences"])
-        self.parts = {name: self._sharded(self.description["parts"][name]["shards"]) for name in PART_NAMES}
+            if (self.sequences.task == "forecast") != self._holds_series:
+                raise ValueError("task")
+        self.parts = {name: self._sharded(part["shards"]) for name, part in self.description["parts"].items()}
         for name, part in self.parts.items():
-            if len(part) != self.num_rows(name):
-                raise DataError(f"{self.path}: found {len(part)} {name} rows; expected {self.num_rows(name)}; {_AGAIN}")
+            if len(part) != self.description["parts"][name]["rows"]:
+                raise DataError(
+                    f"{self.path}: found {len(part)} {name} rows; expected {self.description['parts'][name]['rows']};"
+                    f" {_AGAIN}"
+                )
             self._check_counts(name, part)
+        if self._holds_series:
+            self._refit_part, self.parts = self._cut(self.parts[STORED])
         split = self.description["split"]
         Config().replace_flat({"split_fractions": list(split["fractions"]), "split_seed": split["seed"]})
         if self.sequences is None:
@@ -124,7 +134,7 @@ class Dataset:
         Raises:
           ValueError: They differ.
         """
-        described, (distinct, counts) = self.description["parts"][name], self.histogram(name)
+        described, (distinct, counts) = self.description["parts"][name], _pairs(self.description["parts"][name])
         total = (counts * distinct).sum()
         is_so = counts.sum() == len(part) and described["values"] == total and (np.diff(distinct) > 0).all()
         if not is_so or (counts < 1).any() or (distinct < 1).any():
@@ -144,7 +154,25 @@ class Dataset:
 
     def all_rows(self) -> Any:
         """The rows of all parts, one part after the other."""
-        return self._sharded([shard for name in PART_NAMES for shard in self.description["parts"][name]["shards"]])
+        return self._sharded(_all_shards(self.description))
+
+    @property
+    def _holds_series(self) -> bool:
+        return self.description["format_version"] == SERIES_FORMAT_VERSION
+
+    def _cut(self, stored: ShardedSequences) -> tuple[ShardedSequences, dict[str, Any]]:
+        """Returns the part that trains a second time, and the others."""
+        parts = parts_of(stored)
+        return parts.pop(REFIT), parts
+
+    def refitted(self) -> "Dataset":
+        """Returns a data set of series to forecast whose validation steps train too, and which has none to validate."""
+        assert self.sequences is not None
+        other = copy.copy(self)
+        other.sequences = self.sequences.refitted()
+        other.parts = self.parts | {"training": self._refit_part}
+        del other.parts["validation"]
+        return other
 
     @property
     def sha256(self) -> str:
@@ -162,17 +190,27 @@ class Dataset:
         return min(part["min"] for part in parts), max(part["max"] for part in parts)
 
     def num_rows(self, name: str | None = None) -> int:
-        """The rows of a part, or of all."""
-        return sum(self.description["parts"][part]["rows"] for part in ([name] if name else PART_NAMES))
+        """The rows of a part, or all that are stored."""
+        if name is not None:
+            return len(self.parts[name]) if name in self.parts else 0
+        return sum(part["rows"] for part in self.description["parts"].values())
 
     def num_values(self) -> int:
-        """The values of all parts."""
-        return sum(self.description["parts"][part]["values"] for part in PART_NAMES)
+        """The values of all rows that are stored."""
+        return sum(part["values"] for part in self.description["parts"].values())
+
+    @property
+    def lengths(self) -> tuple[int, int]:
+        """The least and the greatest length of the rows that are stored."""
+        found = [_pairs(part)[0] for part in self.description["parts"].values() if part["rows"]]
+        return min(int(lengths[0]) for lengths in found), max(int(lengths[-1]) for lengths in found)
 
     def histogram(self, name: str) -> tuple[np.ndarray, np.ndarray]:
         """The distinct lengths of a part's rows, rising, and how many rows have each."""
-        pairs = np.array(self.description["parts"][name]["lengths"], np.int64).reshape(-1, 2)
-        return pairs[:, 0], pairs[:, 1]
+        if name in self.description["parts"]:
+            return _pairs(self.description["parts"][name])
+        lengths = np.concatenate([np.zeros(0, np.int64), *self.parts[name].lengths()])
+        return np.unique(lengths, return_counts=True)
 
     def fit_normalizer(self, config: Config) -> Normalizer:
         """Fits the normaliser of a configuration on the training part.
@@ -196,9 +234,10 @@ class Dataset:
           UserError: The configuration asks for another one.
         """
         split, default, data = self.description["split"], Config().data, config.data
-        fractions = tuple(split["fractions"])
+        fractions, kind = tuple(split["fractions"]), split["kind"] if self._holds_series else SPLIT_KIND
+        of_recipe = ("time",) if self._holds_series else ()  # what it says for want of anything else
         asked = {
-            "split": (data.split, (default.split, SPLIT_KIND), SPLIT_KIND),
+            "split": (data.split, (default.split, *of_recipe, kind), kind),
             "split_fractions": (data.split_fractions, (default.split_fractions, fractions), fractions),
             "split_seed": (data.split_seed, (None, split["seed"]), split["seed"]),
         }
@@ -250,15 +289,29 @@ def _read_description(path: Path) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path}: is no JSON; expected what jaxrnn.prepare wrote; {_AGAIN}") from error
     version = description.get("format_version") if isinstance(description, dict) else None
-    if version not in (FORMAT_VERSION, SEQUENCE_FORMAT_VERSION):
+    if version not in (FORMAT_VERSION, SEQUENCE_FORMAT_VERSION, SERIES_FORMAT_VERSION):
         raise DataError(
-            f"{path}: found format version {str(version)[:20]!r}; expected {FORMAT_VERSION} or"
-            f" {SEQUENCE_FORMAT_VERSION}; {_AGAIN}, or use the version of jaxrnn that wrote it"
+            f"{path}: found format version {str(version)[:20]!r}; expected {FORMAT_VERSION} to"
+            f" {SERIES_FORMAT_VERSION}; {_AGAIN}, or use the version of jaxrnn that wrote it"
         )
     if description.get("sha256") != digest_of(description):
         raise DataError(f"{path}: is not what was written (SHA-256 differs): it was edited or damaged; {_AGAIN}")
-    for name in PART_NAMES:
-        for number, shard in enumerate(description["parts"][name]["shards"]):
+    parts = description["parts"]
+    names = (STORED,) if version == SERIES_FORMAT_VERSION else PART_NAMES
+    if set(parts) != set(names):
+        raise ValueError("parts")
+    description["parts"] = {name: parts[name] for name in names}
+    for name in names:
+        for number, shard in enumerate(parts[name]["shards"]):
             if shard["file"] != shard_name(name, number):
                 raise DataError(f"{path}: names {escape(str(shard['file'])[:40])!r}; expected a shard's name; {_AGAIN}")
     return description
+
+
+def _all_shards(description: dict[str, Any]) -> list[dict[str, Any]]:
+    return [shard for part in description["parts"].values() for shard in part["shards"]]
+
+
+def _pairs(part: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
+    pairs = np.array(part["lengths"], np.int64).reshape(-1, 2)
+    return pairs[:, 0], pairs[:, 1]

@@ -11,8 +11,10 @@ from jaxrnn.data.sequences import CATEGORIES, GROUPS, INPUTS, LABELS, STATICS, T
 from jaxrnn.data.store.shards import Block
 
 TEXT = "text"
+# Of series to forecast, how many of their first steps each part has: a field that only the store knows.
+ENDS = "ends"
 # The kinds of NumPy's types that a field's values may have, of texts objects; those of other fields may be any.
-_KINDS = {INPUTS: "f", TARGETS: "f", STATICS: "f", CATEGORIES: "i", LABELS: "i", GROUPS: "O"}
+_KINDS = {INPUTS: "f", TARGETS: "f", STATICS: "f", CATEGORIES: "i", LABELS: "i", GROUPS: "O", ENDS: "i"}
 
 
 @dataclasses.dataclass(frozen=True)

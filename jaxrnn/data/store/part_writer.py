@@ -75,9 +75,10 @@ class PartWriter:
         types = write_shard(path, block)
         for name, values in (*block.steps.items(), *block.rows.items()):
             if values.dtype == np.float64 and len(values):
-                least, greatest = np.atleast_1d(values.min(axis=0)), np.atleast_1d(values.max(axis=0))
+                # Of what is known: a value to forecast may be missing.
+                least, greatest = np.atleast_1d(np.fmin.reduce(values)), np.atleast_1d(np.fmax.reduce(values))
                 before = self._ranges.get(name, (least, greatest))
-                self._ranges[name] = np.minimum(before[0], least), np.maximum(before[1], greatest)
+                self._ranges[name] = np.fmin(before[0], least), np.fmax(before[1], greatest)
         for length, count in zip(*map(np.ndarray.tolist, np.unique(block.lengths, return_counts=True)), strict=True):
             self._counts[length] = self._counts.get(length, 0) + count
         self._shards.append(

@@ -10,6 +10,7 @@ from jaxrnn.data.batching import Bucket
 from jaxrnn.data.encoding import Encoded, Encoding
 from jaxrnn.data.normalizer import Normalizer
 from jaxrnn.data.packing import PackedRows, flat_steps, number_segments
+from jaxrnn.data.sequences import TIMES
 from jaxrnn.data.step_batches import PackedSteps, StepBatch, lay_steps, pad_steps
 from jaxrnn.data.store.layout import PartLayout, numbers_packed
 from jaxrnn.data.store.sharded_rows import ShardedRows
@@ -95,11 +96,21 @@ class SequenceReading:
       encoding: Takes them to the network's units.
       config: Says what is predicted.
       target_steps: How many steps at the end of each sequence are predicted and not read.
+      trains: Whether they train, which of series to forecast makes every step an origin.
     """
 
-    def __init__(self, sequences: ShardedSequences, encoding: Encoding, config: Config, target_steps: int):
+    def __init__(
+        self,
+        sequences: ShardedSequences,
+        encoding: Encoding,
+        config: Config,
+        target_steps: int,
+        *,
+        trains: bool = False,
+    ):
         self._sequences = sequences
-        self._encoding = encoding
+        self._encode_as = encoding.encode_training if trains else encoding.encode
+        self._without = NOT_TRAINED_ON - ({TIMES} if encoding.reads_times else set())
         self._task = config.task.task
         self._every = config.training.target == "every"
         self._target_steps = target_steps
@@ -127,5 +138,4 @@ class SequenceReading:
         return lay_steps(encoded, held.placed(encoded.lengths), part.length, len(numbers))
 
     def _encode(self, numbers: NDArray[Any]) -> Encoded:
-        sequences = self._sequences.take(numbers, without=NOT_TRAINED_ON)
-        return self._encoding.encode(sequences, self._task, every=self._every)
+        return self._encode_as(self._sequences.take(numbers, without=self._without), self._task, every=self._every)

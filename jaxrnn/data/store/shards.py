@@ -219,8 +219,14 @@ class ShardFiles:
                 chosen = order[begin:end]
                 yield self.shards[number], chosen, rows[chosen].astype(np.int64) - self.firsts[number]
 
-    def gather(self, rows: NDArray[np.integer]) -> tuple[NDArray[np.int64], list["Gathered"]]:
+    def gather(
+        self, rows: NDArray[np.integer], steps: NDArray[np.integer] | None = None
+    ) -> tuple[NDArray[np.int64], list["Gathered"]]:
         """Finds the steps of the rows of some numbers.
+
+        Args:
+          rows: Which, (count,).
+          steps: How many of each row's first steps, at most as many as it has, (count,); None for all.
 
         Returns:
           The rows' lengths, in their order, and where in each shard the steps lie and where they go.
@@ -228,7 +234,7 @@ class ShardFiles:
         lengths = np.empty(len(rows), np.int64)
         where = list(self.by_shard(rows))
         for shard, chosen, local in where:
-            lengths[chosen] = shard.offsets[local + 1] - shard.offsets[local]
+            lengths[chosen] = shard.offsets[local + 1] - shard.offsets[local] if steps is None else steps[chosen]
         ends = np.cumsum(lengths)
         found = []
         for shard, chosen, local in where:

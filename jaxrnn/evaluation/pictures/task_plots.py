@@ -31,9 +31,11 @@ def draw_task(evaluation: SequenceEvaluation, model: TrainedModel, directory: Pa
     """Draws the pictures of a task into a directory; returns their paths."""
     if isinstance(evaluation, ForecastEvaluation):
         assert isinstance(model.encoding, SeriesEncoding)
-        drawn = [directory / "forecasts.png", directory / "forecast_errors.png"]
-        plot_forecasts(evaluation, model.encoding, drawn[0])
-        plot_forecast_errors(evaluation, drawn[1])
+        drawn = [directory / "forecast_errors.png"]
+        plot_forecast_errors(evaluation, drawn[0])
+        if evaluation.rows.series is not None:  # else evaluated in pieces: what the network has read is gone
+            drawn.insert(0, directory / "forecasts.png")
+            plot_forecasts(evaluation, model.encoding, drawn[0])
         return drawn
     drawn = [directory / ("confusion.png" if model.classes else "predictions.png"), directory / "sequences.png"]
     if model.classes:

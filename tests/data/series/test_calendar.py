@@ -70,3 +70,8 @@ def test_what_has_no_calendar_is_refused() -> None:
 
 def test_settings_know_the_same_cycles() -> None:
     assert set(CALENDAR) == set(CYCLES)
+
+
+def test_of_no_steps_there_are_no_features():
+    """As where a program is compiled before anything is read."""
+    assert calendar_features(np.array([], "M8[us]"), ("month", "hour")).shape == (0, 4)

@@ -292,3 +292,27 @@ def test_a_file_may_name_a_frequency_without_times(tmp_path: Path) -> None:
     table = pa.table({"year": [1950, 1951], "value": [1.0, 2.0]})
     assert Frequency.of(jaxrnn.read(table, time_column="year")) == Frequency("integer")
     assert Frequency.of(jaxrnn.read(table, input_columns="value")) == Frequency()
+
+
+class TestJoined:
+    """The frequency of series that are read one file after the other."""
+
+    def test_of_one_frequency_it_stays(self):
+        for frequency in (Frequency(), Frequency("integer", 2), Frequency("microsecond", 3600 * 10**6)):
+            assert frequency.joined(frequency) == frequency
+
+    def test_series_of_one_step_tell_nothing(self):
+        monthly = Frequency("month", 1, day=31)
+        assert Frequency("unknown").joined(monthly) == monthly.joined(Frequency("unknown")) == monthly
+        assert Frequency("unknown").joined(Frequency("unknown")).unit == "unknown"
+
+    def test_of_months_the_later_day_is_kept(self):
+        days = [Frequency("month", 1, day=day) for day in (28, 31, 0)]
+        assert days[0].joined(days[1]).joined(days[2]).day == 31
+
+    @pytest.mark.parametrize(
+        "other", [Frequency("month", 3), Frequency("microsecond", 86400 * 10**6), Frequency("month", 1, season=6)]
+    )
+    def test_of_two_it_is_refused(self, other):
+        with pytest.raises(DataError, match=r"found series whose steps are .*; expected monthly, as those before"):
+            Frequency("month", 1).joined(other)

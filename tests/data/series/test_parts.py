@@ -6,9 +6,10 @@ import pytest
 
 import jaxrnn
 from jaxrnn.data.series.frequency import Frequency
-from jaxrnn.data.series.parts import LEAST_STEPS, extend_series, first_steps, split_parts
+from jaxrnn.data.series.parts import LEAST_STEPS, cut_ends, extend_series, first_steps, require_ends, split_parts
 from jaxrnn.foundation.errors import DataError, UserError
 from jaxrnn.settings.config import Config
+from jaxrnn.settings.data_config import Fractions
 
 HORIZON = 3
 LENGTHS = [30, HORIZON + LEAST_STEPS, HORIZON + LEAST_STEPS - 1, 2 * HORIZON + LEAST_STEPS]
@@ -110,3 +111,33 @@ def test_a_week_of_business_days_stays_business_days():
     parts = split_parts(config_of(horizon=5), sequences)
     assert Frequency.of(parts.training.sequences).unit == "business_day"
     assert Frequency.of(parts.training.sequences).season == 5
+
+
+class TestEnds:
+    SHARES = Fractions(0.6, 0.2, 0.2)
+
+    def test_each_part_has_its_first_steps(self):
+        held_out = HORIZON + 1
+        ends = cut_ends(
+            np.array([30, held_out + LEAST_STEPS - 1, held_out + LEAST_STEPS]), self.SHARES, horizon=HORIZON, origins=2
+        )
+        assert ends.test.tolist() == [30, 0, held_out + LEAST_STEPS]
+        assert ends.refit.tolist() == [26, held_out + LEAST_STEPS - 1, LEAST_STEPS]
+        assert ends.validation.tolist() == [26, held_out + LEAST_STEPS - 1, 0]
+        assert ends.training.tolist() == [23, LEAST_STEPS, LEAST_STEPS]
+
+    @pytest.mark.parametrize("shares", [Fractions(1, 0, 0), Fractions(0.8, 0, 0.2), Fractions(0.8, 0.2, 0)])
+    def test_a_share_of_0_leaves_a_part_out(self, shares):
+        lengths = np.array([30, 40])
+        ends = cut_ends(lengths, shares, horizon=HORIZON, origins=1)
+        assert (ends.test > 0).all() == (shares.test > 0)
+        assert (ends.validation > 0).all() == (shares.validation > 0)
+        assert (ends.training == lengths - HORIZON * ((shares.test > 0) + (shares.validation > 0))).all()
+
+    def test_a_part_without_series_is_refused_by_their_lengths(self):
+        lengths = np.array([HORIZON + LEAST_STEPS])
+        require_ends(lengths, Fractions(0.8, 0, 0.2), horizon=HORIZON, origins=1)
+        with pytest.raises(DataError, match="whose last 3 are to be the validation part"):
+            require_ends(lengths, self.SHARES, horizon=HORIZON, origins=1)
+        with pytest.raises(DataError, match="whose last 4 are to be the test part"):
+            require_ends(lengths, self.SHARES, horizon=HORIZON, origins=2)

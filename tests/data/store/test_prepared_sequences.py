@@ -1,20 +1,24 @@
 """What a prepared data set of sequences holds; and what is forged or damaged is refused, whatever it is."""
 
 import copy
+import hashlib
 import json
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
+from series_tables import COLUMNS as SERIES_COLUMNS
+from series_tables import HORIZON, write_series
 from step_tables import ASKED, COLUMNS, write_steps
 
 import jaxrnn
 from jaxrnn import prepare
 from jaxrnn.data.sequences import Field, Sequences
+from jaxrnn.data.series.parts import first_steps
 from jaxrnn.data.store import part_writer
 from jaxrnn.data.store.dataset import Dataset, digest_of
-from jaxrnn.data.store.form import Form
+from jaxrnn.data.store.form import ENDS, Form
 from jaxrnn.data.store.sequence_writer import SequenceWriter
 from jaxrnn.data.store.sharded_sequences import ShardedSequences
 from jaxrnn.data.store.shards import shorten, write_shard
@@ -31,10 +35,26 @@ def whole(tmp_path_factory) -> Path:
     return place / "set"
 
 
+@pytest.fixture(scope="module")
+def whole_series(tmp_path_factory) -> Path:
+    place = tmp_path_factory.mktemp("prepared-series")
+    flags = [*SERIES_COLUMNS, "--task=forecast", f"--horizon={HORIZON}", f"--out={place / 'set'}", "--shard-rows=13"]
+    assert prepare.main([str(write_series(place / "series.csv", 30)), *flags]) == 0
+    return place / "set"
+
+
 @pytest.fixture
 def prepared(whole, tmp_path) -> Path:
-    """A copy to damage."""
-    target = tmp_path / "set"
+    return copy_of(whole, tmp_path / "set")
+
+
+@pytest.fixture
+def series(whole_series, tmp_path) -> Path:
+    return copy_of(whole_series, tmp_path / "series")
+
+
+def copy_of(whole: Path, target: Path) -> Path:
+    """Copies a data set, to be damaged."""
     target.mkdir()
     for path in whole.iterdir():
         (target / path.name).write_bytes(path.read_bytes())
@@ -45,12 +65,14 @@ def rewrite(path: Path, content: dict) -> None:
     (path / "dataset.json").write_text(json.dumps(content | {"sha256": digest_of(content)}))
 
 
-def use(path: Path) -> None:
+def use(path: Path, task: str = "classify") -> None:
     """Does what training does before it compiles: opens, adapts, arranges, reads all."""
     dataset = Dataset(path)
-    config = dataset.adapt(Config().replace_flat({"task": "classify", "data": str(path), "batch_size": 10}))
-    arranged = arrange_dataset(config, dataset)
-    for part in (arranged.training, arranged.validation):
+    config = dataset.adapt(Config().replace_flat({"task": task, "data": str(path), "batch_size": 10}))
+    arranged = [arrange_dataset(config, dataset)]
+    if task == "forecast":
+        arranged.append(arrange_dataset(config, dataset.refitted()))
+    for part in (arranged[0].training, arranged[0].validation, arranged[-1].training):
         for numbers in (np.arange(3), np.array([-1, 0])):
             part.reading.pad([], 1, part.layout.parts[-1].length)
             part.reading._encode(numbers[numbers >= 0])  # type: ignore[attr-defined]
@@ -87,6 +109,22 @@ class TestForms:
         assert np.signbit(held.take(np.array([2])).rows["statics"].values).all()
         assert len(held.take(np.array([], np.int64))) == 0
 
+    def test_a_cut_has_the_first_steps_of_some(self, series):
+        stored = Dataset(series).all_rows()
+        whole = stored.whole()
+        numbers = np.array([20, 3, 17, 0])
+        steps = np.array([2, 5, 1, 4])
+        cut = stored.cut(numbers, steps)
+        expected = first_steps(whole.take(numbers), steps)
+        assert (len(cut), cut.num_steps, cut.num_values) == (4, 12, 12 * stored.form.width)
+        assert cut.whole() == expected
+        assert cut.take(np.array([3, 1])) == expected.take([3, 1])
+        for num_values in (1, 40, 10**6):
+            blocks = list(cut.blocks(num_values))
+            assert [one for block in blocks for one in block] == list(expected)
+        assert len(stored.cut(numbers[:0], steps[:0]).whole()) == 0
+        assert ENDS not in whole.rows, "a matter of the store"
+
     def test_whole_numbers_keep_every_digit(self):
         for values in ([[2**62 + 1]], [[2**31 - 1]], [[-(2**31) - 1]], [[127, -128]], [[128]]):
             array = np.array(values, np.int64)
@@ -107,13 +145,14 @@ class TestForms:
 
 class TestSeveralFiles:
     def writer(self, tmp_path: Path, task: str = "classify") -> SequenceWriter:
-        return SequenceWriter(tmp_path, task=task, settings={}, shard_rows=100, fractions=(0.6, 0.2, 0.2), seed=0)
+        return SequenceWriter(tmp_path, Config().replace_flat({"task": task, "split_seed": 0}), shard_rows=100)
 
     def texts(self, *words: str, labels: tuple[str, ...]) -> Sequences:
         return jaxrnn.read(list(words), tokens="character", labels=labels)
 
     def test_texts_have_one_number_in_all_files(self, tmp_path):
-        writer = SequenceWriter(tmp_path, task="classify", settings={}, shard_rows=2, fractions=(1.0, 0.0, 0.0), seed=0)
+        config = Config().replace_flat({"task": "classify", "split": "given"})
+        writer = SequenceWriter(tmp_path, config, shard_rows=2)
         first = self.texts("ca", "b", labels=("y", "z"))
         second = self.texts("dba", "a", labels=("x", "y"))
         writer.add("one", first)
@@ -199,8 +238,6 @@ class TestDamage:
 
     def test_shards_of_another_form_whose_sums_are_right(self, prepared, tmp_path):
         """Somebody else's shard, described as it should be."""
-        import hashlib
-
         from jaxrnn.data.store.shards import Block
 
         content = json.loads((prepared / "dataset.json").read_text())
@@ -225,10 +262,33 @@ class TestDamage:
             with pytest.raises(DataError):
                 read_all(prepared)
 
-    def test_whatever_is_forged_in_the_description_is_one_error_or_nothing(self, prepared):
+    def test_of_series_more_steps_than_there_are(self, series):
+        """Somebody else's shard, which says that a part has them."""
+        content = json.loads((series / "dataset.json").read_text())
+        shard = content["parts"]["series"]["shards"][0]
+        stored = Dataset(series).all_rows()
+        ends, form = stored.read_rows(ENDS)[: shard["rows"]], stored.form
+        first = stored.take(np.arange(shard["rows"]))
+        path = series / shard["file"]
+        for wrong in (ends + 1000, ends - 1000, ends[:, :3]):
+            names = ("training", "refit", "validation", "test")[: wrong.shape[1]]
+            with_ends = Sequences(first.offsets, first.steps, {**first.rows, ENDS: Field(names, wrong)})
+            path.unlink()
+            write_shard(path, form.block(with_ends))
+            shard |= {
+                "bytes": path.stat().st_size,
+                "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+            }
+            rewrite(series, content)
+            with pytest.raises(DataError, match="prepare the data again"):
+                Dataset(series)
+
+    @pytest.mark.parametrize("task", ["classify", "forecast"])
+    def test_whatever_is_forged_in_the_description_is_one_error_or_nothing(self, request, task):
         """Every value of dataset.json is replaced by others, with its sum made right; nothing may escape."""
+        prepared = request.getfixturevalue("series" if task == "forecast" else "prepared")
         content = json.loads((prepared / "dataset.json").read_text())
-        use(prepared)
+        use(prepared, task)
         paths = list(leaves(content))
         outcomes = []
         for number, path in enumerate(paths):
@@ -239,7 +299,7 @@ class TestDamage:
                     place = place[key]
                 place[path[-1]] = junk
                 rewrite(prepared, forged)
-                outcomes.append(outcome_of(prepared))
+                outcomes.append(outcome_of(prepared, task))
         assert not any("\n" in outcome for outcome in outcomes)
         assert sum(map(bool, outcomes)) > 0.6 * len(outcomes), "most of them are refused"
 
@@ -249,9 +309,9 @@ def read_all(path: Path) -> None:
     Dataset(path).parts["training"].whole()
 
 
-def outcome_of(path: Path) -> str:
+def outcome_of(path: Path, task: str) -> str:
     try:
-        use(path)
+        use(path, task)
     except UserError as error:
         return str(error)
     return ""

@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,18 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 SOURCE = Path("jaxrnn", "nn", "kernels", "recurrence.cc")
 # A library is named after the version of XLA's interface that it was built for: several Pythons may share a checkout,
-# and each takes the newest that its own XLA knows.
-LIBRARY = "jaxrnn/nn/kernels/librecurrence-{version}.so"
+# and each takes the newest that its own XLA knows. Then comes what a processor has to have beside AVX2.
+LIBRARY = "jaxrnn/nn/kernels/librecurrence-{version}{variant}.so"
 # Sums are contracted to fused multiply-adds; nothing else of floating point is loosened: NaN must stay NaN.
 FLAGS = ["-O3", "-std=c++17", "-fPIC", "-shared", "-ffp-contract=fast", "-fno-math-errno", "-pthread"]
+# Of x86-64 Linux; which of them a process loads, the package decides (jaxrnn/nn/engine/kernel_library.py). Elsewhere
+# there is one library, for the machine's own baseline.
+VARIANTS = {
+    "": ["-mavx2", "-mfma"],
+    "-avx512": ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mfma", "-mprefer-vector-width=512"],
+}
+# Inside of the library, so that it runs on machines with an older one.
+STATIC = ["-static-libstdc++", "-static-libgcc"]
 
 
 class KernelBuildHook(BuildHookInterface):
@@ -30,15 +39,16 @@ class KernelBuildHook(BuildHookInterface):
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """Runs before a wheel is made, an editable one too."""
         del version
-        library = _compile(Path(self.root)) if self.target_name == "wheel" else None
-        if library is None:
+        libraries = _compile(Path(self.root)) if self.target_name == "wheel" else []
+        if not libraries:
             return
-        build_data["artifacts"].append(str(library))
+        build_data["artifacts"] += map(str, libraries)
         build_data["pure_python"] = False
         build_data["tag"] = f"py3-none-{sysconfig.get_platform().replace('-', '_').replace('.', '_')}"
 
 
-def _compile(root: Path) -> Path | None:
+def _compile(root: Path) -> list[Path]:
+    """Compiles every variant, at the same time; returns those that were made."""
     wanted = [os.environ["CXX"]] if os.environ.get("CXX") else ["c++", "g++", "clang++"]
     compiler = next((command for command in wanted if shutil.which(shlex.split(command)[0])), None)
     try:
@@ -49,23 +59,37 @@ def _compile(root: Path) -> Path | None:
         version = re.findall(r"#define XLA_FFI_API_MINOR (\d+)", header)[0]
     except (ImportError, OSError, IndexError) as error:
         return _without(f"no header files of XLA: {error}")
-    library = Path(LIBRARY.format(version=version))
-    (root / library).unlink(missing_ok=True)  # never one of an older source
+    libraries = {variant: Path(LIBRARY.format(version=version, variant=variant)) for variant in VARIANTS}
+    for library in libraries.values():
+        (root / library).unlink(missing_ok=True)  # never one of an older source
     if compiler is None:
         return _without("no C++ compiler: install one (on Debian: g++) and install the package again")
     command = [*shlex.split(compiler), *FLAGS, "-isystem", str(include)]
-    if platform.system() == "Linux" and platform.machine() == "x86_64":
-        command += ["-mavx2", "-mfma"]  # the package looks for them before it loads the library
-    unfinished = library.with_suffix(f".{os.getpid()}.tmp")
-    done = subprocess.run(
-        [*command, str(SOURCE), "-o", str(unfinished)], cwd=root, capture_output=True, text=True, check=False
-    )
-    if done.returncode:
-        (root / unfinished).unlink(missing_ok=True)
-        return _without(f"{shlex.join(command)} failed:\n{done.stderr[-2000:]}")
-    (root / unfinished).replace(root / library)
-    return library
+    is_x86 = platform.system() == "Linux" and platform.machine() == "x86_64"
+    variants = VARIANTS if is_x86 else {"": []}
+    if is_x86:
+        command += STATIC
+    with tempfile.TemporaryDirectory() as directory:
+        running = {
+            variant: subprocess.Popen(
+                [*command, *flags, str(SOURCE), "-o", str(Path(directory, f"library{variant}.so"))],
+                cwd=root, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+            )
+            for variant, flags in variants.items()
+        }  # fmt: skip
+        made = []
+        for variant, process in running.items():
+            _, error = process.communicate()
+            if process.returncode:
+                _without(f"{shlex.join(map(str, process.args))} failed:\n{error[-2000:]}")  # type: ignore[arg-type]
+                continue
+            unfinished = (root / libraries[variant]).with_suffix(f".{os.getpid()}.tmp")
+            shutil.copyfile(Path(directory, f"library{variant}.so"), unfinished)
+            unfinished.replace(root / libraries[variant])
+            made.append(libraries[variant])
+    return made
 
 
-def _without(reason: str) -> None:
+def _without(reason: str) -> list[Path]:
     print(f"jaxrnn is installed without its compiled recurrence, which is slower on CPUs: {reason}", file=sys.stderr)
+    return []

@@ -10,10 +10,11 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxrnn.nn.engine.cpu_kernels import padded_size
+
 NUM_GATES = {"tanh": 1, "relu": 1, "lstm": 4, "gru": 3}
 KINDS = list(NUM_GATES)  # by the calls' numbers
 _KEPT_GROUPS = {"tanh": 0, "relu": 0, "lstm": 4, "gru": 4}
-_LANES = 8  # rows of what is kept are filled up to a multiple
 
 Arrays = dict[str, Any]
 
@@ -72,7 +73,7 @@ class Case:
     def forward_results(self) -> dict[str, tuple[int, ...]]:
         """Returns the shapes of the forward call's results."""
         num_steps, batch, _, hidden = self.sizes
-        padded, groups = hidden + -hidden % _LANES, _KEPT_GROUPS[self.kind]
+        padded, groups = padded_size(hidden), _KEPT_GROUPS[self.kind]
         has_cells = self.kind == "lstm"
         results = {
             "outputs": (num_steps, batch, hidden) if self.keep or self.with_outputs else (0,),

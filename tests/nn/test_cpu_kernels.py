@@ -1,9 +1,12 @@
 """The compiled recurrence against the loop: outputs, states, every gradient, and what it must leave to the loop."""
 
 import functools
+import io
 import os
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import jax
@@ -14,7 +17,7 @@ from flax import nnx
 
 import jaxrnn
 from jaxrnn.nn import cells
-from jaxrnn.nn.engine import cpu_kernels, recurrence
+from jaxrnn.nn.engine import cpu_kernels, kernel_library, recurrence
 from jaxrnn.nn.engine.loops import Weights
 
 EQUATIONS = {"tanh": cells.RNN_TANH, "relu": cells.RNN_RELU, "lstm": cells.LSTM, "gru": cells.GRU}
@@ -31,6 +34,18 @@ def test_it_is_built_where_there_is_a_compiler():
     if not os.environ.get("CI") or not any(map(shutil.which, ("c++", "g++", "clang++"))):
         pytest.skip("only of installations that are made for the tests, with a compiler")
     assert cpu_kernels.is_built()
+
+
+@pytest.mark.slow
+def test_all_this_holds_of_narrower_vectors_too():
+    """The tests of this file, in a process that does not take AVX-512."""
+    if kernel_library.find_library() is None or os.environ.get(kernel_library.CHOICE):
+        pytest.skip("no library is built, or this is that process")
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-n", "0", __file__],
+        env=os.environ | {kernel_library.CHOICE: "avx2"}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-4000:]
 
 
 def draw(seed, *shapes, scale=1.0):
@@ -235,32 +250,61 @@ def test_without_the_library_the_loop_serves(monkeypatch):
 
 
 def test_a_library_that_does_not_load_is_as_none(monkeypatch, tmp_path):
-    monkeypatch.setattr(cpu_kernels, "LIBRARIES", tmp_path)
-    assert not cpu_kernels.is_built.__wrapped__()
-    (tmp_path / "librecurrence-1.so").write_bytes(b"not a library")
-    assert not cpu_kernels.is_built.__wrapped__()
+    monkeypatch.setattr(kernel_library, "LIBRARIES", tmp_path)
+    for content in (None, b"not a library"):
+        if content is not None:
+            (tmp_path / "librecurrence-1.so").write_bytes(content)
+        monkeypatch.setattr(cpu_kernels, "_library", kernel_library.find_library)
+        assert not cpu_kernels.is_built.__wrapped__()
 
 
-def test_the_newest_library_is_taken_that_xla_can_call(monkeypatch, tmp_path):
-    monkeypatch.setattr(cpu_kernels, "LIBRARIES", tmp_path)
-    (tmp_path / "librecurrence-999.so").touch()  # for another Python that shares the checkout
-    assert cpu_kernels._find_library() is None
-    for version in (0, 1):
-        (tmp_path / f"librecurrence-{version}.so").touch()
-    assert cpu_kernels._find_library().name == "librecurrence-1.so"
+class TestWhichLibrary:
+    @pytest.fixture(autouse=True)
+    def _elsewhere(self, monkeypatch, tmp_path):
+        monkeypatch.setattr(kernel_library, "LIBRARIES", tmp_path)
+        monkeypatch.delenv(kernel_library.CHOICE, raising=False)
+
+    def test_the_newest_that_xla_can_call(self, tmp_path):
+        (tmp_path / "librecurrence-999.so").touch()  # for another Python that shares the checkout
+        (tmp_path / "librecurrence-1-sse9.so").touch()
+        assert kernel_library.find_library() is None
+        for version in (0, 1):
+            (tmp_path / f"librecurrence-{version}.so").touch()
+        assert kernel_library.find_library().path.name == "librecurrence-1.so"
+
+    @pytest.mark.parametrize(
+        ("flags", "choice", "name"),
+        [
+            ("fma avx2 avx512f avx512bw avx512dq avx512vl", "", "librecurrence-1-avx512.so"),
+            ("fma avx2 avx512f avx512bw avx512dq avx512vl", "avx2", "librecurrence-0.so"),
+            ("fma avx2 avx512f", "", "librecurrence-0.so"),
+            ("avx2", "", None),
+            ("sse2", "", None),
+        ],
+    )
+    def test_what_the_processor_has_decides(self, tmp_path, monkeypatch, flags, choice, name):
+        monkeypatch.setattr(kernel_library.platform, "machine", lambda: "x86_64")
+        monkeypatch.setattr(kernel_library, "open", lambda *_, **__: io.StringIO(f"flags : {flags}\n"), raising=False)
+        monkeypatch.setenv(kernel_library.CHOICE, choice)
+        for built in ("librecurrence-0.so", "librecurrence-1-avx512.so"):
+            (tmp_path / built).touch()
+        found = kernel_library.find_library()
+        assert (None if found is None else found.path.name) == name
+        assert found is None or found.lanes == (16 if "avx512" in found.path.name else 8)
 
 
 def test_the_package_installs_without_a_compiler(monkeypatch, tmp_path, capsys):
     pytest.importorskip("hatchling")
-    monkeypatch.syspath_prepend(str(cpu_kernels.LIBRARIES.parents[1]))
+    monkeypatch.syspath_prepend(str(kernel_library.LIBRARIES.parents[2]))
     hatch_build = pytest.importorskip("hatch_build")
     header = Path(jax.ffi.include_dir(), "xla", "ffi", "api", "c_api.h").read_text(encoding="utf-8")
     version = re.findall(r"#define XLA_FFI_API_MINOR (\d+)", header)[0]
-    library = tmp_path / hatch_build.LIBRARY.format(version=version)
-    library.parent.mkdir(parents=True)
+    libraries = [tmp_path / hatch_build.LIBRARY.format(version=version, variant=name) for name in hatch_build.VARIANTS]
+    libraries[0].parent.mkdir(parents=True)
     for compiler, reason in (("false", "false"), ("no-such-compiler", "no C++ compiler")):
-        library.write_bytes(b"of an older source")
+        for library in libraries:
+            library.write_bytes(b"of an older source")
         monkeypatch.setenv("CXX", compiler)
-        assert hatch_build._compile(tmp_path) is None
-        assert not library.exists()
+        assert hatch_build._compile(tmp_path) == []
+        assert not any(library.exists() for library in libraries)
         assert reason in capsys.readouterr().err

@@ -8,9 +8,6 @@ everything else, and every other platform, is served by the loop. The library is
 
 import ctypes
 import functools
-import platform
-import re
-from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -19,6 +16,7 @@ import numpy as np
 
 from jaxrnn.foundation.array_types import Array, State
 from jaxrnn.nn.engine import loops, partitioning
+from jaxrnn.nn.engine.kernel_library import Library, find_library
 from jaxrnn.nn.engine.loops import Recurrence, Timeline, Weights
 from jaxrnn.nn.engine.partitioning import ROWS
 from jaxrnn.nn.engine.platforms import Target
@@ -27,21 +25,19 @@ Kernel = Literal["rnn_tanh", "rnn_relu", "lstm", "gru"]
 _CELL_NUMBERS = {"rnn_tanh": 0, "rnn_relu": 1, "lstm": 2, "gru": 3}
 # Groups of gates that the backward call wants kept: a plain RNN's gradient needs its outputs only.
 _KEPT_GROUPS = {"rnn_tanh": 0, "rnn_relu": 0, "lstm": 4, "gru": 4}
-_LANES = 8  # rows of what is kept are filled up to whole vectors
 _NOTHING = (0,)
 # Where the rows stand in the arguments that both calls begin with; the others of the backward call all have them.
 _ROW_AXES = (-2, -1, -1, None, None, None, None, -2, -2, -2, -2)
-LIBRARIES = Path(__file__).parent.parent / "kernels"
 
 
 @functools.cache
 def is_built() -> bool:
     """Whether the compiled library is there and loads: it was built, and the processor has what it was built for."""
-    path = _find_library()
-    if path is None or not _has_vectors():
+    found = _library()
+    if found is None:
         return False
     try:
-        library = ctypes.CDLL(str(path))
+        library = ctypes.CDLL(str(found.path))
         for name in ("Forward", "Backward"):
             handler = jax.ffi.pycapsule(getattr(library, f"Jaxrnn{name}"))
             jax.ffi.register_ffi_target(f"jaxrnn_{name.lower()}", handler, platform="cpu")
@@ -64,29 +60,6 @@ def register_kernels() -> bool:
       True
     """
     return is_built()
-
-
-def _find_library() -> Path | None:
-    """Finds the newest library that XLA here can call; one for a later version of its interface would end the process.
-
-    They are named after that version (hatch_build.py), and XLA's own stands in its header.
-    """
-    header = Path(jax.ffi.include_dir(), "xla", "ffi", "api", "c_api.h")
-    if not header.is_file():
-        return None
-    known = re.findall(r"#define XLA_FFI_API_MINOR (\d+)", header.read_text(encoding="utf-8"))
-    built = {int(path.stem.partition("-")[2]): path for path in LIBRARIES.glob("librecurrence-*.so")}
-    usable = [version for version in built if known and version <= int(known[0])]
-    return built[max(usable)] if usable else None
-
-
-def _has_vectors() -> bool:
-    """Whether the processor has the library's instructions: on x86-64 Linux it is built for AVX2 and FMA."""
-    if platform.system() != "Linux" or platform.machine() != "x86_64":
-        return True
-    with open("/proc/cpuinfo", encoding="ascii", errors="replace") as file:
-        flags = next((line.split() for line in file if line.startswith("flags")), [])
-    return "avx2" in flags and "fma" in flags
 
 
 def reason_against(
@@ -167,7 +140,7 @@ def run_forward(
     """
     kernel = _kernel_of(recurrence)
     num_steps, hidden = steps.inputs.shape[0], weights.weight_hh.shape[1]
-    padded = _padded(hidden)
+    padded = padded_size(hidden)
     has_cells, groups = kernel == "lstm", _KEPT_GROUPS[kernel]
     makes_outputs = keep or recurrence.collect is loops.hidden_of  # the backward call reads them
     results = (
@@ -242,7 +215,7 @@ def pack_kept(recurrence: Recurrence, kept: tuple[State, loops.Gates]) -> Kept:
     """
     states, gates = kept
     hidden, cells = _h_and_c(states)
-    padded = _padded(hidden.shape[-1])
+    padded = padded_size(hidden.shape[-1])
 
     def pad(array: Array) -> Array:
         return jnp.pad(array, ((0, 0), (0, 0), (0, padded - array.shape[-1])))
@@ -267,14 +240,21 @@ def unpack_kept(
         products = loops.project_inputs(recurrence, form, steps.inputs, weights)
         gates_at = loops.gates_of(recurrence, form, weights, projected=True)
         return states, jax.vmap(gates_at)(products, kept.hidden)
-    groups = jnp.split(kept.gates, kept.gates.shape[-1] // _padded(hidden), axis=-1)
+    groups = jnp.split(kept.gates, kept.gates.shape[-1] // padded_size(hidden), axis=-1)
     joined = jnp.concatenate([group[..., :hidden] for group in groups], axis=-1)
     rest = (joined.shape[-1] - number) // 2
     return states, loops.Gates(*jnp.split(joined, (number, number + rest), axis=-1))
 
 
-def _padded(hidden: int) -> int:
-    return hidden + -hidden % _LANES
+@functools.cache
+def _library() -> Library | None:
+    return find_library()
+
+
+def padded_size(hidden: int) -> int:
+    """Returns how long a row of what is kept is: whole vectors."""
+    found = _library()
+    return hidden + -hidden % (found.lanes if found else 8)
 
 
 def _kernel_of(recurrence: Recurrence) -> str:

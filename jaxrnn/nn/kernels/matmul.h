@@ -36,7 +36,11 @@ class Floats {
 constexpr int kPanelVectors = 2;
 constexpr int kPanelColumns = kPanelVectors * kLanes;
 // Rows of a tile: as many sums as the registers hold beside one row of a panel.
+#ifdef __AVX512F__  // 32 registers
+constexpr int TileRows(int vectors) { return vectors == 1 ? 16 : 12; }
+#else
 constexpr int TileRows(int vectors) { return vectors == 1 ? 12 : 6; }
+#endif
 
 inline int RoundUp(int number, int multiple) { return (number + multiple - 1) / multiple * multiple; }
 

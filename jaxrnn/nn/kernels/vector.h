@@ -1,4 +1,4 @@
-// Eight floats at a time, in the vector types of GCC and Clang, and the functions that gates are made of.
+// Eight floats at a time, or sixteen where there is AVX-512, in the vector types of GCC and Clang, and the functions that gates are made of.
 #ifndef JAXRNN_VECTOR_H_
 #define JAXRNN_VECTOR_H_
 
@@ -6,7 +6,11 @@
 
 namespace jaxrnn {
 
+#ifdef __AVX512F__
+constexpr int kLanes = 16;
+#else
 constexpr int kLanes = 8;
+#endif
 
 typedef float Vec __attribute__((vector_size(sizeof(float) * kLanes)));
 typedef int32_t IntVec __attribute__((vector_size(sizeof(float) * kLanes)));

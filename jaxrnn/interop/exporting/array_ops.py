@@ -1,7 +1,8 @@
 """The operations that exported programs are written in, and how JAX traces them."""
 
+import dataclasses
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -10,8 +11,9 @@ from jaxrnn.foundation.array_types import Array
 from jaxrnn.nn.engine import loops
 
 
-class Member(Protocol):
-    """One model of an ensemble: its arrays by PyTorch's names, and the module that JAX calls."""
+@dataclasses.dataclass(frozen=True, eq=False)
+class Member:
+    """One model of an ensemble, or the only one: its arrays by PyTorch's names, and the module that JAX calls."""
 
     weights: dict[str, Any]
     module: Any
@@ -143,7 +145,8 @@ class ArrayOps:
     @staticmethod
     def put_each(x: Any, places: Any, values: Any) -> Any:
         """Writes values to places as `pick_each` reads them; where places are equal any of the values stays."""
-        return jnp.put_along_axis(x, places, values, axis=1, inplace=False)
+        rows, columns = jnp.arange(x.shape[0])[:, None, None], jnp.arange(x.shape[2])[None, None]
+        return x.at[rows, places, columns].set(values)  # put_along_axis takes no symbolic sizes
 
     @staticmethod
     def repeat_steps(x: Any, like: Any) -> Any:

@@ -136,9 +136,7 @@ class Graph:
         values = [one if isinstance(one, Value) or one is None else self._as_value(one, first) for one in operands]
         given = values[0].dtype if dtype is None else np.dtype(dtype)  # type: ignore[union-attr]
         is_optional = kind in ("LSTM", "GRU", "RNN")
-        outputs = [
-            Value(self, self._new_name(kind.lower()) if keep or not is_optional else "", given) for keep in kept
-        ]
+        outputs = [Value(self, self._new_name(kind.lower()) if keep or not is_optional else "", given) for keep in kept]
         names = ["" if value is None else value.name for value in values]
         helper = onnx().helper
         self.nodes.append(

@@ -1,6 +1,5 @@
 """What an exported model computes, from the data's units to the data's units: written once, for every format."""
 
-import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -19,18 +18,10 @@ from jaxrnn.interop.exporting.signature import unmarked
 from jaxrnn.interop.torch import to_torch_state_dict
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class OneModel:
-    """A single model: its arrays by PyTorch's names, and the module itself."""
-
-    weights: dict[str, Any]
-    module: Any
-
-
 def members_of(model: TrainedModel) -> list[Member]:
     """Returns the models whose mean predicts."""
     modules: list[Any] = [model.member(index).model for index in range(model.num_members)]
-    return [OneModel(to_torch_state_dict(module), module) for module in modules]
+    return [Member(to_torch_state_dict(module), module) for module in modules]
 
 
 def run(ops: Any, model: TrainedModel, members: Sequence[Member], given: Mapping[str, Any]) -> dict[str, Any]:

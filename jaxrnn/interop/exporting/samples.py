@@ -131,7 +131,8 @@ def greatest_difference(
     if not model.classes:
         scales = np.array([model.normalizer.scale]) if model.encoding is None else model.encoding.targets.scales
         if expected.ndim == 4:  # forecasts: targets are not the last axis
-            scales = scales[:, None] if getattr(model.encoding, "transform", "none") == "none" else np.array([_RELATIVE])
+            is_log = isinstance(model.encoding, SeriesEncoding) and model.encoding.transform == "log"
+            scales = np.array([_RELATIVE]) if is_log else scales[:, None]
         difference = difference / np.maximum(np.abs(expected), scales)
     return float(np.nanmax(difference, initial=0.0))
 
@@ -151,7 +152,7 @@ def _draw_columns(scaling: Scaling, count: int, generator: np.random.Generator) 
 def _draw_series(
     model: TrainedModel, series: SeriesEncoding, lengths: NDArray[np.int64], generator: np.random.Generator
 ) -> NDArray[np.float64]:
-    """Draws random walks, positive ones, from the mean of each target; some values are missing where that is allowed."""
+    """Draws random walks from the mean of each target, positive ones for logarithms; some values may be missing."""
     targets = series.targets
     units = np.array(series.global_scales)
     walks = [np.cumsum(generator.normal(size=(length, len(units))) * units, axis=0) for length in lengths]

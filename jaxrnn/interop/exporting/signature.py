@@ -95,7 +95,7 @@ def signature_of(model: TrainedModel, *, has_texts: bool) -> Signature:
             inputs.append(Port(TIMES, "int64", (BATCH, TIME_AHEAD)))
     take(CATEGORIES, TIME, tuple(name for name, _ in encoding.categories), "text" if has_texts else "int64")
     take(STATICS, None, encoding.statics.names)
-    given = {
+    given: dict[str, Any] = {
         "missing": "mask" if model.config.columns.missing == "mask" else "error",
         "categories": encoding.categories,
         "classes": encoding.classes,
@@ -112,7 +112,7 @@ def signature_of(model: TrainedModel, *, has_texts: bool) -> Signature:
     else:
         names = encoding.targets.names
         outputs = (Port(PREDICTED, "float64", (BATCH, len(names)), names),)
-    return Signature(task.task, (*inputs, lengths), outputs, **given)  # type: ignore[arg-type]
+    return Signature(task.task, (*inputs, lengths), outputs, **given)
 
 
 def unmarked(names: tuple[str, ...]) -> tuple[str, ...]:

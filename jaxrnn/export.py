@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from typing import Literal, Optional
 
 from jaxrnn.console import command_line
+from jaxrnn.foundation.errors import UserError
 from jaxrnn.settings.checking import require
 
 PROGRAM = "python -m jaxrnn.export"
@@ -48,7 +49,10 @@ def main(argv: Sequence[str] | None = None, *, own_process: bool = False) -> int
 def _export(argv: Sequence[str] | None) -> None:
     command = command_line.parse(ExportCommand, argv, program=PROGRAM)
 
-    from jaxrnn.commands import conversion
+    if command.codes and command.format != "onnx":
+        raise UserError(f"--codes: is for --format=onnx; with --format={command.format} categories are codes always")
+
+    from jaxrnn.commands import conversion  # JAX is imported from here on, so that --help need not wait for it
 
     if command.format == "torch":
         conversion.to_torch(command.checkpoint, command.out, member=command.member, describe=True)

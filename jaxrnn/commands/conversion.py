@@ -132,7 +132,7 @@ def export(
       checkpoint: As `TrainedModel.load` takes it.
       out: A new file; with format = stablehlo OUT.json, which says what the program takes and gives, is written too.
       format: "onnx" or "stablehlo".
-      codes: Let categories go in, and classes come out, as codes; StableHLO knows no texts.
+      codes: Let categories go in, and classes come out, as codes, as StableHLO does always.
       member: Which of an ensemble's models, counted from 0; None for all.
       tolerance: The difference from the model's own predictions that is allowed.
 
@@ -142,8 +142,6 @@ def export(
     """
     is_onnx = format == "onnx"
     files = _require_new(out) if is_onnx else _require_new(out, f"{out}.json")
-    if codes and not is_onnx:
-        raise UserError("--codes: is for --format=onnx; a StableHLO program takes and gives codes always")
     if is_onnx:
         onnx()  # says what to install before anything is read
     trained = TrainedModel.load(checkpoint)

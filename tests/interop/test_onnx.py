@@ -9,14 +9,14 @@ from made_models import draw_settings, make_model
 from jaxrnn.data.series.calendar import CYCLES, calendar_features
 from jaxrnn.evaluation.trained_model import TrainedModel
 from jaxrnn.foundation.errors import UserError
-from jaxrnn.interop.exporting import calendar_program, checking, onnx_graph, samples
+from jaxrnn.interop.exporting import calendar_program, checking, onnx_graph, onnx_model, samples
+from jaxrnn.interop.exporting.onnx_model import METADATA_KEY, OnnxRunner, to_onnx
+from jaxrnn.interop.exporting.onnx_ops import OnnxOps
 from jaxrnn.interop.exporting.signature import signature_of
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 
-from jaxrnn.interop.exporting.onnx_model import METADATA_KEY, OnnxRunner, to_onnx  # noqa: E402
-from jaxrnn.interop.exporting.onnx_ops import OnnxOps  # noqa: E402
 
 TOLERANCE = 1e-5
 SHORT = np.array([1, 2, 3, 4, 5, 6, 7, 8])  # one padded length, so one program
@@ -153,6 +153,35 @@ def test_rows_without_a_step_and_lengths_beyond_the_steps(task):
         np.testing.assert_allclose(found[0], np.exp(bias) / np.exp(bias).sum(), rtol=1e-6)
     if task == "next":
         np.testing.assert_allclose(found[0], model.normalizer.denormalize(bias), rtol=1e-6)
+
+
+@pytest.mark.parametrize("task", ["regress", "forecast"])
+def test_missing_numbers_are_those_before(task):
+    _, feeds, run = feeds_and_runner(task, missing="forward")
+    names = {"inputs", "known"} & feeds.keys()
+    generator = np.random.default_rng(0)
+    filled, holes = dict(feeds), dict(feeds)
+    for name in names:
+        lost = generator.random(feeds[name].shape) < 0.4
+        lost[:, 0] = False
+        filled[name], holes[name] = feeds[name].copy(), np.where(lost, np.nan, feeds[name])
+        for step in range(1, lost.shape[1]):
+            filled[name][:, step] = np.where(lost[:, step], filled[name][:, step - 1], feeds[name][:, step])
+    first = next(iter(run(feeds)))
+    np.testing.assert_array_equal(run(holes)[first], run(filled)[first])
+    assert not np.array_equal(run(holes)[first], run(feeds)[first])
+
+
+def test_a_model_that_reads_no_steps_is_refused():
+    model = make_model({"task": "regress", "hidden_size": 4}, inputs=0, categories=(), statics=2)
+    with pytest.raises(UserError, match="reads nothing of single steps"):
+        to_onnx(model)
+
+
+def test_a_file_of_more_than_2_gib_is_refused(monkeypatch):
+    monkeypatch.setattr(onnx_model, "MAX_BYTES", 100)
+    with pytest.raises(UserError, match="expected less than 2 GiB, what an ONNX file holds"):
+        to_onnx(model_of("next"))
 
 
 def test_texts_and_codes_say_the_same_and_what_is_unseen_is_code_0():

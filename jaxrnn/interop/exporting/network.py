@@ -1,5 +1,6 @@
-"""The parts of an exported program that all tasks share: what the recurrent layer reads, and means over members."""
+"""The parts of an exported program that tasks share: what the recurrent layer reads, missing values, means."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -37,3 +38,16 @@ def mean(each: Sequence[Any]) -> Any:
     for one in each[1:]:
         total = total + one
     return total / float(len(each)) if len(each) > 1 else total
+
+
+def fill_forward(ops: Any, values: Any, is_known: Any) -> Any:
+    """Repeats the last known value, and before the first one that one; NaN where none is known at all.
+
+    Values are (batch, time, columns). Known ones are written one behind the other, the first one to place 1, and read
+    by how many there were so far.
+    """
+    count = ops.cumsum(ops.cast(is_known, np.int64))
+    nothing = ops.where(is_known | ~is_known, np.float64(math.nan), values)
+    start = ops.pick_steps(nothing, np.zeros((1, 1), np.int64))
+    slots = ops.put_each(ops.concat([start, nothing], axis=1), ops.where(is_known, count, np.int64(0)), values)
+    return ops.pick_each(slots, ops.maximum(count, np.int64(1)))

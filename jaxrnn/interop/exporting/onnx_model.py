@@ -16,6 +16,7 @@ from jaxrnn.interop.exporting.onnx_ops import OnnxOps
 from jaxrnn.interop.exporting.signature import Port, Signature, signature_of
 
 METADATA_KEY = "jaxrnn"
+MAX_BYTES = 2**31  # what the format of the file holds
 _DTYPES: dict[str, Any] = {"float64": np.float64, "int64": np.int64, "text": TEXT}
 
 
@@ -41,6 +42,7 @@ def to_onnx(model: TrainedModel, *, codes: bool = False) -> bytes:
         computed[signature.CODE] = number
         if not codes:
             computed[signature.CLASS] = ops.lookup(np.array(given.classes, object), number)
+    _require_size(graph)
     for port in given.outputs:
         graph.name(computed[port.name], port.name)
     return bytes(_model_of(graph, given).SerializeToString())
@@ -62,6 +64,15 @@ def require_operators(model: TrainedModel) -> None:
         raise UserError(
             f"--format=onnx: got a model with compute_dtype = {settings.training.compute_dtype}; expected float32:"
             " ONNX's recurrent operators compute in one type; give --format=stablehlo or --format=torch"
+        )
+
+
+def _require_size(graph: Graph) -> None:
+    held = sum(len(tensor.raw_data) for tensor in graph.initializers)
+    if held >= MAX_BYTES:
+        raise UserError(
+            f"--format=onnx: got {held / 2**30:.1f} GiB of weights; expected less than 2 GiB, what an ONNX file holds;"
+            " give --format=stablehlo or --format=torch"
         )
 
 

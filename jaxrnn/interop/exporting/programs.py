@@ -38,7 +38,9 @@ def run(ops: Any, model: TrainedModel, members: Sequence[Member], given: Mapping
     """
     encoding = model.encoding
     if isinstance(encoding, SeriesEncoding):
-        return {signature.FORECASTS: series_program.forecast(ops, encoding, members, _encode(ops, encoding, given))}
+        return {
+            signature.FORECASTS: series_program.forecast(ops, encoding, members, _encode(ops, model, encoding, given))
+        }
     each: list[Any] = []
     for member in members:
         if encoding is None:
@@ -47,22 +49,26 @@ def run(ops: Any, model: TrainedModel, members: Sequence[Member], given: Mapping
             outputs = ops.linear(ops.last_state(steps, given[signature.LENGTHS], member), member)
         else:
             targets = encoding.targets
-            outputs = _read(ops, model, member, _encode(ops, encoding, given))
+            outputs = _read(ops, model, member, _encode(ops, model, encoding, given))
         wide = ops.cast(outputs, np.float64)
         each.append(ops.softmax(wide) if model.classes else wide * targets.scales + targets.offsets)
     mean = network.mean(each)
     return {signature.PROBABILITIES if model.classes else signature.PREDICTED: mean}
 
 
-def _encode(ops: Any, encoding: Encoding, given: Mapping[str, Any]) -> dict[str, Any]:
+def _encode(ops: Any, model: TrainedModel, encoding: Encoding, given: Mapping[str, Any]) -> dict[str, Any]:
     """Normalises numbers; categories, lengths, times and the values of series stay as they are."""
     encoded = dict(given)
     numbers = {signature.INPUTS: encoding.inputs, signature.STATICS: encoding.statics}
     if isinstance(encoding, SeriesEncoding):
         numbers[signature.KNOWN] = encoding.known
     for name, scaling in numbers.items():
-        if name in given:
-            encoded[name] = _normalize(ops, _marked(ops, given[name], scaling.names), scaling.normalizers)
+        if name not in given:
+            continue
+        values = given[name]
+        if model.config.columns.missing == "forward" and name != signature.STATICS:
+            values = network.fill_forward(ops, values, ~ops.is_nan(values))
+        encoded[name] = _normalize(ops, _marked(ops, values, scaling.names), scaling.normalizers)
     return encoded
 
 

@@ -1,6 +1,5 @@
 """Forecasts of an exported model: what `SeriesEncoding`, `read_ahead` and `forecast_ahead` compute, in one program."""
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -72,7 +71,7 @@ def _measure(ops: Any, encoding: SeriesEncoding, values: Any, lengths: Any) -> L
     is_known = within & ~ops.is_nan(values)
     if encoding.transform == "log":
         values = ops.log(values)
-    filled = _fill_forward(ops, values, is_known)
+    filled = network.fill_forward(ops, values, is_known)
     before = ops.pick_steps(filled, ops.maximum(place - np.int64(1), np.int64(0)))
     changes = filled - before
     first = ops.pick_steps(filled, np.zeros((1, 1), np.int64))
@@ -85,18 +84,6 @@ def _measure(ops: Any, encoding: SeriesEncoding, values: Any, lengths: Any) -> L
         constant = np.array(encoding.global_scales) if encoding.scaling == "global" else np.ones(1)
         units = ops.where(is_known | ~is_known, constant, filled)
     return Levels(filled, is_known, changes, units, first)
-
-
-def _fill_forward(ops: Any, values: Any, is_known: Any) -> Any:
-    """Repeats the last known value, and before the first one that one; NaN where none is known at all.
-
-    Known values are written one behind the other, the first one to place 1, and read by how many there were so far.
-    """
-    count = ops.cumsum(ops.cast(is_known, np.int64))
-    nothing = ops.where(is_known | ~is_known, np.float64(math.nan), values)
-    start = ops.pick_steps(nothing, np.zeros((1, 1), np.int64))
-    slots = ops.put_each(ops.concat([start, nothing], axis=1), ops.where(is_known, count, np.int64(0)), values)
-    return ops.pick_each(slots, ops.maximum(count, np.int64(1)))
 
 
 def _own_steps(ops: Any, encoding: SeriesEncoding, levels: Levels, encoded: Mapping[str, Any]) -> Any:

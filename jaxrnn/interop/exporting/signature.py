@@ -6,6 +6,7 @@ from typing import Any, Literal, NamedTuple
 from jaxrnn.data.sequences import mark_of
 from jaxrnn.data.series.series_encoding import SeriesEncoding
 from jaxrnn.evaluation.trained_model import TrainedModel
+from jaxrnn.foundation.errors import UserError
 from jaxrnn.foundation.versions import versions
 
 BATCH, TIME, TIME_AHEAD = "batch", "time", "time_ahead"
@@ -40,7 +41,8 @@ class Signature:
       task: The model's task.
       inputs: What it takes.
       outputs: What it gives.
-      missing: What NaN in the inputs means: "mask", or "error" where there must not be any.
+      missing: What NaN in the inputs means: "error", there must not be any; "forward", the last number before stands
+        for it; or "mask", a missing number as training had them.
       categories: The texts of each column of categories, the first of which has code 1; 0 is any other.
       classes: The texts of the classes, in the order of the probabilities.
       quantiles: The levels of the forecasts; none of points.
@@ -72,6 +74,9 @@ def signature_of(model: TrainedModel, *, has_texts: bool) -> Signature:
     Args:
       model: The model.
       has_texts: Whether categories go in, and classes come out, as texts; else as codes.
+
+    Raises:
+      UserError: Its sequences have nothing but a length.
     """
     encoding, task = model.encoding, model.config.task
     lengths = Port(LENGTHS, "int64", (BATCH,))
@@ -95,8 +100,10 @@ def signature_of(model: TrainedModel, *, has_texts: bool) -> Signature:
             inputs.append(Port(TIMES, "int64", (BATCH, TIME_AHEAD)))
     take(CATEGORIES, TIME, tuple(name for name, _ in encoding.categories), "text" if has_texts else "int64")
     take(STATICS, None, encoding.statics.names)
+    if not any(TIME in port.dims for port in inputs):
+        raise UserError("the model reads nothing of single steps; expected inputs or categories to export it")
     given: dict[str, Any] = {
-        "missing": "mask" if model.config.columns.missing == "mask" else "error",
+        "missing": model.config.columns.missing,
         "categories": encoding.categories,
         "classes": encoding.classes,
     }

@@ -10,7 +10,7 @@ import jax
 import jax.export
 import numpy as np
 import pytest
-from made_models import make_model
+from made_models import draw_settings, make_model
 
 from jaxrnn.interop.exporting import checking, samples
 from jaxrnn.interop.exporting.signature import signature_of
@@ -114,3 +114,17 @@ def test_it_says_what_it_takes_in_types_of_json():
     ports = {port["name"]: port for port in said["inputs"]}
     assert ports["categories"]["kind"] == "int64"
     assert ports["times"]["dims"] == ["batch", "time_ahead"]
+
+
+def test_an_ensemble_of_bfloat16():
+    model = make_model({"hidden_size": 4, "cell": "lstm", "compute_dtype": "bfloat16", "ensemble": 2})
+    run = StableHloRunner(to_stablehlo(model))
+    checking.check(model, run, codes=True, tolerance=1e-5, lengths=LENGTHS)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", range(100, 120))
+def test_random_models_agree(number):
+    settings, columns = draw_settings(np.random.default_rng(number))
+    model = make_model(settings, seed=number, **columns)
+    checking.check(model, StableHloRunner(to_stablehlo(model)), codes=True, tolerance=1e-5, seed=number)

@@ -27,10 +27,6 @@ class ArrayOps:
     """
 
     @staticmethod
-    def constant(array: Any) -> Any:
-        return jnp.asarray(array)
-
-    @staticmethod
     def cast(x: Any, dtype: Any) -> Any:
         return x.astype(dtype)
 
@@ -38,6 +34,11 @@ class ArrayOps:
     def positions(x: Any) -> Any:
         """The numbers of the steps from 0, int64 (1, time)."""
         return jnp.arange(x.shape[1], dtype=jnp.int64)[None]
+
+    @staticmethod
+    def expand_like(x: Any, like: Any) -> Any:
+        """Repeats a number, an array or a value to the sizes of another value; the type stays."""
+        return jnp.broadcast_to(jnp.asarray(x), like.shape)
 
     @staticmethod
     def unsqueeze(x: Any, axis: int) -> Any:

@@ -47,7 +47,7 @@ def fill_forward(ops: Any, values: Any, is_known: Any) -> Any:
     by how many there were so far.
     """
     count = ops.cumsum(ops.cast(is_known, np.int64))
-    nothing = ops.where(is_known | ~is_known, np.float64(math.nan), values)
+    nothing = ops.expand_like(np.float64(math.nan), values)
     start = ops.pick_steps(nothing, np.zeros((1, 1), np.int64))
     slots = ops.put_each(ops.concat([start, nothing], axis=1), ops.where(is_known, count, np.int64(0)), values)
     return ops.pick_each(slots, ops.maximum(count, np.int64(1)))

@@ -139,14 +139,14 @@ class Graph:
         outputs = [Value(self, self._new_name(kind.lower()) if keep or not is_optional else "", given) for keep in kept]
         names = ["" if value is None else value.name for value in values]
         helper = onnx().helper
-        self.nodes.append(
-            helper.make_node(kind, names, [output.name for output in outputs], domain=domain, **attributes)
-        )
+        results = [output.name for output in outputs]
+        name = self._new_name(f"node_{kind.lower()}")  # runtimes make names of others from it
+        self.nodes.append(helper.make_node(kind, names, results, name=name, domain=domain, **attributes))
         return outputs
 
     def name(self, value: Value, name: str) -> None:
         """Gives a value a name as an output of the graph."""
-        self.nodes.append(onnx().helper.make_node("Identity", [value.name], [name]))
+        self.nodes.append(onnx().helper.make_node("Identity", [value.name], [name], name=f"node_{name}"))
 
     def _as_value(self, operand: Any, dtype: Any) -> Value:
         is_plain = type(operand) in (int, float)  # NumPy's numbers have a type of their own

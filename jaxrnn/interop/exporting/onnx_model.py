@@ -16,7 +16,6 @@ from jaxrnn.interop.exporting.onnx_ops import OnnxOps
 from jaxrnn.interop.exporting.signature import Port, Signature, signature_of
 
 METADATA_KEY = "jaxrnn"
-MAX_BYTES = 2**31  # what the format of the file holds
 _DTYPES: dict[str, Any] = {"float64": np.float64, "int64": np.int64, "text": TEXT}
 
 
@@ -36,13 +35,12 @@ def to_onnx(model: TrainedModel, *, codes: bool = False) -> bytes:
     graph, given = Graph(), signature_of(model, has_texts=not codes)
     ops = OnnxOps(graph, cell=model.config.model.cell, nonlinearity=model.config.model.nonlinearity)
     inputs = {port.name: graph.input(port.name, _DTYPES[port.kind]) for port in given.inputs}
-    computed = programs.run(ops, model, programs.members_of(model), _within(ops, inputs, given))
+    computed = programs.run(ops, model, programs.members_of(model, "onnx"), _within(ops, inputs, given))
     if given.classes:
         number = ops.argmax(computed[signature.PROBABILITIES])
         computed[signature.CODE] = number
         if not codes:
             computed[signature.CLASS] = ops.lookup(np.array(given.classes, object), number)
-    _require_size(graph)
     for port in given.outputs:
         graph.name(computed[port.name], port.name)
     return bytes(_model_of(graph, given).SerializeToString())
@@ -64,15 +62,6 @@ def require_operators(model: TrainedModel) -> None:
         raise UserError(
             f"--format=onnx: got a model with compute_dtype = {settings.training.compute_dtype}; expected float32:"
             " ONNX's recurrent operators compute in one type; give --format=stablehlo or --format=torch"
-        )
-
-
-def _require_size(graph: Graph) -> None:
-    held = sum(len(tensor.raw_data) for tensor in graph.initializers)
-    if held >= MAX_BYTES:
-        raise UserError(
-            f"--format=onnx: got {held / 2**30:.1f} GiB of weights; expected less than 2 GiB, what an ONNX file holds;"
-            " give --format=stablehlo or --format=torch"
         )
 
 

@@ -37,6 +37,10 @@ class OnnxOps:
         numbers = self.graph.add("Range", np.array(0), time, np.array(1), dtype=np.int64)
         return self.unsqueeze(numbers, 0)
 
+    def expand_like(self, x: Any, like: Value) -> Value:
+        value = x if isinstance(x, Value) else self.graph.constant(x)
+        return self.graph.add("Expand", value, self.graph.add("Shape", like, dtype=np.int64))
+
     def unsqueeze(self, x: Value, axis: int) -> Value:
         return self.graph.add("Unsqueeze", x, np.array([axis]))
 
@@ -57,7 +61,7 @@ class OnnxOps:
         return self.graph.add("Where", condition, x, y, dtype=dtype)
 
     def is_nan(self, x: Value) -> Value:
-        return self.graph.add("IsNaN", x, dtype=np.bool_)
+        return ~self.graph.add("Equal", x, x, dtype=np.bool_)  # IsNaN has no float64 in older runtimes
 
     def maximum(self, x: Value, y: Any) -> Value:
         return self.graph.add("Max", x, y)
@@ -75,7 +79,7 @@ class OnnxOps:
         return self.graph.add("Sin", x)
 
     def cos(self, x: Value) -> Value:
-        return self.graph.add("Cos", x)
+        return self.sin(x + np.pi / 2)  # Cos has no float64 in older runtimes
 
     def floor_divide(self, x: Value, by: int) -> Value:
         return self.graph.add("Div", x - self.modulo(x, by), np.int64(by))  # Div alone rounds towards 0

@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import jax
 import numpy as np
 
 from jaxrnn.data.encoding import Encoding
@@ -12,14 +13,27 @@ from jaxrnn.data.scaling import Scaling
 from jaxrnn.data.sequences import mark_of
 from jaxrnn.data.series.series_encoding import SeriesEncoding
 from jaxrnn.evaluation.trained_model import TrainedModel
+from jaxrnn.foundation.errors import UserError
 from jaxrnn.interop.exporting import network, series_program, signature
 from jaxrnn.interop.exporting.array_ops import Member
 from jaxrnn.interop.exporting.signature import unmarked
 from jaxrnn.interop.torch import to_torch_state_dict
 
+MAX_BYTES = 2**31  # what both formats of files hold
 
-def members_of(model: TrainedModel) -> list[Member]:
-    """Returns the models whose mean predicts."""
+
+def members_of(model: TrainedModel, format: str) -> list[Member]:
+    """Returns the models whose mean predicts.
+
+    Raises:
+      UserError: They have more weights than a file of the format holds.
+    """
+    held = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(model.params))
+    if held >= MAX_BYTES:
+        raise UserError(
+            f"--format={format}: got {held / 2**30:.1f} GiB of weights; expected less than 2 GiB, what such a file"
+            " holds; give --format=torch"
+        )
     modules: list[Any] = [model.member(index).model for index in range(model.num_members)]
     return [Member(to_torch_state_dict(module), module) for module in modules]
 

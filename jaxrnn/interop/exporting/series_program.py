@@ -81,8 +81,9 @@ def _measure(ops: Any, encoding: SeriesEncoding, values: Any, lengths: Any) -> L
         guessed = abs(filled) * np.array(encoding.first_scales)
         units = ops.where(numbers > np.float64(0), scales, guessed)
     else:
-        constant = np.array(encoding.global_scales) if encoding.scaling == "global" else np.ones(1)
-        units = ops.where(is_known | ~is_known, constant, filled)
+        units = ops.expand_like(
+            np.array(encoding.global_scales) if encoding.scaling == "global" else np.ones(1), filled
+        )
     return Levels(filled, is_known, changes, units, first)
 
 
@@ -98,7 +99,7 @@ def _own_steps(ops: Any, encoding: SeriesEncoding, levels: Levels, encoded: Mapp
     if encoding.scaling != "series":
         parts.append((values - encoding.targets.offsets) / encoding.targets.scales)
     age = ops.log(ops.cast(place, np.float64) + 1.0) / AGE_UNIT
-    parts.append(ops.unsqueeze(age, 2) + ops.columns(values, 0, 1) * 0.0)
+    parts.append(ops.expand_like(ops.unsqueeze(age, 2), ops.columns(values, 0, 1)))
     if encoding.is_marked:
         parts.append(ops.cast(~levels.is_known, np.float64))
     own = [ops.cast(part, np.float32) for part in parts]
@@ -133,7 +134,7 @@ def _of_other_steps(ops: Any, ahead: Ahead, levels: Levels, known: Any) -> Any:
         parts += [ops.pick_steps(known, place + np.int64(step)) for step in range(1, ahead.horizon + 1)]
     if ahead.lags:
         since_first = ops.cast(levels.values - levels.first, np.float32)
-        factors = ops.cast(_divide(ops, levels.units * 0.0 + 1.0, levels.units), np.float32)
+        factors = ops.cast(_divide(ops, ops.expand_like(np.float64(1), levels.units), levels.units), np.float32)
         for offset in ahead.offsets:
             before = ops.pick_steps(since_first, ops.maximum(place + np.int64(offset), np.int64(0)))
             is_there = ops.unsqueeze(place + np.int64(offset) >= np.int64(0), 2)

@@ -25,9 +25,12 @@ def to_stablehlo(model: TrainedModel) -> bytes:
 
     Args:
       model: The model.
+
+    Raises:
+      UserError: It has more weights than such a file holds.
     """
     given = signature_of(model, has_texts=False)
-    members = programs.members_of(model)
+    members = programs.members_of(model, "stablehlo")
     timed = next(port.name for port in given.inputs if signature.TIME in port.dims)
 
     def run(inputs: dict[str, Any]) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import importlib
 from typing import Any
 
 import numpy as np
@@ -22,10 +21,10 @@ def onnx() -> Any:
       UserError: It is not installed.
     """
     try:
-        importlib.import_module("onnx.helper")
-        return importlib.import_module("onnx")
+        import onnx as module
     except ImportError as error:
         raise UserError("--format=onnx needs packages: python -m pip install onnx onnxruntime") from error
+    return module
 
 
 def onnx_type(dtype: Any) -> int:

@@ -1,6 +1,5 @@
 """A trained model as an ONNX model: native recurrent operators, preprocessing and decoding inside."""
 
-import importlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -76,10 +75,11 @@ class OnnxRunner:
     """
 
     def __init__(self, content: bytes):
-        runtime = importlib.import_module("onnxruntime")
-        options = runtime.SessionOptions()
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
         options.log_severity_level = 3  # errors
-        self.session = runtime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        self.session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 
     def __call__(self, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """Returns the outputs by name."""

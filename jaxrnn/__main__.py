@@ -13,7 +13,7 @@ from pathlib import Path
 
 from jaxrnn.foundation.versions import versions
 
-COMMANDS = ("train", "eval", "predict", "report", "prepare", "convert")
+COMMANDS = ("train", "eval", "predict", "report", "prepare", "export", "convert")
 
 
 def main() -> None:

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 import pytest
 
-from jaxrnn import convert, predict, prepare, train
+from jaxrnn import convert, export, predict, prepare, train
 from jaxrnn import eval as eval_command
 from jaxrnn.runs.checkpoint import Checkpointer
 from jaxrnn.training import fit as fitting
@@ -19,7 +19,7 @@ from jaxrnn.training import fit as fitting
 SMALL = ["--config=smoke", "--hidden-size=8", "--batch-size=30", "--schedule=constant", "--checkpoint-seconds=0"]
 EPOCHS = 12
 DOORS = {"train": train.main, "eval": eval_command.main, "predict": predict.main, "prepare": prepare.main}
-DOORS |= {"convert": convert.main}
+DOORS |= {"convert": convert.main, "export": export.main}
 
 
 class Done(NamedTuple):

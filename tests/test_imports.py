@@ -38,6 +38,7 @@ MAY_IMPORT = {
     "evaluation.pictures": [*LOWER, "data", "data.series", "tasks", "evaluation"],
     "training": [*MODELS, "models", "runs", "evaluation"],
     "interop": [*LOWER, "nn", "nn.engine", "models", "runs", "evaluation"],
+    "interop.exporting": [*LOWER, "data", "data.series", "nn", "nn.engine", "models", "evaluation", "interop"],
     "pages": [*LOWER, "data", "data.series", "tasks", "runs", "evaluation"],
     "commands": [
         *MODELS,
@@ -48,6 +49,7 @@ MAY_IMPORT = {
         "evaluation.pictures",
         "training",
         "interop",
+        "interop.exporting",
         "pages",
     ],
     "commands.rehearsals": [*LOWER, "console", "nn.engine", "parallel", "training", "commands"],
@@ -168,6 +170,7 @@ LEAN = [
     "train",
     "eval",
     "predict",
+    "export",
     "report",
     "prepare",
 ]

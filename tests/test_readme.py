@@ -83,11 +83,12 @@ def test_the_page_is_short():
 def test_flags_in_the_tables_are_flags():
     """What stands in the cells of tables cannot run; so that every flag there is one is looked up."""
     from jaxrnn.console.flags import _flags_of
+    from jaxrnn.export import ExportCommand
     from jaxrnn.predict import PredictCommand
     from jaxrnn.prepare import PrepareCommand
     from jaxrnn.train import TrainCommand
 
-    known = {*_flags_of(TrainCommand), *_flags_of(PredictCommand), *_flags_of(PrepareCommand)}
+    known = {*_flags_of(TrainCommand), *_flags_of(PredictCommand), *_flags_of(PrepareCommand), *_flags_of(ExportCommand)}
     for page in (README, CHINESE):
         cells = "\n".join(line for line in page.splitlines() if line.startswith("|"))
         found = set(re.findall(r"--([a-z][a-z-]+)", cells))

@@ -1,8 +1,10 @@
-"""The conversion command once its arguments are parsed: PyTorch's weights to a checkpoint, and back."""
+"""The commands that convert and export once their arguments are parsed: from PyTorch's weights, and to other forms."""
 
+import dataclasses
 import re
 import shlex
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from flax import nnx
@@ -12,17 +14,24 @@ from jaxrnn.evaluation.saving import save_model
 from jaxrnn.evaluation.trained_model import TrainedModel
 from jaxrnn.foundation.array_types import StateDict
 from jaxrnn.foundation.errors import UserError
-from jaxrnn.foundation.escaping import escape
+from jaxrnn.foundation.escaping import escape, shorten
+from jaxrnn.foundation.files import to_json, write_atomically
 from jaxrnn.foundation.messages import say
+from jaxrnn.interop.exporting.checking import check
+from jaxrnn.interop.exporting.onnx_graph import onnx
+from jaxrnn.interop.exporting.onnx_model import OnnxRunner, to_onnx
+from jaxrnn.interop.exporting.signature import Port, signature_of
+from jaxrnn.interop.exporting.stablehlo import StableHloRunner, to_stablehlo
 from jaxrnn.interop.torch import load_torch_state_dict, to_torch_state_dict
 from jaxrnn.interop.weight_files import SUFFIXES, read_state_dict, write_state_dict
 from jaxrnn.models.model_state import split_model
 from jaxrnn.models.next_value import build_model
-from jaxrnn.settings.config import Config, ModelConfig
+from jaxrnn.settings.config import Config
 
 _RECURRENT_NAME = re.compile(
     r"(?P<prefix>.*?)(?P<name>(weight|bias)_(ih|hh|hr)_l(?P<layer>\d+)(?P<reverse>_reverse)?)$"
 )
+MOST_NAMED = 6
 _CELL_BY_NUM_GATES = {1: "rnn", 3: "gru", 4: "lstm"}
 
 
@@ -69,36 +78,115 @@ def from_torch(path: str, out: str, *, nonlinearity: str | None, normalizer: Nor
     print(f"wrote {written}: {described}; try  python -m jaxrnn.predict --checkpoint={shlex.quote(written)}")
 
 
-def to_torch(checkpoint: str, out: str, *, member: int | None = None) -> None:
+def to_torch(checkpoint: str, out: str, *, member: int | None = None, describe: bool = False) -> None:
     """Writes the weights of a checkpoint as a PyTorch state dict of a module with parts `rnn` and `linear`.
+
+    A model that reads categories has parts `embeddings.0` and so on too.
 
     Args:
       checkpoint: As `TrainedModel.load` takes it.
       out: As `write_state_dict` takes it.
       member: Which of an ensemble's models, counted from 0.
+      describe: Write OUT.json beside it: sizes, columns, what is subtracted and divided by, classes.
 
     Raises:
       UserError: A bad checkpoint, a file that cannot be written, or an ensemble without `member`.
     """
-    if Path(out).exists():
-        raise UserError(f"--out: {out} is there already and is never overwritten; name another file")
+    files = _require_new(out, f"{out}.json") if describe else _require_new(out)
     trained = TrainedModel.load(checkpoint)
-    if trained.encoding is not None:
-        raise UserError(
-            f"{checkpoint}: reads sequences, with task = {trained.config.task.task}; expected a model of next values;"
-            " jaxrnn.to_torch_state_dict(model.model.rnn) gives the recurrent layer's weights of others"
-        )
-    if trained.num_members > 1:
-        trained = trained.member(_chosen_member(member, trained, checkpoint))
-    elif member is not None:
-        raise UserError(f"--member: got {member}; expected none: {checkpoint} holds one model")
-    write_state_dict(out, to_torch_state_dict(trained.model))
-    normalizer, settings = trained.normalizer, trained.config.model
+    if trained.num_members > 1 or member is not None:
+        trained = _member_of(trained, member, checkpoint)
+    weights = to_torch_state_dict(trained.model)
+    write_state_dict(out, weights)
+    settings, encoding = trained.config.model, trained.encoding
+    if describe:
+        network = {**dataclasses.asdict(settings), **dataclasses.asdict(trained.config.task)}
+        scalings = {"normalizer": dataclasses.asdict(trained.normalizer)} if encoding is None else {}
+        content = {**signature_of(trained, has_texts=False).to_json(), "network": network, **scalings}
+        if encoding is not None:
+            content["encoding"] = encoding.to_json()
+        write_atomically(Path(files[1]), to_json(content, indent=1, ensure_ascii=False))
+    num_outputs, num_features = weights["linear.weight"].shape
+    parts = [f"embeddings.{number} = torch.nn.Embedding{weights[f'embeddings.{number}.weight'].shape}"
+             for number in range(len(encoding.categories) if encoding is not None else 0)]  # fmt: skip
+    parts += [f"rnn = {_torch_constructor(trained.config, weights['rnn.weight_ih_l0'].shape[1])}"]
+    of_values = f", for values normalised by (x - {trained.normalizer.offset!r}) / {trained.normalizer.scale!r}"
     print(
-        f"wrote {escape(out)}: a module with rnn = {_torch_constructor(settings)} and linear ="
-        f" torch.nn.Linear({settings.proj_size or settings.hidden_size}, 1), for values normalised by"
-        f" (x - {normalizer.offset!r}) / {normalizer.scale!r}"
+        f"wrote {' and '.join(map(escape, files))}: a module with {', '.join(parts)} and linear ="
+        f" torch.nn.Linear({num_features}, {num_outputs}){of_values if encoding is None else ''}"
     )
+
+
+def export(
+    checkpoint: str,
+    out: str,
+    *,
+    format: Literal["onnx", "stablehlo"],
+    codes: bool = False,
+    member: int | None = None,
+    tolerance: float = 1e-5,
+) -> None:
+    """Writes a model with all that it does to its inputs and outputs, once it agrees with the model itself.
+
+    Args:
+      checkpoint: As `TrainedModel.load` takes it.
+      out: A new file; with format = stablehlo OUT.json, which says what the program takes and gives, is written too.
+      format: "onnx" or "stablehlo".
+      codes: Let categories go in, and classes come out, as codes, as StableHLO does always.
+      member: Which of an ensemble's models, counted from 0; None for all.
+      tolerance: The difference from the model's own predictions that is allowed.
+
+    Raises:
+      UserError: A bad checkpoint, a file that cannot be written, a missing package, a model that the format cannot
+        hold, or one that differs by more once it is exported.
+    """
+    is_onnx = format == "onnx"
+    files = _require_new(out) if is_onnx else _require_new(out, f"{out}.json")
+    if is_onnx:
+        onnx()  # says what to install before anything is read
+    trained = TrainedModel.load(checkpoint)
+    if member is not None:
+        trained = _member_of(trained, member, checkpoint)
+    content = to_onnx(trained, codes=codes) if is_onnx else to_stablehlo(trained)
+    given = signature_of(trained, has_texts=is_onnx and not codes)
+    try:
+        run = OnnxRunner(content) if is_onnx else StableHloRunner(content)
+        checked = check(trained, run, codes=codes or not is_onnx, tolerance=tolerance)
+        said = (
+            f"checked on {checked.sequences} random sequences: it differs from the model's own predictions by"
+            f" {checked.difference:.1e} at most"
+        )
+    except ImportError:
+        said = "not checked, since onnxruntime is missing: python -m pip install onnxruntime"
+    write_atomically(Path(out), content)
+    if not is_onnx:
+        write_atomically(Path(files[1]), to_json(given.to_json(), indent=1, ensure_ascii=False))
+    print(f"wrote {' and '.join(map(escape, files))}: task {given.task}")
+    for side, ports in (("inputs", given.inputs), ("outputs", given.outputs)):
+        print(f"{side}: {'; '.join(map(_described, ports))}")
+    print(said)
+
+
+def _described(port: Port) -> str:
+    names = ", ".join(escape(shorten(name, 40)) for name in port.columns[:MOST_NAMED])
+    columns = f" of {names}" if names else ""
+    more = f" and {len(port.columns) - MOST_NAMED} more" if len(port.columns) > MOST_NAMED else ""
+    return f"{port.name} {port.kind} ({', '.join(map(str, port.dims))}){columns}{more}"
+
+
+def _require_new(*files: str) -> tuple[str, ...]:
+    for file in files:
+        if Path(file).exists():
+            raise UserError(f"--out: {file} is there already and is never overwritten; name another file")
+        if not Path(file).parent.is_dir():
+            raise UserError(f"--out: {Path(file).parent}: no such directory; make it first")
+    return files
+
+
+def _member_of(trained: TrainedModel, member: int | None, checkpoint: str) -> TrainedModel:
+    if trained.num_members == 1:
+        raise UserError(f"--member: got {member}; expected none: {checkpoint} holds one model")
+    return trained.member(_chosen_member(member, trained, checkpoint))
 
 
 def _chosen_member(member: int | None, trained: TrainedModel, checkpoint: str) -> int:
@@ -110,17 +198,19 @@ def _chosen_member(member: int | None, trained: TrainedModel, checkpoint: str) -
     return member
 
 
-def _torch_constructor(model: ModelConfig) -> str:
+def _torch_constructor(config: Config, input_size: int) -> str:
     """Returns the call that makes the same layer in PyTorch; what is left out has PyTorch's default."""
+    model = config.model
     kind = "RNN" if model.cell == "rnn" else model.cell.upper()
     options = {
         "num_layers": (model.num_layers, 1),
         "nonlinearity": (model.nonlinearity if model.cell == "rnn" else "tanh", "tanh"),
         "bias": (model.bias, True),
+        "bidirectional": (config.task.bidirectional, False),
         "proj_size": (model.proj_size, 0),
     }
     given = [f"{name}={value!r}" for name, (value, default) in options.items() if value != default]
-    return f"torch.nn.{kind}({', '.join(['1', str(model.hidden_size), *given, 'batch_first=True'])})"
+    return f"torch.nn.{kind}({', '.join([str(input_size), str(model.hidden_size), *given, 'batch_first=True'])})"
 
 
 def recognize(mapping: StateDict, path: str) -> tuple[dict[str, np.ndarray], dict[str, object]]:

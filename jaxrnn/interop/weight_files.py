@@ -13,6 +13,7 @@ import numpy as np
 
 from jaxrnn.foundation.array_types import StateDict
 from jaxrnn.foundation.errors import UserError
+from jaxrnn.foundation.files import write_atomically
 
 _GZIP_MAGIC, _ZIP_MAGIC = b"\x1f\x8b", b"PK\x03\x04"
 SUFFIXES = (".safetensors", ".npz", ".pt", ".pth")
@@ -67,7 +68,7 @@ def write_state_dict(path: str | Path, mapping: StateDict) -> None:
         torch = _torch(path)
         torch.save({name: torch.from_numpy(array.copy()) for name, array in arrays.items()}, buffer)
     try:
-        path.write_bytes(buffer.getvalue())
+        write_atomically(path, buffer.getvalue())
     except OSError as error:
         raise UserError(f"{path}: cannot write: {error.strerror}") from error
 

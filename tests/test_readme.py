@@ -88,7 +88,8 @@ def test_flags_in_the_tables_are_flags():
     from jaxrnn.prepare import PrepareCommand
     from jaxrnn.train import TrainCommand
 
-    known = {*_flags_of(TrainCommand), *_flags_of(PredictCommand), *_flags_of(PrepareCommand), *_flags_of(ExportCommand)}
+    commands = (TrainCommand, PredictCommand, PrepareCommand, ExportCommand)
+    known = {flag for command in commands for flag in _flags_of(command)}
     for page in (README, CHINESE):
         cells = "\n".join(line for line in page.splitlines() if line.startswith("|"))
         found = set(re.findall(r"--([a-z][a-z-]+)", cells))

@@ -3,6 +3,7 @@
 None of them changes what is computed. benchmarks/README.md has the figures.
 """
 
+import sys
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -106,7 +107,8 @@ def choose_form(num_steps: Any, batch: Any, gates: int, hidden: int, *, platform
       platform: What the program is compiled for.
     """
     if platform == "accelerator":
-        return Form(ACCELERATOR_STEPS_OF_A_TURN, project_first=True, platform=platform)
+        is_known = is_at_most(num_steps, sys.maxsize)  # JAX cannot cut what is not into turns
+        return Form(ACCELERATOR_STEPS_OF_A_TURN if is_known else 1, project_first=True, platform=platform)
     if platform == "any":
         return Form()
     if gates == hidden:

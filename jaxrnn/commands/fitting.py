@@ -4,11 +4,12 @@ import contextlib
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from jaxrnn.commands.selection import best_epochs, of_second_training
+from jaxrnn.commands.training_data import PreparedData
 from jaxrnn.console.command_line import load_config
 from jaxrnn.console.progress import Progress
 from jaxrnn.data.ragged import Ragged
@@ -17,6 +18,7 @@ from jaxrnn.data.sequence_parts import SequenceParts
 from jaxrnn.data.sequences import CATEGORIES, Sequences
 from jaxrnn.data.series.parts import split_parts
 from jaxrnn.data.split import Split, draw_split
+from jaxrnn.data.store.dataset import is_dataset
 from jaxrnn.data.tables.loading import load_sequences, reads_sequences
 from jaxrnn.evaluation.trained_model import TrainedModel
 from jaxrnn.foundation.messages import say
@@ -26,7 +28,7 @@ from jaxrnn.settings.checking import checked, require
 from jaxrnn.settings.columns_config import SEVERAL
 from jaxrnn.settings.config import Config
 from jaxrnn.tasks.judgement import alike_warnings
-from jaxrnn.training.fit import Fit, build_trainer
+from jaxrnn.training.fit import Fit, Source, build_trainer
 from jaxrnn.training.memory_source import MemorySource
 from jaxrnn.training.restoring import restore_position
 
@@ -49,7 +51,8 @@ def fit(
     Args:
       train: With task = "next" rows of numbers: a path, `Ragged` rows or a list of them. With the others, and to
         predict the next values of several features, `Sequences`, or what `jaxrnn.read` takes: a path, a DataFrame, a
-        list of arrays; the settings `id_column`, `label_column` and so on say what the columns are.
+        list of arrays; the settings `id_column`, `label_column` and so on say what the columns are. Or the directory
+        that `jaxrnn.prepare` has written, which is streamed from the disk, with its own validation part.
       validation: The same, of rows that do not train; None for none, or for the share that `split_fractions` says.
       task: "next", "classify", "regress", "tag" or "forecast".
       config: A TOML file or the name of a recipe, as ``--config`` takes it.
@@ -81,31 +84,68 @@ def fit(
     share = chosen.data.split_fractions.test
     is_left = "split_fractions" in settings and validation is None and share > 0
     require(not is_left, "split_fractions", share, "a test share of 0: test rows are given to evaluate()")
-    if task == "next" and not _are_sequences(train, chosen):
-        rows, split = _rows_of(train, validation, chosen, share_wanted="split_fractions" in settings)
-        source = MemorySource(chosen, rows, split)
-    else:
-        share_wanted = "split_fractions" in settings
-        parts = _parts_of(train, validation, chosen, share_wanted=share_wanted)
-        chosen = _with_tokens(chosen, parts.training.sequences)
-        source = MemorySource(chosen, parts)
+    data = _arrange(train, validation, chosen, share_wanted="split_fractions" in settings)
+    chosen, source = data.config, data.source
     require(
-        bool(source.validation) or not chosen.training.patience,
+        data.has_validation or not chosen.training.patience,
         "patience", chosen.training.patience, "0 without validation rows",
     )  # fmt: skip
     for warning in alike_warnings(source.plan.encoding, chosen):
         say(warning)
-    if chosen.task.refit and validation is None and source.validation:
+    if chosen.task.refit and validation is None and data.has_validation:
         first, _ = _train(chosen, source, None, progress=progress)
         chosen = of_second_training(chosen, best_epochs(first))
-        source = MemorySource(chosen, _parts_of(train, None, chosen, share_wanted=True, refit=True))
+        source = data.source_of_all(chosen)
     run, history = _train(chosen, source, run_dir, progress=progress)
     metadata = {"data": None, "epoch": run.best_epoch, "history": history}
     return dataclasses.replace(run.best_model(), metadata=metadata)
 
 
+class _Arranged(NamedTuple):
+    """What a run learns from.
+
+    Attributes:
+      config: The configuration, with what the data says of it.
+      source: Where batches come from.
+      has_validation: Whether rows validate.
+      source_of_all: Returns where batches come from once the validation steps of series train too.
+    """
+
+    config: Config
+    source: Source
+    has_validation: bool
+    source_of_all: Callable[[Config], Source]
+
+
+def _arrange(train: Any, validation: Any, config: Config, *, share_wanted: bool) -> _Arranged:
+    if isinstance(train, str | Path) and is_dataset(str(train)):
+        require(validation is None, "validation", "rows", f"none with prepared data: {train} has its own")
+        prepared = PreparedData(config.replace_flat({"data": str(train)}), lambda described: None)
+        prepared.arrange()
+
+        def again(_: Config) -> Source:
+            prepared.arrange(refit=True)
+            return prepared.source
+
+        return _Arranged(prepared.config, prepared.source, "validation" in prepared.parts, again)
+    if config.task.task == "next" and not _are_sequences(train, config):
+        rows, split = _rows_of(train, validation, config, share_wanted=share_wanted)
+        source = MemorySource(config, rows, split)
+        return _Arranged(config, source, bool(source.validation), lambda config: MemorySource(config, rows, split))
+
+    def parts_of(config: Config, *, refit: bool = False) -> SequenceParts:
+        return _parts_of(train, validation, config, share_wanted=share_wanted or refit, refit=refit)
+
+    parts = parts_of(config)
+    config = _with_tokens(config, parts.training.sequences)
+    source = MemorySource(config, parts)
+    return _Arranged(
+        config, source, bool(source.validation), lambda config: MemorySource(config, parts_of(config, refit=True))
+    )
+
+
 def _train(
-    config: Config, source: MemorySource, directory: str | Path | None, *, progress: bool
+    config: Config, source: Source, directory: str | Path | None, *, progress: bool
 ) -> tuple[Fit, list[dict[str, Any]]]:
     """Trains to the end; returns the run and the lines of its epochs."""
     trainer = build_trainer(config, source)

@@ -20,6 +20,7 @@ from jaxrnn.data.store.dataset import Dataset
 from jaxrnn.data.tables.loading import load_sequences
 from jaxrnn.evaluation import own_sequences, sequence_evaluation
 from jaxrnn.evaluation.trained_model import TrainedModel
+from jaxrnn.foundation.errors import UserError
 from jaxrnn.settings.config import Config
 from jaxrnn.training import super_batches
 from jaxrnn.training.disk_arranging import arrange_dataset
@@ -217,6 +218,19 @@ def run_dir(prepared, tmp_path_factory) -> Path:
     done = call("train", *TRAIN_SMALL, *flags, f"--run-dir={run_dir}")
     assert done.code == 0, done.err
     return run_dir
+
+
+class TestFromPython:
+    def test_fit_streams_a_prepared_directory(self, prepared, run_dir):
+        config = str(run_dir / "config.toml")
+        model = jaxrnn.fit(prepared["classify"], task="classify", config=config, progress=False)
+        lines = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
+        assert [line["training"] for line in model.metadata["history"]] == [line["training"] for line in lines]
+        assert [line["validation"] for line in model.metadata["history"]] == [line["validation"] for line in lines]
+        with pytest.raises(UserError, match="validation: got 'rows'; expected none with prepared data"):
+            jaxrnn.fit(prepared["classify"], validation=prepared["classify"], task="classify", progress=False)
+        with pytest.raises(UserError, match="--task: got 'tag'; expected 'classify'"):
+            jaxrnn.fit(prepared["classify"], task="tag", progress=False)
 
 
 class TestCommands:

@@ -29,8 +29,6 @@ VARIANTS = {
     "": ["-mavx2", "-mfma"],
     "-avx512": ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mfma", "-mprefer-vector-width=512"],
 }
-# Inside of the library, so that it runs on machines with an older one.
-STATIC = ["-static-libstdc++", "-static-libgcc"]
 
 
 class KernelBuildHook(BuildHookInterface):
@@ -67,8 +65,6 @@ def _compile(root: Path) -> list[Path]:
     command = [*shlex.split(compiler), *FLAGS, "-isystem", str(include)]
     is_x86 = platform.system() == "Linux" and platform.machine() == "x86_64"
     variants = VARIANTS if is_x86 else {"": []}
-    if is_x86:
-        command += STATIC
     with tempfile.TemporaryDirectory() as directory:
         running = {
             variant: subprocess.Popen(

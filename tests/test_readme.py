@@ -68,7 +68,7 @@ def test_the_two_commands_stand_between_their_markers(marker):
     assert "\n" not in found.group(1), "one command each"
 
 
-@pytest.mark.parametrize("page", [README, CHINESE])
+@pytest.mark.parametrize("page", [README, CHINESE, (REPOSITORY / "CHANGELOG.md").read_text(encoding="utf-8")])
 def test_links_lead_somewhere(page):
     found = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page)
     assert len(found) > 5

@@ -67,16 +67,16 @@ def test_more_devices_than_there_are_are_refused(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-# 12 batches of 100 rows, or of what packs into them: 3 and 8 devices do not divide them.
+# Batches of 100 rows, or what packs into them: 3 and 8 devices do not divide them. 2 and 4 of these: test_topology.py.
 ROWS = [f"--data={REPOSITORY / 'ball.csv'}", *SMALL, "--batch-size=500", "--epochs=5"]
 SEQUENCES = ["--data=units.csv", *SMALL, "--id-column=unit", "--time-column=day", "--input-columns=x,y"]
 SEQUENCES += ["--bidirectional", "--batch-size=11"]
 SHARED = {
-    "rnn": ([1, 2, 3, 4, 8], ROWS),
-    "packed": ([1, 3, 8], [*ROWS, "--batching=pack", "--target=every", "--backend=scan"]),
+    "rnn": ([1, 4, 8], ROWS),
+    "packed": ([1, 3], [*ROWS, "--batching=pack", "--target=every", "--backend=scan"]),
     "dropout": ([1, 3], [*ROWS, "--cell=gru", "--num-layers=2", "--dropout=0.4", "--batching=bucket"]),
     "windows": ([1, 3], [*ROWS, "--cell=lstm", "--target=every", "--tbptt=4"]),
-    "tag": ([1, 2, 3], [*SEQUENCES, "--task=tag", "--label-column=state"]),
+    "tag": ([1, 2], [*SEQUENCES, "--task=tag", "--label-column=state"]),
     "classify": ([1, 3], [*SEQUENCES, "--task=classify", "--label-column=side"]),
     "regress": ([1, 3], [*SEQUENCES, "--task=regress", "--label-column=size"]),
 }

@@ -155,10 +155,11 @@ class Bench:
 
     Args:
       directory: Where the rows, the unbroken runs and the compiled programs are kept.
+      twice: Whether the unbroken run is made twice and compared with itself; its time is then that without compiling.
     """
 
-    def __init__(self, directory: Path):
-        self.directory = directory
+    def __init__(self, directory: Path, *, twice: bool = True):
+        self.directory, self.twice = directory, twice
         self.environment = os.environ | {"PYTHONPATH": str(REPOSITORY), "XDG_CACHE_HOME": str(directory / "cache")}
         self.rows = self._write_rows("rows.csv", 150, 16)
         self._seconds: dict[str, float] = {}
@@ -219,7 +220,7 @@ class Bench:
     def unbroken(self, name: str) -> Path:
         """Returns the directory of a recipe's unbroken run, made when first asked for."""
         run_dir = self.directory / f"unbroken-{name}"
-        for attempt in ("compile", "measure"):
+        for attempt in ("compile", "measure") if self.twice else ("measure",):
             if name in self._seconds:
                 break
             target = run_dir if attempt == "measure" else run_dir.with_name(f"{run_dir.name}-first")
@@ -229,19 +230,19 @@ class Bench:
                 raise RuntimeError(f"{name}: the unbroken run failed:\n{watched.said()}")
             if attempt == "measure":
                 self._seconds[name] = time.monotonic() - begin
-                problems = differences(target, run_dir.with_name(f"{run_dir.name}-first"))
+                problems = differences(target, run_dir.with_name(f"{run_dir.name}-first")) if self.twice else []
                 if problems:
                     raise RuntimeError(f"{name}: two unbroken runs differ: {problems}")
         return run_dir
 
-    def run_with_kills(self, name: str, run_dir: Path, draw: random.Random) -> Report:
-        """Starts a run, kills it some times, resumes it each time, and compares it in the end."""
+    def run_with_kills(self, name: str, run_dir: Path, draw: random.Random, *, num_kills: int | None = None) -> Report:
+        """Starts a run, kills it so many times, or some, resumes it each time, and compares it in the end."""
         unbroken = self.unbroken(name)
         last_epoch = json.loads((unbroken / "summary.json").read_text())["epochs_run"]
         last_epoch = max(last_epoch) if isinstance(last_epoch, list) else last_epoch
         kills: list[Kill] = []
         problems: list[str] = []
-        num_kills = draw.randint(2, MAX_KILLS)
+        num_kills = draw.randint(2, MAX_KILLS) if num_kills is None else num_kills
         while True:
             resume = (run_dir / "config.toml").exists()
             arguments = ["--resume", "--compilation-cache"] if resume else self.arguments(name)

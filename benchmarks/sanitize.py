@@ -1,6 +1,6 @@
 """Runs the compiled recurrence under sanitizers, on shapes from 0 and 1 to odd sizes.
 
-    python -m benchmarks.sanitize                        # address and undefined, then thread: about 3 minutes
+    python -m benchmarks.sanitize                        # address and undefined, then thread: about a minute
     python -m benchmarks.sanitize --tools=valgrind       # reads of what was never written, too; needs valgrind
 
 Builds `sanitize_driver.cc`, which calls the handlers of jaxrnn/nn/kernels as XLA does, with each tool's flags, and runs
@@ -25,8 +25,9 @@ import jax
 
 DRIVER = Path(__file__).with_name("sanitize_driver.cc")
 KERNELS = Path(__file__).parents[1] / "jaxrnn" / "nn" / "kernels"
-# As the library is built (hatch_build.py), but for what keeps reports from pointing at lines.
-FLAGS = ["-std=c++17", "-g", "-O1", "-fno-omit-frame-pointer", "-ffp-contract=fast", "-fno-math-errno", "-pthread"]
+# As the library is built (hatch_build.py), but not optimised: every access of the source is there to be looked at, and
+# under a sanitizer the optimiser takes four times as long as all the rest.
+FLAGS = ["-std=c++17", "-g", "-O0", "-fno-omit-frame-pointer", "-ffp-contract=fast", "-fno-math-errno", "-pthread"]
 FLAGS += ["-D_GLIBCXX_ASSERTIONS"]
 SANITIZERS = {
     "address": ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"],

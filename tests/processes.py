@@ -1,5 +1,6 @@
 """Training by several processes on this machine, each with some simulated devices, as a user would start them."""
 
+import json
 import os
 import socket
 import subprocess
@@ -24,6 +25,18 @@ fitting.SECONDS_PER_CALL = 0.0
 agree = hosts.agree
 hosts.agree = lambda *given, **named: (time.sleep(float(os.environ["PAUSE"])), agree(*given, **named))[1]
 command_line.leave(train.main(sys.argv[1:], own_process=True))
+"""
+
+# Several runs of one process that has all its devices from the beginning.
+PROGRAM_OF_SEVERAL = """
+import json, sys
+from jaxrnn.training import fit as fitting
+from jaxrnn import train
+fitting.SECONDS_PER_CALL = 0.0
+for flags in json.loads(sys.stdin.read()):
+    print("RUN", file=sys.stderr, flush=True)
+    code = train.main(flags)
+    assert code == 0, (code, flags)
 """
 
 
@@ -59,14 +72,7 @@ def start(
       of_process: More flags of single ones, by their numbers.
       pause: Seconds between two epochs.
     """
-    environment = os.environ | {
-        "PYTHONPATH": str(REPOSITORY),
-        "JAX_PLATFORMS": "cpu",
-        "PAUSE": str(pause),
-        **flags_of_child(devices),
-        "JAX_COMPILATION_CACHE_DIR": str(cwd / "programs"),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-    }
+    environment = _environment(cwd, devices) | {"PAUSE": str(pause)}
     together = ["--distributed", f"--coordinator-address=127.0.0.1:{free_port()}", f"--num-processes={number}"]
     return [
         subprocess.Popen(
@@ -81,6 +87,36 @@ def start(
         )
         for i in range(number)
     ]
+
+
+def _environment(cwd: Path, devices: int) -> dict[str, str]:
+    return os.environ | {
+        "PYTHONPATH": str(REPOSITORY),
+        "JAX_PLATFORMS": "cpu",
+        **flags_of_child(devices),
+        "JAX_COMPILATION_CACHE_DIR": str(cwd / "programs"),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    }
+
+
+def train_each(runs: Sequence[Sequence[str]], cwd: Path, *, devices: int) -> list[str]:
+    """Trains one run after the other, in one process of so many devices: starting one takes longer than a small run.
+
+    Args:
+      runs: The flags of each; --devices or --mesh says how many devices it takes.
+      cwd: Where; programs that are compiled are kept there.
+      devices: Of the process.
+
+    Returns:
+      What each run said.
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM_OF_SEVERAL], cwd=cwd, env=_environment(cwd, devices),
+        input=json.dumps([*map(list, runs)]), capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    return done.stderr.split("RUN\n")[1:]
 
 
 def wait(processes: Sequence[subprocess.Popen]) -> list[Ended]:

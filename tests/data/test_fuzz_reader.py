@@ -52,7 +52,7 @@ def test_the_command_prints_a_tally(capsys: pytest.CaptureFixture) -> None:
 
 
 @pytest.mark.slow
-def test_ten_thousand_inputs_in_a_process_of_their_own() -> None:
-    tally, failures = fuzz(2, 10_000, 10)
+def test_thousands_of_inputs_in_a_process_of_their_own() -> None:
+    tally, failures = fuzz(2, 4_000, 10)
     assert not failures
-    assert sum(tally.values()) == 10_000
+    assert sum(tally.values()) == 4_000

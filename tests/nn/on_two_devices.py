@@ -14,14 +14,22 @@ from flax import nnx
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 from plain_rows import LENGTHS, RESETS, build
-from test_transformations import EVERY_FORM, arguments_of, close, each_backend, each_case, expected, run_layer
+from test_transformations import EVERY_FORM, arguments_of, close, each_backend, expected, run_layer
 
 import jaxrnn
 from jaxrnn.nn.engine import cpu_kernels
 
 pytestmark = pytest.mark.skipif(jax.device_count() < 2, reason="run by test_transformations.py, with two devices")
 ROWS = (P(), P("data"), P(None, "data"), P(None, "data"), P("data"), P("data"))
-EVERYDAY = [("lstm", "plain")]
+# By the compiled recurrence every form; by the loop, which an own equation takes anyway, what its own code tells apart.
+CASES = [(*form, "auto") for form in EVERY_FORM]
+CASES += [("lstm", "plain", "scan"), ("gru", "plain", "scan"), ("lstm", "in chunks", "scan")]
+
+
+def each_case(cases: list[tuple[str, str, str]]) -> Any:
+    """Cases of a cell, its form and a backend; those of a plain LSTM every day."""
+    chosen = [pytest.param(*case, marks=() if case[:2] == ("lstm", "plain") else pytest.mark.slow) for case in cases]
+    return pytest.mark.parametrize(("kind", "options", "backend"), chosen)
 
 
 @functools.cache
@@ -51,8 +59,7 @@ def wanted_of(kind: str, options: str) -> Any:
     return jax.jit(run)(*arguments, jnp.asarray(LENGTHS), jnp.asarray(RESETS))
 
 
-@each_backend
-@each_case(EVERY_FORM, everyday=EVERYDAY)
+@each_case(CASES)
 def test_shard_map_with_the_gradient_inside_and_outside(kind: str, options: str, backend: str) -> None:
     loss, arguments, wanted = case_of(kind, options, backend)
 
@@ -82,8 +89,7 @@ def test_eager_shard_map(backend: str) -> None:
     close(jax.value_and_grad(run, (0, 1, 2, 3))(*arguments), wanted)
 
 
-@each_backend
-@each_case(EVERY_FORM, everyday=EVERYDAY)
+@each_case(CASES)
 def test_shard_map_with_a_model_on_each_device(kind: str, options: str, backend: str) -> None:
     loss, arguments, wanted = case_of(kind, options, backend)
     halved = (jax.tree.map(lambda leaf: leaf / 2, arguments[0]), *arguments[1:])
@@ -101,8 +107,7 @@ def test_shard_map_with_a_model_on_each_device(kind: str, options: str, backend:
     close(found[1][1], wanted[1][1] + other[1][1])
 
 
-@each_backend
-@each_case(EVERY_FORM, everyday=EVERYDAY)
+@each_case(CASES)
 def test_a_batch_that_is_shared_stays_so(kind: str, options: str, backend: str) -> None:
     """Under jit alone: no device gathers the rows, and one sum of the parameters' gradients is all that is sent."""
     loss, arguments, wanted = case_of(kind, options, backend)
@@ -134,8 +139,9 @@ def test_a_batch_on_the_cpus_of_a_process_with_accelerators_stays_shared(monkeyp
     assert "all-gather" not in text
 
 
-@each_backend
-@each_case([("lstm", "plain"), ("own", "projected"), ("gru", "stacked")], everyday=EVERYDAY)
+@each_case(
+    [("lstm", "plain", "auto"), ("lstm", "plain", "scan"), ("own", "projected", "auto"), ("gru", "stacked", "auto")]
+)
 def test_a_mesh_whose_shardings_are_part_of_types(kind: str, options: str, backend: str) -> None:
     """What `jax.make_mesh` makes by default: results lie as the inputs do, inside of a layer XLA decides."""
     loss, arguments, wanted = case_of(kind, options, backend)
@@ -151,8 +157,7 @@ def test_a_mesh_whose_shardings_are_part_of_types(kind: str, options: str, backe
     assert jax.tree.leaves(final)[0].sharding.is_equivalent_to(places[2], 3)
 
 
-@each_backend
-@each_case(EVERY_FORM, everyday=EVERYDAY)
+@each_case(CASES)
 def test_pmap(kind: str, options: str, backend: str) -> None:
     loss, (params, *rows), wanted = case_of(kind, options, backend)
 

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from processes import train_each
 from quick_flags import flags_of_child
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -19,33 +20,6 @@ def train(code: str, cwd: Path, *flags: str) -> subprocess.CompletedProcess:
     arguments = [sys.executable, "-c", program, f"--data={REPOSITORY / 'ball.csv'}", *SMALL, *flags]
     environment = os.environ | {"PYTHONPATH": str(REPOSITORY), "JAX_PLATFORMS": "cpu"} | flags_of_child()
     return subprocess.run(arguments, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
-
-
-# Trains once for every number of devices, in one process that has as many as the most of them.
-TRAIN_ON_EACH = """
-import sys
-import jax
-from jaxrnn import train
-numbers = sys.argv[1].split(",")
-jax.config.update("jax_num_cpu_devices", max(map(int, numbers)))
-for number in numbers:
-    print(f"DEVICES {number}", file=sys.stderr)
-    code = train.main([f"--devices={number}", f"--run-dir={number}", *sys.argv[2:]])
-    assert code == 0, code
-"""
-
-
-def train_on_each(numbers: list[int], cwd: Path, *flags: str) -> dict[int, str]:
-    """Trains on each number of devices; returns what each run said."""
-    given = [",".join(map(str, numbers)), f"--data={REPOSITORY / 'ball.csv'}", *SMALL, *flags]
-    environment = os.environ | {"PYTHONPATH": str(REPOSITORY), "JAX_PLATFORMS": "cpu"} | flags_of_child()
-    done = subprocess.run(
-        [sys.executable, "-c", TRAIN_ON_EACH, *given],
-        cwd=cwd, env=environment, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    said = [part.partition("\n") for part in done.stderr.split("DEVICES ")[1:]]
-    return {int(number): rest for number, _, rest in said}
 
 
 def losses(run: Path) -> list[float]:
@@ -93,45 +67,37 @@ def test_more_devices_than_there_are_are_refused(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "flags",
-    [
-        (),
-        ("--batching=pack", "--target=every", "--backend=scan"),
-        ("--cell=gru", "--num-layers=2", "--dropout=0.4", "--batching=bucket"),
-        ("--cell=lstm", "--target=every", "--tbptt=4"),
-    ],
-)
-def test_any_number_of_devices_trains_what_one_trains(flags, tmp_path):
-    """Of batches of 100 rows, or of what packs into them: 3 and 8 devices do not divide them."""
-    more = ["--batch-size=500", "--epochs=5"]  # 60 updates, or 300 with windows
-    numbers = [1, 3, 8] if flags else [1, 2, 3, 4, 8]
-    said = train_on_each(numbers, tmp_path, *more, *flags)
-    assert [*said] == numbers
-    for devices, told in said.items():
-        assert (f"{devices} share a batch" if devices > 1 else "one is used") in told
-    for devices in numbers[1:]:
-        assert losses(tmp_path / str(devices)) == pytest.approx(losses(tmp_path / "1"), rel=1e-3)
-        for name, figure in figures(tmp_path / str(devices)).items():
-            assert figure == pytest.approx(figures(tmp_path / "1")[name], rel=1e-3, abs=5e-5)
+# Batches of 100 rows, or what packs into them: 3 and 8 devices do not divide them. 2 and 4 of these: test_topology.py.
+ROWS = [f"--data={REPOSITORY / 'ball.csv'}", *SMALL, "--batch-size=500", "--epochs=5"]
+SEQUENCES = ["--data=units.csv", *SMALL, "--id-column=unit", "--time-column=day", "--input-columns=x,y"]
+SEQUENCES += ["--bidirectional", "--batch-size=11"]
+SHARED = {
+    "rnn": ([1, 4, 8], ROWS),
+    "packed": ([1, 3], [*ROWS, "--batching=pack", "--target=every", "--backend=scan"]),
+    "dropout": ([1, 3], [*ROWS, "--cell=gru", "--num-layers=2", "--dropout=0.4", "--batching=bucket"]),
+    "windows": ([1, 3], [*ROWS, "--cell=lstm", "--target=every", "--tbptt=4"]),
+    "tag": ([1, 2], [*SEQUENCES, "--task=tag", "--label-column=state"]),
+    "classify": ([1, 3], [*SEQUENCES, "--task=classify", "--label-column=side"]),
+    "regress": ([1, 3], [*SEQUENCES, "--task=regress", "--label-column=size"]),
+}
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("task", "label"), [("tag", "state"), ("classify", "side"), ("regress", "size")])
-def test_sequences_are_shared_as_rows_are(task, label, tmp_path):
+def test_any_number_of_devices_trains_what_one_trains(tmp_path):
     lines = ["unit,day,x,y,side,size,state"]
     for unit in range(50):
         values = [f"{unit},{day},{(unit * day) % 7},{day % 3 - unit % 2}" for day in range(2 + unit % 5)]
         lines += [f"{value},{'ab'[unit % 2]},{unit % 9},{'uv'[len(value) % 2]}" for value in values]
     (tmp_path / "units.csv").write_text("\n".join(lines) + "\n")
-    flags = [f"--task={task}", f"--data={tmp_path / 'units.csv'}", "--id-column=unit", "--time-column=day"]
-    flags += ["--input-columns=x,y", f"--label-column={label}", "--bidirectional", "--batch-size=11"]
-    said = train_on_each([1, 2, 3], tmp_path, *flags)
-    for devices, told in said.items():
-        assert (f"{devices} share a batch" if devices > 1 else "one is used") in told
-    for devices in (2, 3):
-        assert losses(tmp_path / str(devices)) == pytest.approx(losses(tmp_path / "1"), rel=1e-3)
+    each = [(name, number, flags) for name, (numbers, flags) in SHARED.items() for number in numbers]
+    runs = [[*flags, f"--devices={number}", f"--run-dir={name}-{number}"] for name, number, flags in each]
+    for (name, number, flags), told in zip(each, train_each(runs, tmp_path, devices=8), strict=True):
+        assert (f"{number} share a batch" if number > 1 else "one is used") in told, name
+        one, run = tmp_path / f"{name}-1", tmp_path / f"{name}-{number}"
+        assert losses(run) == pytest.approx(losses(one), rel=1e-3), run.name
+        if flags[: len(ROWS)] == ROWS:
+            for figure, value in figures(run).items():
+                assert value == pytest.approx(figures(one)[figure], rel=1e-3, abs=5e-5), (run.name, figure)
 
 
 @pytest.mark.slow

@@ -6,11 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import run_command
-from processes import start, train_together, wait, wait_for_epoch
+from processes import start, train_each, train_together, wait, wait_for_epoch
 from series_tables import COLUMNS as SERIES_COLUMNS
 from series_tables import HORIZON, write_series
-from small_runs import arrays_of, write_rows
+from small_runs import arrays_of, call, write_rows
 from step_tables import ASKED, COLUMNS, write_steps
 
 # 60 training rows: batches of 25 that neither 2 nor 4 divide, the last one short.
@@ -22,16 +21,9 @@ pytestmark = pytest.mark.slow
 def place(tmp_path_factory) -> Path:
     directory = tmp_path_factory.mktemp("streams")
     write_rows(directory / "rows.csv")
-    done = run_command("jaxrnn.prepare", "rows.csv", "--out=prepared", cwd=directory)
-    assert done.returncode == 0, done.stderr
-    return directory
-
-
-@pytest.fixture(scope="module")
-def expected(place) -> Path:
-    (done,) = train_together(1, place, *FLAGS, "--data=prepared", "--run-dir=one")
+    done = call("prepare", directory / "rows.csv", f"--out={directory / 'prepared'}")
     assert done.code == 0, done.err
-    return place / "one"
+    return directory
 
 
 @pytest.fixture(scope="module")
@@ -45,30 +37,47 @@ def unbroken(place) -> Path:
 def losses_of(run_dir: Path) -> np.ndarray:
     lines = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
     assert [line["epoch"] for line in lines] == list(range(1, len(lines) + 1))
-    return np.array([[line[part]["loss"] for part in ("training", "validation")] for line in lines])
+    # None where nothing validates
+    return np.array([[line[part]["loss"] for part in ("training", "validation")] for line in lines], np.float64)
 
 
 def figures_of(run_dir: Path) -> list[float]:
     summary = json.loads((run_dir / "summary.json").read_text())
-    return [summary[part][name] for part in ("validation", "test") for name in ("loss", "mae", "rmse", "accuracy")]
+    names = [name for name in ("loss", "mae", "rmse", "accuracy") if name in summary["test"]]
+    return [summary[part][name] for part in ("validation", "test") for name in names]
 
 
-@pytest.mark.parametrize(
-    ("number", "devices", "more"),
-    [(1, 4, ["--devices=4", "--batching=pack"]), (1, 4, ["--mesh=data:2,model:2"]),
-     (2, 2, ["--batching=bucket", "--target=every"]), (4, 1, [])],
-)  # fmt: skip
-def test_the_same_losses_on_any_number(place, expected, number, devices, more):
-    name = f"{number}-{devices}-{len(more)}"
-    same = [flag for flag in more if flag.startswith(("--batching", "--target"))]
-    if same:
-        expected = place / f"expected-{name}"
-        (done,) = train_together(1, place, *FLAGS, *same, "--data=prepared", f"--run-dir={expected}")
-        assert done.code == 0, done.err
-    for done in train_together(number, place, *FLAGS, *more, "--data=prepared", f"--run-dir={name}", devices=devices):
-        assert done.code == 0, done.err
-    np.testing.assert_allclose(losses_of(place / name), losses_of(expected), rtol=1e-4)
-    np.testing.assert_allclose(figures_of(place / name), figures_of(expected), rtol=1e-3, atol=1e-5)
+def one_device(more: list[str]) -> list[str]:
+    """What is left of flags without those of devices."""
+    return [flag for flag in more if flag.startswith(("--batching", "--target", "--ensemble"))]
+
+
+def assert_same_losses(place: Path, flags: list[str], cases: list[tuple[int, int, list[str]]]) -> None:
+    """Trains of each case a run on one device and one of so many processes, of so many devices each."""
+    alone, several = ([case for case in cases if (case[0] == 1) == is_alone] for is_alone in (True, False))
+    ones = [one_device(more) for _, _, more in cases]
+    ones = [same for number, same in enumerate(ones) if same not in ones[:number]]
+    runs = [[*flags, *same, "--devices=1", f"--run-dir={place / name_of(1, same)}"] for same in ones]
+    runs += [[*flags, *more, f"--run-dir={place / name_of(devices, more)}"] for _, devices, more in alone]
+    train_each(runs, place, devices=4)
+    for number, devices, more in several:
+        run_dir = place / name_of(devices, more, number)
+        for done in train_together(number, place, *flags, *more, f"--run-dir={run_dir}", devices=devices):
+            assert done.code == 0, done.err
+    for number, devices, more in cases:
+        run, one = place / name_of(devices, more, number), place / name_of(1, one_device(more))
+        np.testing.assert_allclose(losses_of(run), losses_of(one), rtol=1e-4, err_msg=run.name)
+        np.testing.assert_allclose(figures_of(run), figures_of(one), rtol=1e-3, atol=1e-5, err_msg=run.name)
+
+
+def name_of(devices: int, more: list[str], number: int = 1) -> str:
+    return f"{number} of {devices} {' '.join(more)}".replace("--", "").replace("=", " ").replace(":", "")
+
+
+def test_the_same_losses_on_any_number(place, tmp_path):
+    cases = [(1, 4, ["--devices=4", "--batching=pack"]), (1, 4, ["--mesh=data:2,model:2"]),
+             (2, 2, ["--batching=bucket", "--target=every"]), (4, 1, [])]  # fmt: skip
+    assert_same_losses(tmp_path, [*FLAGS, f"--data={place / 'prepared'}"], cases)
 
 
 @pytest.mark.parametrize("after", [2, 1])
@@ -91,56 +100,29 @@ def test_a_kill_of_one_process_and_the_run_goes_on(place, unbroken, after):
     np.testing.assert_allclose(losses_of(run_dir), losses_of(unbroken), rtol=1e-4)
 
 
-@pytest.fixture(scope="module")
-def prepared_steps(place) -> Path:
-    write_steps(place / "steps.csv", 100)
-    done = run_command("jaxrnn.prepare", "steps.csv", *COLUMNS, *ASKED["classify"], "--out=steps", cwd=place)
-    assert done.returncode == 0, done.stderr
-    return place
-
-
-@pytest.mark.parametrize(
-    ("number", "devices", "more"),
-    [(1, 2, ["--devices=2", "--batching=pack"]), (1, 4, ["--mesh=data:2,model:2"]), (2, 1, ["--batching=bucket"]),
-     (1, 2, ["--devices=2", "--ensemble=2"]), (1, 2, ["--devices=2", "--ensemble=3"])],
-)  # fmt: skip
-def test_sequences_on_any_number(prepared_steps, number, devices, more):
-    place, name = prepared_steps, f"steps-{number}-{devices}-{more[-1].strip('-').replace('=', '-')}"
-    flags = [*FLAGS, "--task=classify", "--data=steps"]
-    same = [flag for flag in more if flag.startswith(("--batching", "--ensemble"))]
-    (done,) = train_together(1, place, *flags, *same, "--devices=1", f"--run-dir=expected-{name}")
+def test_sequences_on_any_number(tmp_path):
+    write_steps(tmp_path / "steps.csv", 100)
+    done = call("prepare", tmp_path / "steps.csv", *COLUMNS, *ASKED["classify"], f"--out={tmp_path / 'steps'}")
     assert done.code == 0, done.err
-    for done in train_together(number, place, *flags, *more, f"--run-dir={name}", devices=devices):
-        assert done.code == 0, done.err
-    np.testing.assert_allclose(losses_of(place / name), losses_of(place / f"expected-{name}"), rtol=1e-4)
+    cases = [(1, 2, ["--devices=2", "--batching=pack"]), (1, 4, ["--mesh=data:2,model:2"]),
+             (2, 1, ["--batching=bucket"]), (1, 2, ["--devices=2", "--ensemble=2"]),
+             (1, 2, ["--devices=2", "--ensemble=3"])]  # fmt: skip
+    assert_same_losses(tmp_path, [*FLAGS, "--task=classify", "--data=steps"], cases)
 
 
-@pytest.fixture(scope="module")
-def prepared_series(place) -> Path:
-    write_series(place / "series.csv", 100)
-    flags = [*SERIES_COLUMNS, "--task=forecast", f"--horizon={HORIZON}", "--out=series"]
-    done = run_command("jaxrnn.prepare", "series.csv", *flags, cwd=place)
-    assert done.returncode == 0, done.stderr
-    return place
-
-
-@pytest.mark.parametrize(
-    ("number", "devices", "more"),
-    [(1, 2, ["--devices=2", "--batching=pack"]), (1, 4, ["--mesh=data:2,model:2"]), (2, 1, ["--batching=bucket"]),
-     (1, 2, ["--devices=2", "--ensemble=2"])],
-)  # fmt: skip
-def test_series_on_any_number(prepared_series, number, devices, more):
+def test_series_on_any_number(tmp_path):
     """In both trainings: the best epoch is the same one."""
-    place, name = prepared_series, f"series-{number}-{devices}-{more[-1].strip('-').replace('=', '-')}"
-    flags = ["--task=forecast", "--hidden-size=8", "--batch-size=25", "--epochs=4", "--dropout=0", "--data=series"]
-    same = [flag for flag in more if flag.startswith(("--batching", "--ensemble"))]
-    (done,) = train_together(1, place, *flags, *same, "--devices=1", f"--run-dir=expected-{name}")
+    write_series(tmp_path / "series.csv", 100)
+    asked = [*SERIES_COLUMNS, "--task=forecast", f"--horizon={HORIZON}"]
+    done = call("prepare", tmp_path / "series.csv", *asked, f"--out={tmp_path / 'series'}")
     assert done.code == 0, done.err
-    for done in train_together(number, place, *flags, *more, f"--run-dir={name}", devices=devices):
-        assert done.code == 0, done.err
-    found, expected = (place / run / "selection" for run in (name, f"expected-{name}"))
-    np.testing.assert_allclose(losses_of(found), losses_of(expected), rtol=1e-4)
-    summaries = [json.loads((run.parent / "summary.json").read_text()) for run in (found, expected)]
-    assert summaries[0]["selected_epochs"] == summaries[1]["selected_epochs"]
-    for part in ("validation", "test"):
-        assert summaries[0][part] == pytest.approx(summaries[1][part], rel=1e-3)
+    flags = ["--task=forecast", "--hidden-size=8", "--batch-size=25", "--epochs=4", "--dropout=0", "--data=series"]
+    cases = [(1, 2, ["--devices=2", "--batching=pack"]), (1, 4, ["--mesh=data:2,model:2"]),
+             (2, 1, ["--batching=bucket"]), (1, 2, ["--devices=2", "--ensemble=2"])]  # fmt: skip
+    assert_same_losses(tmp_path, flags, cases)
+    for number, devices, more in cases:
+        runs = [tmp_path / name_of(devices, more, number), tmp_path / name_of(1, one_device(more))]
+        first, one = (losses_of(run / "selection") for run in runs)
+        np.testing.assert_allclose(first, one, rtol=1e-4)
+        summaries = [json.loads((run / "summary.json").read_text()) for run in runs]
+        assert summaries[0]["selected_epochs"] == summaries[1]["selected_epochs"]

@@ -11,7 +11,7 @@ import pytest
 
 @pytest.mark.slow
 def test_runs_end_as_before():
-    """In a process of its own: two simulated devices, and XLA's own flags."""
+    """In a process of its own: two simulated devices, and XLA's own flags where it compares bits."""
     done = subprocess.run(
         [sys.executable, golden_runs.__file__], capture_output=True, text=True, timeout=900, check=False,
         env=os.environ | {"PYTHONPATH": str(golden_runs.HERE.parent)},

@@ -178,13 +178,14 @@ CASES = {
     "tag-members": ("tag", "--ensemble=2", "--batching=pack", "--no-shuffle"),
 }
 EVERYDAY = {"classify-bucket", "tag-pack"}
+# As users compile: a program of each kind. All others are the same to the bit however they are compiled.
+REAL_FLAGS = EVERYDAY | {"regress-bucket", "classify-members"}
+MARKS = {case: [] if case in EVERYDAY else [pytest.mark.slow] for case in CASES}
+MARKS |= {case: [*MARKS[case], pytest.mark.real_flags] for case in REAL_FLAGS}
 
 
 class TestTheSameAsInMemory:
-    @pytest.mark.real_flags
-    @pytest.mark.parametrize(
-        "case", [pytest.param(case, marks=[] if case in EVERYDAY else pytest.mark.slow) for case in CASES]
-    )
+    @pytest.mark.parametrize("case", [pytest.param(case, marks=MARKS[case]) for case in CASES])
     def test_every_line_of_metrics_and_every_array(self, tmp_path, source, prepared, case, small_pieces):
         task, *flags = CASES[case]
         runs = train_both(tmp_path, source, prepared, task, *flags)
@@ -295,8 +296,10 @@ class TestCommands:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("task", "more"), [("classify", ["--ensemble=2"]), ("tag", ["--batching=pack"])])
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.parametrize(
+    ("task", "more", "number"),
+    [("classify", ["--ensemble=2"], signal.SIGKILL), ("tag", ["--batching=pack"], signal.SIGTERM)],
+)
 def test_a_run_ended_in_the_middle_of_an_epoch_ends_as_the_unbroken_one(tmp_path, prepared, task, more, number):
     flags = [*SMALL, "--batch-size=20", "--epochs=6", f"--task={task}", *more, f"--data={prepared[task]}"]
     unbroken, run_dir = tmp_path / "unbroken", tmp_path / "run"

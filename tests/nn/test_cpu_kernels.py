@@ -5,8 +5,6 @@ import io
 import os
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import jax
@@ -34,18 +32,6 @@ def test_it_is_built_where_there_is_a_compiler():
     if not os.environ.get("CI") or not any(map(shutil.which, ("c++", "g++", "clang++"))):
         pytest.skip("only of installations that are made for the tests, with a compiler")
     assert cpu_kernels.is_built()
-
-
-@pytest.mark.slow
-def test_all_this_holds_of_narrower_vectors_too():
-    """The tests of this file, in a process that does not take AVX-512."""
-    if kernel_library.find_library() is None or os.environ.get(kernel_library.CHOICE):
-        pytest.skip("no library is built, or this is that process")
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-n", "0", __file__],
-        env=os.environ | {kernel_library.CHOICE: "avx2"}, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout[-4000:]
 
 
 def draw(seed, *shapes, scale=1.0):

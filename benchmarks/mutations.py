@@ -49,7 +49,17 @@ _EPOCH_ENDS = "training/test_epoch_ends.py"
 _WRITING = "runs/test_run_lock.py"
 _TASKS = "tasks/test_tasks.py"
 _SEQUENCES = "training/test_sequence_training.py"
+_FORECASTS = "tasks/test_forecast.py evaluation/test_forecasting.py models/test_forecast_model.py"
 MUTATIONS = [
+    Mutation("tasks/forecast.py", "np.arange(1, self.horizon + 1)]", "np.arange(self.horizon)]", _FORECASTS),
+    Mutation("tasks/forecast.py", "ahead(is_known) * (is_same", "1.0 * (is_same", _FORECASTS),
+    Mutation("tasks/forecast.py", "2 * (levels * errors)", "2 * ((1 - levels) * errors)", _FORECASTS),
+    Mutation("models/forecast_model.py", "same = (moved(ids) == ids) & (ids > 0)", "same = ids > 0", _FORECASTS),
+    Mutation("data/series/ahead.py", "-(-step // season)", "-(-step // season) + 1", _FORECASTS),
+    Mutation("tasks/regression.py", "left > 0, left == 1", "left > 0, left == 2", _SEQUENCES),
+    Mutation("tasks/regression.py", "is_there if self.reads", "is_last if self.reads", _SEQUENCES),
+    Mutation("data/encoding.py", "np.flatnonzero(kept) + 1 if every", "np.flatnonzero(kept) if every", _SEQUENCES),
+    Mutation("nn/engine/kernel_library.py", "needed <= flags", "True", "nn/test_cpu_kernels.py"),
     Mutation("tasks/classes.py", "weights = counts * jnp", "weights = 1 * jnp", _TASKS),
     Mutation("tasks/classes.py", "has_any & ~has_wrong", "~has_wrong", _TASKS),
     Mutation("tasks/regression.py", "** 0.5 * scales).mean()", "** 0.5).mean() * scales[0]", _TASKS),
@@ -93,13 +103,13 @@ MUTATIONS = [
     Mutation("training/trainer.py", "(waited > settings.patience)", "(waited >= settings.patience)", _EPOCH_ENDS),
     Mutation("training/trainer.py", "jnp.where, weight > 0)", "jnp.where, weight >= 0)", _TRUNCATION),
     Mutation("training/whole_epochs.py", "trainer.schedule(epoch *", "trainer.schedule((epoch + 1) *", _TRAINING),
-    Mutation("training/piecewise_epochs.py", "(state.epoch * trainer", "((state.epoch + 1) * trainer", _POSITIONS),
+    Mutation("training/piecewise_epochs.py", "(state.epoch) * trainer", "(state.epoch + 1) * trainer", _POSITIONS),
     Mutation("training/batch_order.py", "jax.random.fold_in(key, number), rows", "key, rows", _EPOCH_ENDS),
     Mutation(
         "training/super_batches.py", "np.roll(leaf, -number", "np.roll(leaf, number", "training/test_streaming.py"
     ),
     Mutation("training/stream_order.py", "(part, window, 1).shuffle", "(part, window).shuffle", _POSITIONS),
-    Mutation("training/train_state.py", "        if not bad_batch:\n", "        if True:\n", "training"),
+    Mutation("training/train_state.py", "        if not bad_batch.any():\n", "        if True:\n", "training"),
     Mutation("training/fit.py", "self.saved[0] + 1 if", "self.saved[0] if", _POSITIONS),
     Mutation("training/restoring.py", "state.best_epoch) <= patience", "state.best_epoch) < patience", _EPOCH_ENDS),
     Mutation("evaluation/loading.py", 'metadata.get("epoch", 1) == 0', "False", _POSITIONS),

@@ -88,6 +88,13 @@ def test_the_blocks_without_torch_run_alone(page):
         assert_same(printed, shown, code)
 
 
+def test_every_example_stands_on_the_page_of_examples():
+    page = (DOCS / "examples.md").read_text(encoding="utf-8")
+    for script in (REPOSITORY / "examples").glob("*.py"):
+        assert len(script.read_text(encoding="utf-8").splitlines()) < 100, script
+        assert f"`examples/{script.name}`" in page or script.stem in ("gallery", "make_data"), script
+
+
 def test_links_between_pages_lead_somewhere():
     for page in DOCS.glob("*.md"):
         for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8")):

@@ -253,7 +253,8 @@ class SeriesEncoding(Encoding):
             return np.ones_like(levels.scales)
         if self.scaling == "global":
             return np.tile(np.array(self.global_scales), (len(levels.scales), 1))
-        guessed = np.abs(levels.values) * np.array(self.first_scales)
+        with np.errstate(over="ignore"):  # of a forged description: what is no number is refused where it is encoded
+            guessed = np.abs(levels.values) * np.array(self.first_scales)
         return np.where(levels.num_changes > 0, levels.scales, guessed)
 
     def _known(self, sequences: Sequences) -> NDArray[np.float64]:

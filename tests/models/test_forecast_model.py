@@ -2,12 +2,14 @@
 
 import jax.numpy as jnp
 import numpy as np
+import pyarrow as pa
 import pytest
 from flax import nnx
 
 import jaxrnn
+from jaxrnn.data.packing import place_sequences
 from jaxrnn.data.series.series_encoding import SeriesEncoding
-from jaxrnn.data.step_batches import pad_steps
+from jaxrnn.data.step_batches import lay_steps, pad_steps
 from jaxrnn.models.model_state import new_model
 from jaxrnn.settings.config import Config
 from jaxrnn.tasks.forecast_figures import baseline_forecasts, rolling_origins
@@ -74,3 +76,28 @@ def test_dropout_leaves_out_outputs_of_all_steps_of_a_series_and_of_none_in_use(
 def features_of(model, batch):
     """What the head reads."""
     return model._features(batch.inputs, batch.categories, batch.statics, batch.lengths)
+
+
+def test_series_packed_in_a_row_do_not_see_each_other():
+    """Neither what is known ahead nor the season before reaches over the end of a series."""
+    generator = np.random.default_rng(5)
+    lengths = (9, 14, 5)
+    frames = [{"y": generator.normal(50, 3, length), "price": generator.normal(size=length)} for length in lengths]
+    table = pa.table({
+        "id": np.repeat(["a", "b", "c"], lengths),
+        "time": np.concatenate([np.arange(length) for length in lengths]),
+        **{name: np.concatenate([frame[name] for frame in frames]) for name in ("y", "price")},
+    })  # fmt: skip
+    columns = {"id_column": "id", "time_column": "time", "target_columns": "y", "known_columns": "price"}
+    sequences = jaxrnn.read(table, **columns)
+    config = Config().replace_flat({"task": "forecast", "horizon": 3, "season": 4, "hidden_size": 5, **columns})
+    encoding = SeriesEncoding.fit(sequences, config)
+    rows = encoding.encode_training(sequences, "forecast")
+    model = new_model(config, nnx.Rngs(0), encoding.sizes)
+    batch = pad_steps(rows, np.arange(3), max(lengths), 3)
+    alone = np.asarray(model(batch.inputs, batch.categories, batch.statics, batch.lengths))
+    placed = place_sequences(rows.lengths, sum(lengths))
+    packed = lay_steps(rows, placed, sum(lengths), 1)
+    together = np.asarray(model.packed(packed.inputs, packed.categories, packed.statics, packed.segment_ids))[0]
+    for number, (length, start) in enumerate(zip(lengths, placed.start_of, strict=True)):
+        np.testing.assert_allclose(together[start : start + length], alone[number, :length], rtol=1e-5, atol=1e-6)

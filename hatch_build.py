@@ -77,13 +77,14 @@ def _compile(root: Path) -> list[Path]:
         for variant, process in running.items():
             _, error = process.communicate()
             if process.returncode:
-                _without(f"{shlex.join(map(str, process.args))} failed:\n{error[-2000:]}")  # type: ignore[arg-type]
+                tried = f"{shlex.join(map(str, process.args))} failed:\n{error[-2000:]}"  # type: ignore[arg-type]
+                print(f"jaxrnn: one of the libraries of its compiled recurrence is missing: {tried}", file=sys.stderr)
                 continue
             unfinished = (root / libraries[variant]).with_suffix(f".{os.getpid()}.tmp")
             shutil.copyfile(Path(directory, f"library{variant}.so"), unfinished)
             unfinished.replace(root / libraries[variant])
             made.append(libraries[variant])
-    return made
+    return made or _without("no library could be built")
 
 
 def _without(reason: str) -> list[Path]:

@@ -11,7 +11,9 @@ PyTorch the weights are written. docs/deploying.md shows how each is run.
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Literal, Optional
+from typing import Annotated, Literal, Optional
+
+import tyro
 
 from jaxrnn.console import command_line
 from jaxrnn.foundation.errors import UserError
@@ -24,11 +26,11 @@ PROGRAM = "python -m jaxrnn.export"
 class ExportCommand:
     """Writes a trained model as ONNX, as a StableHLO program, or as PyTorch's weights."""
 
-    checkpoint: str
+    checkpoint: Annotated[str, tyro.conf.arg(metavar="RUN")]
     """Run directory (its best parameters), DIR/best, DIR/latest, or the directory of a step."""
     format: Literal["onnx", "stablehlo", "torch"]
     """onnx for onnxruntime and others; stablehlo for JAX and XLA; torch for PyTorch's state dict."""
-    out: str
+    out: Annotated[str, tyro.conf.arg(metavar="FILE")]
     """New file; with format = torch ending in .safetensors, .npz or .pt."""
     codes: bool = False
     """With format = onnx: categories go in, and classes come out, as numbers in place of texts."""

@@ -40,16 +40,16 @@ MAX_BYTES = 2**44
 class PrepareCommand:
     """Splits rows into training, validation and test, and writes them as shards for `jaxrnn.train --data=DIR`."""
 
-    inputs: Annotated[tuple[str, ...], tyro.conf.Positional]
+    inputs: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="FILE [FILE ...]")]
     """Files of rows or sequences, or patterns such as 'parts/*.csv', which are sorted; read one after the other."""
-    out: str
+    out: Annotated[str, tyro.conf.arg(metavar="DIR")]
     """New directory."""
     task: TaskName = "next"
     """What the sequences are for: training has the same task."""
-    validation_data: Optional[str] = None
-    """File of validation sequences, in place of a share of the inputs; not with task = next."""
-    test_data: Optional[str] = None
-    """File of test sequences, in place of a share of the inputs; not with task = next."""
+    validation_data: Annotated[Optional[str], tyro.conf.arg(metavar="FILE")] = None
+    """File of validation sequences, in place of a share of the inputs; not of rows of one number."""
+    test_data: Annotated[Optional[str], tyro.conf.arg(metavar="FILE")] = None
+    """File of test sequences, in place of a share of the inputs; not of rows of one number."""
     split: Optional[Literal["hashed", "given", "time"]] = None
     """hashed: a hash of each row decides, identical ones or those of a group on one side; given: all inputs train;
     time: the ends of every series test and validate a forecast. hashed if left out; time to forecast."""

@@ -52,7 +52,7 @@ MAY_IMPORT = {
         "interop.exporting",
         "pages",
     ],
-    "commands.rehearsals": [*LOWER, "console", "nn.engine", "parallel", "training", "commands"],
+    "commands.rehearsals": [*LOWER, "console", "nn.engine", "parallel", "runs", "training", "commands"],
     "": [*TOP, "commands", "commands.rehearsals"],
 }
 # They hold nothing, or, at the top, names to be looked up lazily.

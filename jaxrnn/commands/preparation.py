@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxrnn.commands.sequence_data import refuse_parts_of_rows
 from jaxrnn.commands.unfinished import end_if_interrupted, whole_or_not_at_all
 from jaxrnn.console.progress import ReadingProgress
 from jaxrnn.console.signals import NoteSignal
@@ -105,7 +106,7 @@ def _write_rows(
     shard_rows: int,
 ) -> tuple[dict[str, Any], list[int]]:
     """Writes rows of numbers; returns what the description holds of them, and how many each part has."""
-    assert not given, "refused with task = next"
+    refuse_parts_of_rows(config)
     fractions, seed = shares_of(config.data), config.split_seed
     parts = [PartWriter(directory, name, shard_rows) for name in PART_NAMES]
     moments = Moments()

@@ -114,3 +114,17 @@ def require_what_is_monitored(config: Config, *, has_validation: bool) -> None:
             f"--patience: got {config.training.patience}; expected 0 where no sequences validate: give"
             " --validation-data, or a share of the data by --split-fractions"
         )
+
+
+def refuse_parts_of_rows(config: Config) -> None:
+    """Refuses files for parts of rows of one number, whose parts are shares of one file.
+
+    Raises:
+      UserError: There are some.
+    """
+    for part in PARTS_WITH_FILES:
+        path = getattr(config.data, f"{part}_data")
+        if path is not None:
+            raise UserError(f"--{part}-data: got {path!r}; expected none of rows of one number; name their columns")
+    if config.data.split == "given":
+        raise UserError("--split: got 'given'; expected another one of rows of one number; name their columns")

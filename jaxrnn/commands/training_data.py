@@ -10,6 +10,7 @@ from jaxrnn.commands.sequence_data import (
     PARTS_WITH_FILES,
     SequencesInMemory,
     describe_sequences,
+    refuse_parts_of_rows,
     require_what_is_monitored,
 )
 from jaxrnn.data.ragged import Ragged
@@ -106,6 +107,7 @@ class RowsInMemory:
     overlapping = (0, 0)  # rows of one number are not looked at: ball.csv's are parts of straight lines
 
     def __init__(self, config: Config, check: Check):
+        refuse_parts_of_rows(config)
         self.config = config
         named = {"path": str(Path(config.data.data).absolute())}
         self._rows, sha256 = load_hashed_rows(

@@ -202,14 +202,10 @@ class Config:
         monitor = self.training.monitor
         require(monitor in figures, "monitor", monitor, f"one of {', '.join(figures)} with task = {task}")
         data = self.data
-        for key in ("validation_data", "test_data"):
-            value = getattr(data, key)
-            require(task != "next" or value is None, key, value, "none with task = next")
         # A target is never missing: reading refuses it. An input may be, and with it a mark that is no next value.
         is_masked, has_targets = self.columns.missing == "mask", bool(self.columns.target_columns)
         expected = "error or forward with task = next, or target_columns: what is missing is no next value"
         require(task != "next" or not is_masked or has_targets, "missing", "mask", expected)
-        require(task != "next" or data.split != "given", "split", data.split, "another one with task = next")
         if task != "next":
             require(self.training.tbptt == 0, "tbptt", self.training.tbptt, f"0 with task = {task}")
             require(self.training.target == "last", "target", self.training.target, f"last with task = {task}")

@@ -77,9 +77,9 @@ class DataConfig:
     data: str = "ball.csv"
     """File of ragged rows: CSV (also gzip or zstd), Parquet or Arrow; or of sequences, as docs/data.md lists them."""
     validation_data: Optional[str] = None
-    """File of validation sequences, in place of a share of the data; not with task = next."""
+    """File of validation sequences, in place of a share of the data; not of rows of one number."""
     test_data: Optional[str] = None
-    """File of test sequences, in place of a share of the data; not with task = next."""
+    """File of test sequences, in place of a share of the data; not of rows of one number."""
     split: Literal["grouped", "hashed", "random", "tutorial", "given", "time"] = "grouped"
     """grouped, hashed: identical rows on one side; random, tutorial (in blocks): not; given: all data trains; time: the
     ends of every series test and validate a forecast."""

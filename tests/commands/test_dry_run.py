@@ -3,15 +3,24 @@
 import json
 import re
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+from small_runs import call
 
+import jaxrnn
 from jaxrnn import train
 from jaxrnn.commands import train_run
+from jaxrnn.commands.rehearsals.target_rehearsal import work_of_update
+from jaxrnn.data.ragged import Ragged
+from jaxrnn.data.series.parts import split_parts
 from jaxrnn.nn.engine import cpu_kernels
 from jaxrnn.settings.config import Config
 from jaxrnn.settings.toml_files import read_toml
 from jaxrnn.training import run_opening
+from jaxrnn.training.fit import build_trainer
+from jaxrnn.training.memory_source import MemorySource
 
 SMALL = ["--config=smoke", "--hidden-size=3", "--batch-size=30"]
 
@@ -137,3 +146,59 @@ class TestDryRun:
         for name in ("Fit", "restore_position"):
             monkeypatch.setattr(train_run, name, refuse)
         said("--compilation-cache")
+
+
+class TestWorkOfAnUpdate:
+    """What `--target-devices` says of an update, whatever devices it is compiled for."""
+
+    def work_of(self, data: Any, **settings: Any) -> tuple[int, int, int]:
+        config = Config().replace_flat({"batch_size": 5, "batching": "pad", "devices": 1, **settings})
+        if isinstance(data, Ragged):
+            source = MemorySource(config, data)
+        else:
+            source = MemorySource(config, split_parts(config, data))
+        trainer = build_trainer(config, source)
+        params = trainer.state_shapes().params
+        return (*work_of_update(config, source, params), max(source.plan.lengths))
+
+    @pytest.mark.parametrize(("cell", "gates"), [("rnn", 1), ("gru", 3), ("lstm", 4)])
+    def test_it_is_that_of_the_matrix_products(self, cell, gates):
+        rows = Ragged.from_rows([np.arange(6.0) + row for row in range(40)])
+        flops, moved, steps = self.work_of(rows, cell=cell, hidden_size=8)
+        products = gates * 8 * (1 + 8) + 8
+        assert (steps, flops) == (5, 2 * 3 * 5 * steps * products)
+        parameters = products + 2 * gates * 8 + 1
+        assert moved == 4 * (5 * steps * (1 + 2 * (gates + 2) * 8) + 6 * parameters)
+
+    def test_layers_directions_members_projections_and_many_classes(self):
+        generator = np.random.default_rng(0)
+        arrays = [generator.normal(size=(7, 2)) for _ in range(120)]
+        sequences = jaxrnn.read(arrays, labels=[str(number % 30) for number in range(120)])
+        settings = {"task": "classify", "cell": "lstm", "hidden_size": 6, "proj_size": 3, "num_layers": 2}
+        flops, _, steps = self.work_of(sequences, bidirectional=True, ensemble=2, split_fractions=[0.8, 0.1, 0.1],
+                                       **settings)  # fmt: skip
+        of_layer = [2 * (24 * (inputs + 3) + 6 * 3) for inputs in (2, 6)]
+        assert flops == 2 * 3 * 5 * steps * 2 * (sum(of_layer) + 6 * 30)
+
+
+@pytest.mark.parametrize(
+    ("flags", "complaint"),
+    [
+        (["--test-data=x.csv"], "--test-data: got 'x.csv'; expected none of rows of one number"),
+        (["--validation-data=x.csv"], "--validation-data: got 'x.csv'; expected none of rows of one number"),
+        (["--split=given"], "--split: got 'given'; expected another one of rows of one number"),
+    ],
+)
+def test_rows_of_one_number_have_no_parts_of_their_own(rows_file, flags, complaint):
+    Path("x.csv").write_text("1,2,3\n")
+    for done in (
+        call("train", f"--data={rows_file}", *flags, "--dry-run"),
+        call("prepare", rows_file, *flags, "--out=set"),
+    ):
+        assert done.code == 2
+        assert complaint in done.err
+    assert not Path("set").exists()
+    assert call("prepare", rows_file, "--out=set").code == 0
+    done = call("train", "--data=set", *flags, "--dry-run")
+    assert done.code == 2
+    assert flags[0].partition("=")[0] in done.err

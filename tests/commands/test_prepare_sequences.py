@@ -97,8 +97,6 @@ class TestRefusals:
             (["--task=classify", "--label-column=sides"], "steps.csv: found no column 'sides'"),
             (["--task=classify", "--missing=mask", "--max-tokens=5"], "--max-tokens: got 5; expected none"),
             (["--missing=mask"], "--missing: got 'mask'; expected error or forward with task = next"),
-            (["--test-data=steps.csv"], "--test-data: got 'steps.csv'; expected none with task = next"),
-            (["--split=given"], "--split: got 'given'; expected another one with task = next"),
             (["--task=tell"], "--task: got 'tell'"),
             (["--task=classify"], "found no label of a sequence; expected what is to be predicted; name its column"),
             (["--task=classify", "--label-column=side", "--test-data=none.csv"], "none.csv: found no such file"),

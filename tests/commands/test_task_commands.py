@@ -162,7 +162,7 @@ def test_a_column_that_is_missing_is_named(runs, units, tmp_path):
         (["--task=classify", "--loss=mae"], "--loss: got 'mae'; expected none with task = classify: cross-entropy"),
         (["--task=classify", "--monitor=mae"], "--monitor: got 'mae'; expected one of loss, accuracy"),
         (["--task=classify", "--tbptt=3"], "--tbptt: got 3; expected 0 with task = classify"),
-        (["--test-data=x.csv"], "--test-data: got 'x.csv'; expected none with task = next"),
+        (["--test-data=x.csv"], "x.csv: found no such file"),
         (["--task=classify", "--split=given", "--patience=3"], "--patience: got 3; expected 0 where no sequences"),
         (["--task=classify"], "expected what is to be predicted; name its column by --label-column"),
     ],

@@ -191,12 +191,13 @@ class TestTheSameAsInMemory:
         runs = train_both(tmp_path, source, prepared, task, *flags)
         assert_same_training(*runs, to_the_bit=task in ("classify", "tag") and "--ensemble=2" not in flags)
 
-    def test_no_validation_and_parts_of_their_own(self, tmp_path, source, prepared):
+    @pytest.mark.parametrize("task", ["classify", "next"])
+    def test_no_validation_and_parts_of_their_own(self, tmp_path, source, prepared, task):
         test = write_steps(tmp_path / "test.csv", 20, first=1000, seed=1)
-        asked = [*COLUMNS, *ASKED["classify"], f"--test-data={test}"]
+        asked = [*COLUMNS, *ASKED[task], f"--test-data={test}"]
         assert prepare.main([str(source), *asked, f"--out={tmp_path / 'set'}"]) == 0
         runs = tmp_path / "streamed", tmp_path / "in-memory"
-        own = ["--task=classify", f"--data={tmp_path / 'set'}"], [*asked, f"--data={source}", "--split=hashed"]
+        own = [f"--task={task}", f"--data={tmp_path / 'set'}"], [*asked, f"--data={source}", "--split=hashed"]
         for run_dir, data in zip(runs, own, strict=True):
             done = call("train", *TRAIN_SMALL, "--epochs=1", *data, "--split-seed=0", f"--run-dir={run_dir}")
             assert done.code == 0, done.err
@@ -207,6 +208,8 @@ class TestTheSameAsInMemory:
         assert summaries[0]["test"] == pytest.approx(summaries[1]["test"], rel=1e-5)
         assert summaries[0]["validation"] == summaries[1]["validation"] == {}
         assert summaries[0]["shared_rows"] == summaries[1]["shared_rows"]
+        found = json.loads(call("eval", f"--checkpoint={runs[0]}", "--json").out)
+        assert (found["rows"], found["metrics"]) == (20, summaries[0]["test"])
         done = call("train", *TRAIN_SMALL, *own[0], "--patience=2", f"--run-dir={tmp_path / 'other'}")
         assert done.code == 2
         assert "--patience: got 2; expected 0 where no sequences validate" in done.err

@@ -1,18 +1,15 @@
 """Training on a prepared data set: the numbers of rows in memory, from any position on, through any interruption."""
 
 import json
-import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import REPOSITORY
 from small_runs import SMALL, arrays_of, call, kept_programs
+from streamed_runs import start
 
 from jaxrnn import prepare, report
 from jaxrnn.data.arranging import arrange, choose_batching
@@ -199,11 +196,11 @@ class TestReading:
         _, source = self.source_of(dataset, "bucket", seeds=Seeds(1, 1), epochs=3)
         pieces = list(read_ahead(source))
         assert len(pieces) == len(source)
-        for start in (1, source.per_epoch, len(source) - 1, len(source)):
-            epoch, number = divmod(start, source.per_epoch)
+        for first in (1, source.per_epoch, len(source) - 1, len(source)):
+            epoch, number = divmod(first, source.per_epoch)
             rest = list(read_ahead(source, epoch=epoch, batch=number * source.size))
-            assert len(rest) == len(source) - start
-            for ours, theirs in zip(rest, pieces[start:], strict=True):
+            assert len(rest) == len(source) - first
+            for ours, theirs in zip(rest, pieces[first:], strict=True):
                 np.testing.assert_array_equal(ours.batches.values, theirs.batches.values)
 
     def test_any_batch_can_be_read_first_whatever_the_pieces(self, dataset, small_pieces, monkeypatch):
@@ -308,25 +305,7 @@ class TestOrderOfManyRows:
         assert (np.diff(order.parts) >= 0).all()
 
 
-# A process whose epochs have several pieces, and which saves after every one of them.
-TRAIN = """
-import sys
-from jaxrnn.training import super_batches
-from jaxrnn import train
-super_batches.SUPER_VALUES = 1500
-if __name__ == "__main__":
-    from jaxrnn.console import command_line
-    command_line.leave(train.main(sys.argv[1:], own_process=True))
-"""
 FLAGS = [*SMALL, "--batching=bucket", "--epochs=6"]
-
-
-def start(cwd: Path, *flags: str) -> subprocess.Popen:
-    return subprocess.Popen(
-        [sys.executable, "-c", TRAIN, *flags],
-        cwd=cwd, env=os.environ | {"PYTHONPATH": str(REPOSITORY)},
-        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
 
 
 def last_step(run_dir: Path) -> int:

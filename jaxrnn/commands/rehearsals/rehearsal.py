@@ -42,12 +42,11 @@ def rehearse(config: Config, target_devices: str | None = None) -> None:
         f"updates: {plan.steps_per_epoch:,} an epoch, {plan.steps_per_epoch * epochs:,} in {epochs:,} epochs"
         + (f"; fewer where training stops early, patience {config.training.patience}" * (config.training.patience > 0))
     )
-    held = tree_bytes(shapes) if data.source.keeps_copy else 0
     if target is not None:
-        rehearse_for(target, data, asked)
-        print("nothing was trained and nothing written")
-        return
-    print(describe_memory(data.source.compile(trainer), shapes.params, held))
+        rehearse_for(target, data.source, asked)
+    else:
+        held = tree_bytes(shapes) if data.source.keeps_copy else 0
+        print(describe_memory(data.source.compile(trainer), shapes.params, held))
     print("nothing was trained and nothing written")
 
 

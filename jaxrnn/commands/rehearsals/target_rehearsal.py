@@ -13,13 +13,14 @@ from jaxrnn.parallel.device_memory import planned_bytes, readable, tree_bytes
 from jaxrnn.parallel.devices import arrange_devices
 from jaxrnn.parallel.program_text import Loop, loops_of
 from jaxrnn.parallel.targets import Target
+from jaxrnn.runs.checkpoint import named_leaves
 from jaxrnn.settings.config import Config
 from jaxrnn.training.fit import build_trainer
 from jaxrnn.training.memory_source import MemorySource
 from jaxrnn.training.plan import GATES_OF_CELL
 
-# How the loops of training are called: over the steps of a batch, there and back, and those of validation.
 _UNITS = (("PFLOP", 1e15), ("TFLOP", 1e12), ("GFLOP", 1e9), ("MFLOP", 1e6))
+# How the loops of training are called: over the steps of a batch, there and back, and those of validation.
 _KINDS = (("transpose(", "a step back"), ("jvp(", "a step forward"), ("", "a step in validation"))
 
 
@@ -59,29 +60,28 @@ def place(tree: Any, sharding: Any) -> Any:
     return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), tree)
 
 
-def rehearse_for(target: Target, data: Any, config: Config) -> None:
+def rehearse_for(target: Target, source: Any, config: Config) -> None:
     """Compiles a run's program for other devices, and prints what it takes and executes.
 
     Args:
       target: The devices.
-      data: The run's data, arranged for one device here.
+      source: That of the run, arranged for one device here.
       config: The run's configuration.
 
     Raises:
       UserError: The compiler is not installed, or a device has less memory than the program needs.
     """
-    source, devices = data.source, target.devices()
-    aim(source, config, devices)
+    aim(source, config, target.devices())
     trainer = build_trainer(config, source)
     compiled = source.compile(trainer)
     shapes = trainer.state_shapes()
-    text, mesh = compiled.as_text(), source.plan.mesh
-    name = f"{len(devices):,} device{'s' * (len(devices) > 1)} of {readable(target.device_bytes)}"
+    mesh, number = source.plan.mesh, target.num_devices
+    name = f"{number:,} device{'s' * (number > 1)} of {readable(target.device_bytes)}"
     axes = "" if mesh is None else f" ({_axes(mesh)})"
     print(f"target: {target}, {name}{axes}; compiled by {target.compiler()}, nothing is run")
     held = tree_bytes(shapes) if source.keeps_copy else 0
     needed = sum(planned_bytes(compiled) or ()) + held
-    loops = loops_of(text)
+    loops = loops_of(compiled.as_text())
     print(_table_of_loops(loops))
     print(_sent(loops))
     flops, moved = work_of_update(config, source, shapes.params)
@@ -109,30 +109,18 @@ def work_of_update(config: Config, source: Any, params: Any) -> tuple[int, int]:
 
     Returns:
       ``(flops, bytes)``: operations of the matrix products of recurrent layers and head, there and back, of a batch of
-      the longest rows; and the bytes of that batch, of what the recurrence keeps for its gradient (written, and read
-      again), and of parameters, gradient and optimiser state (read and written).
+      the longest rows, the head at every step; and the bytes of that batch, of what the recurrence keeps for its
+      gradient (written, and read again), and of parameters, gradient and optimiser state (read and written).
     """
     plan, model = source.plan, config.model
-    steps = plan.batch_rows * max(plan.lengths) * config.training.ensemble
-    weights = kept = 0
-    directions = 2 if config.task.bidirectional else 1
-    output = model.proj_size or model.hidden_size
-    leaves = jax.tree.leaves(params)
-    for layer in range(model.num_layers):
-        inputs = _input_size(params) if layer == 0 else output * directions
-        gates = GATES_OF_CELL[model.cell] * model.hidden_size
-        weights += directions * (gates * (inputs + output) + (model.hidden_size * model.proj_size))
-        kept += directions * (gates + 2 * model.hidden_size)
-    head = min(leaf.shape[-2] * leaf.shape[-1] for leaf in leaves if len(leaf.shape) >= 2)
-    flops = 6 * steps * (weights + head)  # a multiplication and an addition; forward, and twice back
-    numbers = steps * (_input_size(params) + 2 * kept)
+    sizes = {name: leaf.size for name, leaf in named_leaves(params).items()}  # of all members together
+    multiplied = sum(size for name, size in sizes.items() if "/weight_" in name or name.endswith("linear/kernel"))
+    steps = plan.batch_rows * max(plan.lengths)
+    directions = 1 + config.task.bidirectional
+    kept = model.num_layers * directions * (GATES_OF_CELL[model.cell] + 2) * model.hidden_size
+    flops = 6 * steps * multiplied  # a multiplication and an addition; forward, and twice back
+    numbers = steps * (plan.sizes.read or 1) + 2 * steps * kept * config.training.ensemble
     return flops, 4 * numbers + 6 * tree_bytes(params)
-
-
-def _input_size(params: Any) -> int:
-    """Returns how many numbers the first layer reads at a step."""
-    found = [leaf for path, leaf in jax.tree.leaves_with_path(params) if "weight_ih_l0" in jax.tree_util.keystr(path)]
-    return found[0].shape[-1]
 
 
 def _axes(mesh: Mesh) -> str:

@@ -248,6 +248,12 @@ class Dataset:
                     f" {escape(str(self.path))} was prepared; leave it out, or prepare the data once more"
                 )
         values = {key: list(entry[2]) if key == "split_fractions" else entry[2] for key, entry in asked.items()}
+        for part in ("validation_data", "test_data"):
+            if getattr(data, part) is not None:
+                raise UserError(
+                    f"--{part.replace('_', '-')}: got {getattr(data, part)!r}; expected none with prepared data: give"
+                    " it to jaxrnn.prepare"
+                )
         where = escape(str(self.path))
         if self.sequences is not None:
             config = self.sequences.adapt(config, where)

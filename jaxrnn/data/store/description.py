@@ -109,12 +109,6 @@ class SequenceDescription:
                     f"{name}: got {given!r}; expected {value!r}, with which {where} was prepared; leave it out, or"
                     f" prepare the data once more with {flag}"
                 )
-        for part in ("validation_data", "test_data"):
-            if flat[part] is not None:
-                raise UserError(
-                    f"--{part.replace('_', '-')}: got {flat[part]!r}; expected none with prepared data: give it to"
-                    " jaxrnn.prepare"
-                )
         return config.replace_flat(self.settings)
 
     def fit_encoding(self, config: Config) -> Encoding:

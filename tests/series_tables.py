@@ -45,7 +45,7 @@ def write_series(
     for shop in range(first, first + number):
         level, size = float(generator.integers(500, 5000)), generator.integers(1, 9)
         kind, length = ("street", "mall", "web")[shop % 3], int(generator.choice(lengths))
-        start = np.datetime64("2019-01", "M") + int(generator.integers(12))
+        start = np.datetime64("2019-01", "M") + np.timedelta64(int(generator.integers(12)), "M")
         price = generator.integers(5, 12, length)
         for place in range(length):
             level += float(generator.normal()) * level / 20
@@ -56,7 +56,9 @@ def write_series(
                 continue
             shown = "" if place and drawn[1] < missing else f"{sales:.3f}"
             visits = int(generator.integers(100, 999))
-            lines.append(f"shop {shop},{start + place},{shown},{visits},{price[place]},{size},{kind}")
+            lines.append(
+                f"shop {shop},{start + np.timedelta64(place, 'M')},{shown},{visits},{price[place]},{size},{kind}"
+            )
     if shuffled:
         lines = [lines[place] for place in generator.permutation(len(lines))]
     path.write_text("\n".join(["shop,month,sales,visits,price,area,kind", *lines]) + "\n")

@@ -23,9 +23,9 @@ def write_shops(path: Path, *, more: str = "") -> Path:
     lines = ["shop,month,sales"]
     for shop in range(NUM_SHOPS):
         length = 5 if shop == 0 else int(generator.integers(12, 20))  # the first is too short to be tested
-        first = np.datetime64("2020-01") + int(generator.integers(0, 12))
+        first = np.datetime64("2020-01") + np.timedelta64(int(generator.integers(0, 12)), "M")
         for step, value in enumerate(10 + np.cumsum(generator.normal(size=length))):
-            end = (first + step + 1).astype("M8[D]") - 1
+            end = (first + np.timedelta64(step + 1, "M")).astype("M8[D]") - np.timedelta64(1, "D")
             lines.append(f"s{shop},{end},{value:.3f}")
     path.write_text("\n".join(lines) + "\n" + more)
     return path
@@ -88,7 +88,7 @@ def test_predict_prints_the_steps_behind_each_series(run, shops):
     assert len(lines) == NUM_SHOPS * HORIZON
     of_first = [row.split(",") for row in shops.read_text().splitlines() if row.startswith("s0,")]
     last = np.datetime64(of_first[-1][1], "M")
-    ends = [str((last + step + 1).astype("M8[D]") - 1) for step in (1, 2)]
+    ends = [str((last + np.timedelta64(step + 1, "M")).astype("M8[D]") - np.timedelta64(1, "D")) for step in (1, 2)]
     assert [line[:3] for line in lines[:2]] == [["s0", ends[0], "1"], ["s0", ends[1], "2"]]
     assert all(float(line[3]) <= float(line[4]) <= float(line[5]) for line in lines)
     one = call("predict", f"--checkpoint={run}", "--horizon=1", "--json", shops)

@@ -47,7 +47,7 @@ def dated(times, letter: str = "s") -> str:
 
 
 DAYS = np.arange("2024-01-01", "2024-02-20", dtype="M8[D]")
-MONTH_ENDS = np.arange("2020-01", "2023-01", dtype="M8[M]").astype("M8[D]") - 1
+MONTH_ENDS = np.arange("2020-01", "2023-01", dtype="M8[M]").astype("M8[D]") - np.timedelta64(1, "D")
 TSF = "\n".join(
     [
         "@relation x", "@attribute series_name string", "@attribute start_timestamp date", "@frequency monthly",

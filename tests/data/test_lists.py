@@ -40,7 +40,7 @@ def test_labels_in_a_list_are_those_of_a_table():
     assert jaxrnn.read([[1.0]] * 2, labels=["nan", "2.0"]).rows["labels"].texts() == ["nan", "2.0"]
 
 
-@pytest.mark.parametrize("lost", [None, float("nan"), np.datetime64("NaT"), "", " ", ["a"], np.zeros(2)])
+@pytest.mark.parametrize("lost", [None, float("nan"), np.datetime64("NaT", "D"), "", " ", ["a"], np.zeros(2)])
 def test_a_label_that_is_missing_is_no_class(lost):
     with pytest.raises(UserError, match=r"^labels 1: got .*; expected a text or a number"):
         jaxrnn.read([[1.0], [2.0]], labels=["a", lost])

@@ -116,7 +116,7 @@ def trained(tmp_path_factory) -> tuple[Path, Done]:
     lines = ["shop,month,price,sales"]
     for number in range(8):
         for step in range(10 if number < 7 else 6):
-            month = np.datetime64("2020-01", "M") + step
+            month = np.datetime64("2020-01", "M") + np.timedelta64(step, "M")
             lines.append(f"<b>{number}</b>,{month}-01,{step},{number + generator.normal():.3f}")
     (directory / "sales.csv").write_text("\n".join(lines) + "\n")
     flags = ["--task=forecast", "--id-column=shop", "--time-column=month", "--target-columns=sales", "--horizon=2",

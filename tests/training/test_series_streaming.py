@@ -267,7 +267,9 @@ class TestCommands:
         assert done.code == 2
         assert "found no numbers known ahead for" in done.err
         ahead = ["shop,month,price"]
-        ahead += [f"shop {500 + i},{np.datetime64('2019-01') + k},7" for i in range(4) for k in range(60)]
+        ahead += [
+            f"shop {500 + i},{np.datetime64('2019-01') + np.timedelta64(k, 'M')},7" for i in range(4) for k in range(60)
+        ]
         (tmp_path / "ahead.csv").write_text("\n".join(ahead) + "\n")
         done = call("predict", f"--checkpoint={run_dir}", other, f"--known-data={tmp_path / 'ahead.csv'}")
         assert done.code == 0, done.err

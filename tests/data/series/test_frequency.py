@@ -93,8 +93,8 @@ class TestMonths:
     def test_what_forty_steps_show_goes_on(self, day: int, step: int) -> None:
         for month in range(1, 13):
             months = np.datetime64(f"{1951 + day}-{month:02}") + np.arange(200) * np.timedelta64(step, "M")
-            lengths = ((months + 1).astype("M8[D]") - months.astype("M8[D]")).astype(int)
-            times = (months.astype("M8[D]") + np.minimum(day, lengths) - 1).astype("M8[us]")
+            lengths = ((months + np.timedelta64(1, "M")).astype("M8[D]") - months.astype("M8[D]")).astype(int)
+            times = (months.astype("M8[D]") + (np.minimum(day, lengths) - 1).astype("m8[D]")).astype("M8[us]")
             times += np.timedelta64(6, "h")
             frequency = Frequency.infer(times[:40])
             assert (frequency.unit, frequency.step) == ("month", step)
@@ -190,11 +190,11 @@ MONTHS = np.arange("2020-01", "2022-01", dtype="M8[M]").astype("M8[us]")
 WORKDAYS = np.arange("2020-01-01", "2022-01-01", dtype="M8[D]")
 WORKDAYS = WORKDAYS[np.is_busday(WORKDAYS)].astype("M8[us]")
 IRREGULAR: list[tuple[Any, str]] = [
-    ((HOURS, np.append(HOURS, HOURS[-1] + 1)),
+    ((HOURS, np.append(HOURS, HOURS[-1] + np.timedelta64(1, "us"))),
      r"'b': found the times 2024-01-02 23:00:00 and 2024-01-02 23:00:00.000001, 1e-06 seconds apart, where most steps"
      " are hourly; expected steps equally far apart"),
     ((MONTHS, MONTHS[::12]), None),  # two steps of a year among months may be a gap
-    ((MONTHS, np.append(MONTHS, MONTHS[:1] + 366 * 3 * 86_400_000_000)[[0, 12, 24]]), "'b': found the times"),
+    ((MONTHS, np.append(MONTHS, MONTHS[:1] + np.timedelta64(366 * 3, "D"))[[0, 12, 24]]), "'b': found the times"),
     ((MONTHS, MONTHS[::3]), "'b': found the times 2020-01-01 and 2020-04-01, as all of it, 3 steps apart where other"),
     ((HOURS, MONTHS), "'b': found the times 2020-01-01 and 2020-02-01, as all of it, 744 steps apart where other"),
     ((MONTHS, MONTHS, dates("2020-01-01", "2020-02-01", "2020-03-02")),

@@ -1,10 +1,11 @@
 """This project's layers and runs on the accelerator that JAX finds, beside PyTorch's cuDNN where there is one.
 
-    python -m benchmarks.gpu [--rounds=7]
+    python -m benchmarks.gpu [--rounds=7] [--turns=1,5,20]
 
 Of each layer: milliseconds of a forward and backward pass over one batch, ours and PyTorch's in turn, median and
-minimum of the rounds, after compiling; `packed` gives PyTorch the same rows of unequal lengths as a PackedSequence. Of
-each task: seconds of an epoch of a set that this file makes, all epochs of a run in compiled calls.
+minimum of the rounds, after compiling; `packed` gives PyTorch the same rows of unequal lengths as a PackedSequence.
+`--turns` times ours alone, with so many steps a turn of the loop, forward and with the gradient. Of each task: seconds
+of an epoch of a set that this file makes, all epochs of a run in compiled calls.
 """
 
 import argparse
@@ -19,6 +20,7 @@ import numpy as np
 from flax import nnx
 
 import jaxrnn
+from jaxrnn.nn.engine import forms, platforms
 
 SIZES = {
     "B64 T100 D32 H128": (64, 100, 32, 128),
@@ -31,8 +33,12 @@ LAYERS = {"LSTM": jaxrnn.LSTM, "GRU": jaxrnn.GRU, "RNN": jaxrnn.RNN}
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--turns", type=lambda text: [int(part) for part in text.split(",")])
     given = parser.parse_args(argv)
     print(f"{jax.devices()[0].device_kind} ({jax.default_backend()}), jax {jax.__version__}")
+    if given.turns:
+        compare_turns(given.turns, given.rounds)
+        return
     print("| layer | sizes | ours, ms | PyTorch padded, ms | packed, ms | padded / ours | packed / ours |")
     print("|---|---|---|---|---|---|---|")
     for name in LAYERS:
@@ -43,43 +49,68 @@ def main(argv: list[str] | None = None) -> None:
 
 def compare(name: str, size: str, rounds: int) -> None:
     """Times one layer of one size."""
-    batch, length, inputs, hidden = SIZES[size]
-    generator = np.random.default_rng(0)
-    values = generator.normal(size=(batch, length, inputs)).astype(np.float32)
-    lengths = generator.integers(length // 10, length + 1, batch)
+    values, lengths = draw_rows(size)
+    hidden = SIZES[size][3]
     peers: dict[str, Callable[[], Any]] = {"ours": ours(name, values, lengths, hidden)}
-    peers |= torchs(name, values, lengths, hidden)
-    seconds: dict[str, list[float]] = {peer: [] for peer in peers}
-    for run in peers.values():
-        run()
-    for _ in range(rounds):
-        for peer, run in peers.items():
-            begin = time.perf_counter()
-            for _ in range(5):
-                run()
-            seconds[peer].append((time.perf_counter() - begin) / 5)
-    middle = {peer: statistics.median(found) * 1e3 for peer, found in seconds.items()}
-    cells = [f"{middle[peer]:.2f} ({min(seconds[peer]) * 1e3:.2f})" if peer in middle else "-"
-             for peer in ("ours", "padded", "packed")]  # fmt: skip
+    middle, cells = time_in_turn(peers | torchs(name, values, lengths, hidden), rounds)
+    cells += ["-"] * (3 - len(cells))
     ratios = [f"{middle[peer] / middle['ours']:.2f}" if peer in middle else "-" for peer in ("padded", "packed")]
     print(f"| {name} | {size} | {' | '.join(cells + ratios)} |", flush=True)
 
 
-def ours(name: str, values: np.ndarray, lengths: np.ndarray, hidden: int) -> Callable[[], Any]:
-    """Returns a call of our layer's gradient."""
+def compare_turns(turns: list[int], rounds: int) -> None:
+    """Times our layers with so many steps a turn of the loop."""
+    heads = [f"{kind}, {turn} a turn, ms" for kind in ("forward", "gradient") for turn in turns]
+    print(f"| layer | sizes | {' | '.join(heads)} |")
+    print("|---" * (len(heads) + 2) + "|")
+    for name in LAYERS:
+        for size in SIZES:
+            values, lengths = draw_rows(size)
+            calls = {}
+            for kind in ("forward", "gradient"):
+                for turn in turns:
+                    forms.ACCELERATOR_STEPS_OF_A_TURN = turn
+                    jax.clear_caches()
+                    platforms._traced.cache_clear()  # it keeps the loop by its shapes
+                    calls[kind, turn] = ours(name, values, lengths, SIZES[size][3], gradient=kind == "gradient")
+            print(f"| {name} | {size} | {' | '.join(time_in_turn(calls, rounds)[1])} |", flush=True)
+
+
+def draw_rows(size: str) -> tuple[np.ndarray, np.ndarray]:
+    """Draws a batch and the lengths of its rows, a tenth to the whole."""
+    batch, length, inputs, _ = SIZES[size]
+    generator = np.random.default_rng(0)
+    values = generator.normal(size=(batch, length, inputs)).astype(np.float32)
+    return values, generator.integers(length // 10, length + 1, batch)
+
+
+def time_in_turn(calls: dict[Any, Callable[[], Any]], rounds: int) -> tuple[dict[Any, float], list[str]]:
+    """Returns each call's median of the rounds in milliseconds, and with its least as text."""
+    seconds: dict[Any, list[float]] = {name: [] for name in calls}
+    for call in calls.values():
+        call()
+    for _ in range(rounds):
+        for name, call in calls.items():
+            begin = time.perf_counter()
+            for _ in range(5):
+                call()
+            seconds[name].append((time.perf_counter() - begin) / 5 * 1e3)
+    middle = {name: statistics.median(found) for name, found in seconds.items()}
+    return middle, [f"{middle[name]:.2f} ({min(found):.2f})" for name, found in seconds.items()]
+
+
+def ours(name: str, values: np.ndarray, lengths: np.ndarray, hidden: int, gradient: bool = True) -> Callable[[], Any]:
+    """Returns a call of our layer, compiled: of its gradient, or forward alone."""
     layer = LAYERS[name](values.shape[2], hidden, rngs=nnx.Rngs(0))
     graphdef, params = nnx.split(layer)
 
-    @jax.jit
-    def grads(params: Any, values: Any, lengths: Any) -> Any:
-        def loss(params: Any, values: Any) -> Any:
-            outputs, _ = nnx.merge(graphdef, params)(values, lengths=lengths)
-            return (outputs**2).sum()
+    def loss(params: Any, values: Any, lengths: Any) -> Any:
+        outputs, _ = nnx.merge(graphdef, params)(values, lengths=lengths)
+        return (outputs**2).sum()
 
-        return jax.grad(loss, argnums=(0, 1))(params, values)
-
-    on_device = jnp.asarray(values), jnp.asarray(lengths)
-    return lambda: jax.block_until_ready(grads(params, *on_device))
+    on_device = params, jnp.asarray(values), jnp.asarray(lengths)
+    compiled = jax.jit(jax.grad(loss, argnums=(0, 1)) if gradient else loss).lower(*on_device).compile()
+    return lambda: jax.block_until_ready(compiled(*on_device))
 
 
 def torchs(name: str, values: np.ndarray, lengths: np.ndarray, hidden: int) -> dict[str, Callable[[], Any]]:

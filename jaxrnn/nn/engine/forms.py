@@ -22,8 +22,8 @@ MAX_UNROLLED_STEPS = 16
 MAX_UNROLLED_STEP_ELEMENTS = 2**13
 # On a GPU every operation of a turn is a kernel to launch. Of a loop that computes several steps a turn, the outputs of
 # all go to their places in one, and the counter is counted up once: compiled for an H100, an LSTM's step takes 2.4
-# kernels in place of 4, and 3.0 in place of 7 where it keeps what its gradient needs. On an H200 the call takes a quarter
-# to two thirds of the time, and with its gradient two thirds to nine tenths; 20 steps a turn gain nothing more.
+# kernels in place of 4, and 3.0 in place of 7 where it keeps what its gradient needs. On an H200 the call takes a
+# quarter to two thirds of the time, and with its gradient two thirds to nine tenths; 20 steps a turn gain nothing more.
 ACCELERATOR_STEPS_OF_A_TURN = 5
 # Up to this many hidden units of a cell with one gate a broadcast, multiply and sum beats a call of the matmul library.
 MAX_HIDDEN_FOR_MULTIPLY_SUM = 8

@@ -113,12 +113,25 @@ def test_it_computes_what_the_loop_computes(kind, size):
 @needs_kernels
 @pytest.mark.parametrize("kind", ["tanh", "lstm", "gru"])
 def test_threads_share_the_rows(kind):
-    size = (40, 50, 3, 32)  # more than enough work for two
-    case = draw_case(kind, size, masked=True, reset=True)
-    assert_close(outcome(kind, case, compiled=True), outcome(kind, case, compiled=False))
-    first, second = (outcome(kind, case, compiled=True) for _ in range(2))
-    for a, b in zip(jax.tree.leaves(first), jax.tree.leaves(second), strict=True):
-        np.testing.assert_array_equal(a, b)
+    num_steps, batch = 30, 66
+    inputs, weights, state, masks = draw_case(kind, (num_steps, batch, 20, 48), masked=True, reset=True)
+    lengths = {
+        "that grow evenly": 1 + jnp.arange(batch) * num_steps // batch,  # each share has rows of about one length
+        "some long, most short": jnp.where(jnp.arange(batch) % 4 == 3, num_steps, 1),  # each has rows of both
+    }
+    ends = {name: jnp.arange(num_steps)[:, None] < each for name, each in lengths.items()}
+    for valid, reset in (
+        (masks["valid"], masks["reset"]),
+        *((valid, jnp.zeros_like(masks["reset"])) for valid in ends.values()),  # the rows of a step are the first few
+    ):
+        case = (inputs, weights, state, {"valid": valid, "reset": reset})
+        first, second = (outcome(kind, case, compiled=True) for _ in range(2))
+        assert_close(first, outcome(kind, case, compiled=False))
+        for a, b in zip(jax.tree.leaves(first), jax.tree.leaves(second), strict=True):
+            np.testing.assert_array_equal(a, b)
+    for valid in (None, *ends.values()):
+        case = (inputs, weights, state, {"valid": valid, "reset": None})
+        assert_close(outcome(kind, case, compiled=True), outcome(kind, case, compiled=False))
 
 
 @needs_kernels

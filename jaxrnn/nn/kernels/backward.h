@@ -64,7 +64,9 @@ void Recurrence<cell>::Backward(const Arrays& arrays, const BackwardWeights& wei
   }
 
   Floats d_h(size_t(num_rows) * padded), d_c(size_t(num_rows) * padded);
-  Floats d_gates(size_t(capacity) * gate_columns);
+  // Apart by more than their columns: rows that are a power of two apart would share a few places of the cache.
+  const size_t gate_stride = gate_columns + kPanelColumns;
+  Floats d_gates(capacity * gate_stride);
   std::vector<const float*> x_rows(capacity), h_rows(capacity), gate_pointers(capacity), part(capacity);
   std::vector<float*> dx_rows(capacity), d_h_rows(num_rows);
   const Vec zeros[kPanelVectors] = {};
@@ -75,10 +77,10 @@ void Recurrence<cell>::Backward(const Arrays& arrays, const BackwardWeights& wei
   auto flush = [&] {
     const float* right = d_gates.get();
     if (HasJointSums()) {
-      sums.joint.Add(x_rows.data(), h_rows.data(), right, gate_columns, gathered);
+      sums.joint.Add(x_rows.data(), h_rows.data(), right, gate_stride, gathered);
     } else {
-      sums.inputs.Add(x_rows.data(), nullptr, right + of_inputs.begin * padded, gate_columns, gathered);
-      sums.hidden.Add(h_rows.data(), nullptr, right + of_hidden.begin * padded, gate_columns, gathered);
+      sums.inputs.Add(x_rows.data(), nullptr, right + of_inputs.begin * padded, gate_stride, gathered);
+      sums.hidden.Add(h_rows.data(), nullptr, right + of_hidden.begin * padded, gate_stride, gathered);
     }
     if (gradients.inputs) {
       for (int i = 0; i < gathered; ++i) part[i] = gate_pointers[i] + of_inputs.begin * padded;
@@ -107,7 +109,7 @@ void Recurrence<cell>::Backward(const Arrays& arrays, const BackwardWeights& wei
     const float* c_before = !Eq::kHasCellState ? nullptr
                             : previous < 0     ? origins_at->c(-1 - previous, i)
                                                : kept.cells + pair_before * padded;
-    float* row_gates = d_gates_begin + size_t(place) * gate_columns;
+    float* row_gates = d_gates_begin + size_t(place) * gate_stride;
     const BackwardRow row = {At(kept.gates, pair, gate_columns),
                              h_before,
                              kept.outputs + pair * hidden,
@@ -178,28 +180,31 @@ void Recurrence<cell>::Backward(const Arrays& arrays, const BackwardWeights& wei
 }
 
 template <Cell cell>
-void Recurrence<cell>::Reduce(const std::vector<Sums>& tasks, Gradients gradients) const {
+void Recurrence<cell>::Reduce(const std::vector<Sums>& tasks, Gradients gradients, int begin, int end) const {
   const int hidden = sizes.hidden;
-  // One matrix: the sums of `part` with values `first` to `first + depth` of the operands, and with 1.
+  auto total = [&](OuterSum Sums::*part, int k, int column) {
+    Vec sum = Load((tasks[0].*part).row(k) + column);
+    for (size_t task = 1; task < tasks.size(); ++task) sum += Load((tasks[task].*part).row(k) + column);
+    return sum;
+  };
+  // One matrix: the sums of `part` with values `first` to `first + depth` of the operands, and with 1. They lie the other
+  // way round, and are turned in squares that stay in the nearest cache.
   auto reduce = [&](const Section& section, const int (&gates)[kMaxGroups], OuterSum Sums::*part, int first,
                     int depth, float* matrix, float* bias) {
+    float square[kLanes][kLanes];
     for (int g = section.begin; g < section.end; ++g) {
       float* rows = matrix + size_t(gates[g]) * hidden * depth;
-      const int column = (g - section.begin) * padded;
-      for (size_t task = 0; task < tasks.size(); ++task) {
-        const OuterSum& sums = tasks[task].*part;
-        for (int k = 0; k < depth; ++k) {
-          const float* from = sums.row(first + k) + column;
-          for (int unit = 0; unit < hidden; ++unit) {
-            float& to = rows[size_t(unit) * depth + k];
-            to = task ? to + from[unit] : from[unit];
+      for (int unit = begin; unit < end; unit += kLanes) {
+        const int column = (g - section.begin) * padded + unit, units = std::min(kLanes, end - unit);
+        for (int k = 0; k < depth; k += kLanes) {
+          const int values = std::min(kLanes, depth - k);
+          for (int i = 0; i < values; ++i) Store(square[i], total(part, first + k + i, column));
+          for (int j = 0; j < units; ++j) {
+            float* to = rows + size_t(unit + j) * depth + k;
+            for (int i = 0; i < values; ++i) to[i] = square[i][j];
           }
         }
-        const float* from = sums.row(sums.depth() - 1) + column;
-        for (int unit = 0; unit < hidden && bias; ++unit) {
-          float& to = bias[gates[g] * hidden + unit];
-          to = task ? to + from[unit] : from[unit];
-        }
+        if (bias) StoreSome(bias + gates[g] * hidden + unit, total(part, (tasks[0].*part).depth() - 1, column), units);
       }
     }
   };

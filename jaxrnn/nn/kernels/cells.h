@@ -14,7 +14,8 @@ enum class Cell { kTanh = 0, kRelu = 1, kLstm = 2, kGru = 3 };
 
 constexpr int kMaxGroups = 4;
 
-// One row of a step, forward. `gates` holds sums on entry and activations on return.
+// One row of a step, forward; `gates` gets activations, null where nobody reads them. An equation takes the sums of
+// kLanes units from `unit` on, the groups `stride` apart; `count` of these and the units behind them there are.
 struct ForwardRow {
   float* gates;
   const float* h_before;
@@ -53,9 +54,8 @@ struct Elman {
 
 template <>
 struct Equation<Cell::kTanh> : Elman {
-  static void Activate(float*, int) {}
-  static void Forward(const ForwardRow& row, int unit, int count, int) {
-    StoreSome(row.h + unit, Tanh(Load(row.gates + unit)), count);
+  static void Forward(const ForwardRow& row, const float* sums, int, int unit, int count, int) {
+    StoreSome(row.h + unit, Tanh(Load(sums)), count);
   }
   static void Backward(const BackwardRow& row, int unit, int count, int, Vec d_h) {
     const Vec h = LoadSome(row.h + unit, count);
@@ -66,9 +66,8 @@ struct Equation<Cell::kTanh> : Elman {
 
 template <>
 struct Equation<Cell::kRelu> : Elman {
-  static void Activate(float*, int) {}
-  static void Forward(const ForwardRow& row, int unit, int count, int) {
-    const Vec sum = Load(row.gates + unit);
+  static void Forward(const ForwardRow& row, const float* sums, int, int unit, int count, int) {
+    const Vec sum = Load(sums);
     StoreSome(row.h + unit, sum < 0.0f ? Vec{} : sum, count);  // NaN stays NaN
   }
   static void Backward(const BackwardRow& row, int unit, int count, int, Vec d_h) {
@@ -83,18 +82,18 @@ struct Equation<Cell::kLstm> {
   static constexpr Groups kGroups = {4, {0, 1, 2, 3}, {0, 1, 2, 3}};
   static constexpr bool kHasCellState = true;
 
-  static void Activate(float* gates, int padded) {
-    for (float* gate = gates; gate < gates + 4 * padded; gate += kLanes) {
-      const bool is_g = gate >= gates + 2 * padded && gate < gates + 3 * padded;
-      Store(gate, is_g ? Tanh(Load(gate)) : Sigmoid(Load(gate)));
-    }
-  }
-  static void Forward(const ForwardRow& row, int unit, int count, int padded) {
-    const float* gates = row.gates + unit;
-    const Vec i = Load(gates), f = Load(gates + padded), g = Load(gates + 2 * padded), o = Load(gates + 3 * padded);
+  static void Forward(const ForwardRow& row, const float* sums, int stride, int unit, int count, int padded) {
+    const Vec i = Sigmoid(Load(sums)), f = Sigmoid(Load(sums + stride)), g = Tanh(Load(sums + 2 * stride)),
+              o = Sigmoid(Load(sums + 3 * stride));
     const Vec c = f * Load(row.c_before + unit) + i * g;
     Store(row.c + unit, c);
     StoreSome(row.h + unit, o * Tanh(c), count);
+    if (!row.gates) return;
+    float* gates = row.gates + unit;
+    Store(gates, i);
+    Store(gates + padded, f);
+    Store(gates + 2 * padded, g);
+    Store(gates + 3 * padded, o);
   }
   static void Backward(const BackwardRow& row, int unit, int, int padded, Vec d_h) {
     const float* gates = row.gates + unit;
@@ -117,15 +116,16 @@ struct Equation<Cell::kGru> {
   static constexpr Groups kGroups = {4, {2, 0, 1, -1}, {-1, 0, 1, 2}};
   static constexpr bool kHasCellState = false;
 
-  static void Activate(float* gates, int padded) {
-    for (float* gate = gates + padded; gate < gates + 3 * padded; gate += kLanes) Store(gate, Sigmoid(Load(gate)));
-  }
-  static void Forward(const ForwardRow& row, int unit, int count, int padded) {
-    float* gates = row.gates + unit;
-    const Vec r = Load(gates + padded), z = Load(gates + 2 * padded);
-    const Vec n = Tanh(Load(gates) + r * Load(gates + 3 * padded));
-    Store(gates, n);
+  static void Forward(const ForwardRow& row, const float* sums, int stride, int unit, int count, int padded) {
+    const Vec r = Sigmoid(Load(sums + stride)), z = Sigmoid(Load(sums + 2 * stride)), of_hidden = Load(sums + 3 * stride);
+    const Vec n = Tanh(Load(sums) + r * of_hidden);
     StoreSome(row.h + unit, (1.0f - z) * n + z * LoadSome(row.h_before + unit, count), count);
+    if (!row.gates) return;
+    float* gates = row.gates + unit;
+    Store(gates, n);
+    Store(gates + padded, r);
+    Store(gates + 2 * padded, z);
+    Store(gates + 3 * padded, of_hidden);
   }
   static void Backward(const BackwardRow& row, int unit, int count, int padded, Vec d_h) {
     const float* gates = row.gates + unit;

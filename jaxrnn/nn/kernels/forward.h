@@ -45,6 +45,23 @@ typename Recurrence<cell>::ForwardWeights Recurrence<cell>::PackForward(const Ar
 }
 
 template <Cell cell>
+void Recurrence<cell>::SumGates(const ForwardWeights& weights, int unit, int at_once, int count, float* const* sums,
+                                const float* const* x_rows, const float* const* h_rows) const {
+  const bool is_all = at_once == padded;
+  for (size_t s = 0; s < weights.packed.size(); ++s) {
+    const Section& section = weights.sections[s];
+    const Packed& packed = weights.packed[s];
+    const Rows x = {x_rows, section.reads_inputs ? int(sizes.input) : 0},
+               h = {h_rows, section.reads_hidden ? int(sizes.hidden) : 0};
+    for (int column = unit; column < packed.columns(); column += is_all ? kPanelColumns : padded) {
+      const int p = column / kPanelColumns, from = section.begin * padded + column;
+      MultiplyPanel(sums, count, is_all ? from : from / padded * at_once, packed.columns() - column,
+                    weights.bias.get() + from, x, h, packed.panel(p), packed.vectors(p));
+    }
+  }
+}
+
+template <Cell cell>
 void Recurrence<cell>::MultiplyDirectly(const Arrays& arrays, const ForwardWeights& weights, const float* x,
                                         const float* h, float* gates) const {
   const int hidden = sizes.hidden, input = sizes.input;
@@ -64,12 +81,14 @@ void Recurrence<cell>::Forward(const Arrays& arrays, const ForwardWeights& weigh
   const int num_rows = rows.size();
   const int64_t batch = sizes.batch, hidden = sizes.hidden;
   std::vector<const float*> h(num_rows), c(num_rows), x_rows(num_rows), h_rows(num_rows);
-  std::vector<float*> gate_rows(num_rows);
+  std::vector<float*> sum_rows(num_rows);
   std::vector<ForwardRow> active(num_rows);
-  Floats gates(kept.gates ? 0 : size_t(num_rows) * gate_columns);
+  const int at_once = UnitsAtOnce(), sum_columns = kGroups.count * at_once;
+  Floats sums(size_t(num_rows) * sum_columns);
+  for (int i = 0; i < num_rows; ++i) sum_rows[i] = sums.get() + size_t(i) * sum_columns;
   const Origins origins(sizes, arrays, rows, Eq::kHasCellState);
   Floats running_c(Eq::kHasCellState && !kept.cells ? size_t(num_rows) * padded : 0);
-  Floats running_h(kept.outputs ? 0 : size_t(num_rows) * hidden);
+  Floats running_h(kept.outputs ? 0 : 2 * size_t(num_rows) * hidden);  // before a step and after it
   auto begin_from = [&](int origin, int i) {
     h[i] = origins.h(origin, i);
     if (Eq::kHasCellState) c[i] = origins.c(origin, i);
@@ -78,21 +97,19 @@ void Recurrence<cell>::Forward(const Arrays& arrays, const ForwardWeights& weigh
   // Plain pointers in local variables: a vector's would be read again after each of the stores below.
   const float **const x_at = x_rows.data(), **const h_at = h_rows.data(), **const h_now = h.data(),
               **const c_now = c.data();
-  float** const gates_at = gate_rows.data();
   ForwardRow* const active_at = active.data();
-  float *const outputs = kept.outputs, *const kept_gates = kept.gates, *const own_gates = gates.get(),
+  float *const outputs = kept.outputs, *const kept_gates = kept.gates,
                *const cells = kept.cells ? kept.cells : running_c.get(), *const own_h = running_h.get();
   const bool keeps_cells = kept.cells;
   const int64_t input = sizes.input;
   const float* const inputs = arrays.inputs;
   auto take = [=](int place, int i, int64_t pair) {
-    float* output = outputs ? outputs + pair * hidden : own_h + i * hidden;
-    float* row_gates = kept_gates ? kept_gates + pair * gate_columns : own_gates + size_t(place) * gate_columns;
+    float* output = outputs ? outputs + pair * hidden : own_h + 2 * i * hidden;
+    if (output == h_now[i]) output += hidden;
     x_at[place] = inputs + pair * input;
     h_at[place] = h_now[i];
-    gates_at[place] = row_gates;
     ForwardRow& row = active_at[place];
-    row.gates = row_gates;
+    row.gates = kept_gates ? kept_gates + pair * gate_columns : nullptr;
     row.h = output;
     row.h_before = h_now[i];
     h_now[i] = output;
@@ -121,23 +138,16 @@ void Recurrence<cell>::Forward(const Arrays& arrays, const ForwardWeights& weigh
       }
     }
     for (int i = 0; i < count && ReadsWeightsDirectly(); ++i) {
-      MultiplyDirectly(arrays, weights, x_rows[i], h_rows[i], gate_rows[i]);
+      MultiplyDirectly(arrays, weights, x_rows[i], h_rows[i], sum_rows[i]);
     }
-    for (size_t s = 0; s < weights.packed.size(); ++s) {
-      const Section& section = weights.sections[s];
-      const Packed& packed = weights.packed[s];
-      const int first_column = section.begin * padded;
-      for (int p = 0; p < packed.num_panels(); ++p) {
-        const int column = p * kPanelColumns;
-        MultiplyPanel(gate_rows.data(), count, first_column + column, packed.columns() - column,
-                      weights.bias.get() + first_column + column,
-                      {x_rows.data(), section.reads_inputs ? int(sizes.input) : 0},
-                      {h_rows.data(), section.reads_hidden ? int(hidden) : 0}, packed.panel(p), packed.vectors(p));
+    for (int begin = 0; begin < hidden; begin += at_once) {
+      SumGates(weights, begin, at_once, count, sum_rows.data(), x_at, h_at);
+      const int end = std::min<int>(begin + at_once, hidden);
+      for (int i = 0; i < count; ++i) {
+        for (int unit = begin; unit < end; unit += kLanes) {
+          Eq::Forward(active_at[i], sum_rows[i] + unit - begin, at_once, unit, hidden - unit, padded);
+        }
       }
-    }
-    for (int i = 0; i < count; ++i) Eq::Activate(gate_rows[i], padded);
-    for (int i = 0; i < count; ++i) {
-      for (int unit = 0; unit < hidden; unit += kLanes) Eq::Forward(active[i], unit, hidden - unit, padded);
     }
   }
   for (int i = 0; i < num_rows; ++i) {

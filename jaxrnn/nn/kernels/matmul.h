@@ -116,19 +116,15 @@ inline TileFunction TileOf(int rows, int vectors) {
                       : PickTile<2>(rows, std::make_integer_sequence<int, TileRows(2)>());
 }
 
-// Adds, for `num_rows` rows, to[i][offset ..] as `Tile` does, for one panel of `vectors`.
+// Adds, for `num_rows` rows, to[i][offset ..] as `Tile` does, for one panel of `vectors`. Tiles are of about the same
+// size: one of a row or two would keep the sums waiting for each other.
 inline void MultiplyPanel(float* const* to, int num_rows, int offset, int columns, const float* start, Rows first,
                           Rows second, const float* panel, int vectors) {
-  const int step = TileRows(vectors);
-  const TileFunction whole = TileOf(step, vectors);
-  int row = 0;
-  for (; row + step <= num_rows; row += step) {
-    whole(to + row, offset, columns, start, {first.pointers + row, first.depth},
-          {second.pointers + row, second.depth}, panel);
-  }
-  if (row < num_rows) {
-    TileOf(num_rows - row, vectors)(to + row, offset, columns, start, {first.pointers + row, first.depth},
-                                    {second.pointers + row, second.depth}, panel);
+  for (int tiles = (num_rows + TileRows(vectors) - 1) / TileRows(vectors), row = 0; tiles > 0; --tiles) {
+    const int count = (num_rows - row + tiles - 1) / tiles;
+    TileOf(count, vectors)(to + row, offset, columns, start, {first.pointers + row, first.depth},
+                           {second.pointers + row, second.depth}, panel);
+    row += count;
   }
 }
 
@@ -187,13 +183,15 @@ class Packed {
     }
   }
 
-  // Copies rows of the matrix's transpose: column `column + j` gets from[j][0 .. depth), in rows `row` and on.
+  // Copies rows of the matrix's transpose: column `column + j` gets from[j][0 .. depth), in rows `row` and on. `column` is
+  // a multiple of kLanes.
   void SetColumns(int row, int depth, int column, int count, const float* from, size_t stride) {
-    for (int j = 0; j < count; ++j) {
-      const int p = (column + j) / kPanelColumns, width = vectors(p) * kLanes;
-      float* to = panel(p) + size_t(row) * width + (column + j) % kPanelColumns;
-      const float* source = from + j * stride;
-      for (int k = 0; k < depth; ++k) to[size_t(k) * width] = source[k];
+    for (int begin = 0; begin < count; begin += kLanes) {
+      const int p = (column + begin) / kPanelColumns, width = vectors(p) * kLanes, columns = std::min(kLanes, count - begin);
+      float* to = panel(p) + size_t(row) * width + (column + begin) % kPanelColumns;
+      for (int k = 0; k < depth; ++k, to += width) {
+        for (int j = 0; j < columns; ++j) to[j] = from[(begin + j) * stride + k];
+      }
     }
   }
 
@@ -206,14 +204,15 @@ class Packed {
 
 // to[k][column ..] += the sum over rows of left[row][k] * right[row][column ..], for R values of k.
 template <int R, int V>
-void OuterTile(float* to, size_t stride, const float* left, int left_stride, const float* right, int num_rows) {
+void OuterTile(float* to, size_t stride, const float* left, int left_stride, const float* right, size_t right_stride,
+               int num_rows) {
   Vec sum[R][V];
   JAXRNN_UNROLL
   for (int k = 0; k < R; ++k) {
     JAXRNN_UNROLL
     for (int v = 0; v < V; ++v) sum[k][v] = Load(to + k * stride + v * kLanes);
   }
-  for (int row = 0; row < num_rows; ++row, left += left_stride, right += V * kLanes) {
+  for (int row = 0; row < num_rows; ++row, left += left_stride, right += right_stride) {
     Vec r[V];
     JAXRNN_UNROLL
     for (int v = 0; v < V; ++v) r[v] = Load(right + v * kLanes);
@@ -231,7 +230,7 @@ void OuterTile(float* to, size_t stride, const float* left, int left_stride, con
   }
 }
 
-using OuterTileFunction = void (*)(float*, size_t, const float*, int, const float*, int);
+using OuterTileFunction = void (*)(float*, size_t, const float*, int, const float*, size_t, int);
 
 // The tiles of 1, 2, .. values of k.
 template <int V, int... Rs>
@@ -248,16 +247,16 @@ class OuterSum {
   OuterSum(int capacity, int first, int second, int columns)
       : first_(first),
         second_(second),
+        columns_(columns),
         tile_(TileRows(columns < kPanelColumns ? 1 : kPanelVectors)),
         left_(size_t(capacity) * RoundUp(first + second + 1, tile_)),
-        right_(capacity, columns),
         sums_(size_t(depth()) * columns) {
     std::fill_n(sums_.get(), size_t(depth()) * columns, 0.0f);
   }
 
   int depth() const { return first_ + second_ + 1; }
   // The sums with value k of the operands, the first one's before the second's; the last are those with 1.
-  const float* row(int k) const { return sums_.get() + size_t(k) * right_.columns(); }
+  const float* row(int k) const { return sums_.get() + size_t(k) * columns_; }
 
   void Add(const float* const* first, const float* const* second, const float* right, size_t right_stride,
            int num_rows) {
@@ -268,17 +267,16 @@ class OuterSum {
       PackLeft(first_, second_, second, num_rows);
       for (int row = 0; row < num_rows; ++row) LeftAt(depth() - 1, num_rows)[size_t(row) * tile_] = 1.0f;
     }
-    const bool is_panel = right_.num_panels() == 1 && int(right_stride) == right_.vectors(0) * kLanes;
-    for (int row = 0; row < num_rows && !is_panel; ++row) right_.SetRow(row, right + row * right_stride);
-    const size_t stride = right_.columns();
-    for (int p = 0; p < right_.num_panels(); ++p) {
-      const float* panel = is_panel ? right : right_.panel(p);
-      for (int k = 0; k < depth(); k += tile_) {
-        const int count = std::min(depth() - k, tile_);
-        const OuterTileFunction tile =
-            right_.vectors(p) == 1 ? PickOuterTile<1>(count, std::make_integer_sequence<int, TileRows(1)>())
-                                   : PickOuterTile<2>(count, std::make_integer_sequence<int, TileRows(2)>());
-        tile(sums_.get() + k * stride + p * kPanelColumns, stride, LeftAt(k, num_rows), tile_, panel, num_rows);
+    // All columns of a group of values, one after the other: the group stays in the nearest cache, and so do the sums,
+    // which lie one behind the other.
+    for (int k = 0; k < depth(); k += tile_) {
+      const int count = std::min(depth() - k, tile_);
+      for (int column = 0; column < columns_; column += kPanelColumns) {
+        const OuterTileFunction tile = columns_ - column < kPanelColumns
+                                           ? PickOuterTile<1>(count, std::make_integer_sequence<int, TileRows(1)>())
+                                           : PickOuterTile<2>(count, std::make_integer_sequence<int, TileRows(2)>());
+        tile(sums_.get() + size_t(k) * columns_ + column, columns_, LeftAt(k, num_rows), tile_, right + column,
+             right_stride, num_rows);
       }
     }
   }
@@ -313,10 +311,8 @@ class OuterSum {
     }
   }
 
-  int first_ = 0, second_ = 0, tile_ = 1;
-  Floats left_;
-  Packed right_;
-  Floats sums_;
+  int first_ = 0, second_ = 0, columns_ = 0, tile_ = 1;
+  Floats left_, sums_;
 };
 
 }  // namespace jaxrnn

@@ -100,7 +100,8 @@ void RunForward(ffi::ThreadPool& pool, const Sizes& sizes, bool reverse, const A
   auto run = [&](int64_t model, const auto& spread) {
     const Arrays arrays = ModelArrays(all, sizes, NumGates(cell), model);
     const auto weights = recurrence.PackForward(arrays);
-    const auto dealt = DealRows(sizes, arrays.valid, arrays.reset != nullptr, deal.tasks_per_model);
+    const auto dealt = DealRows(sizes, arrays.valid, arrays.reset != nullptr, deal.tasks_per_model,
+                                deal.threads);
     const Kept own = {At(kept.outputs, model, pairs * sizes.hidden), At(kept.cells, model, pairs * recurrence.padded),
                       At(kept.gates, model, pairs * recurrence.gate_columns)};
     const Last own_last = {At(last.h, model, rows), At(last.c, model, rows)};
@@ -119,7 +120,8 @@ void RunBackward(ffi::ThreadPool& pool, const Sizes& sizes, bool reverse, const 
   auto run = [&](int64_t model, const auto& spread) {
     const Arrays arrays = ModelArrays(all, sizes, NumGates(cell), model);
     const auto weights = recurrence.PackBackward(arrays, gradients.inputs);
-    const auto dealt = DealRows(sizes, arrays.valid, arrays.reset != nullptr, deal.tasks_per_model);
+    const auto dealt = DealRows(sizes, arrays.valid, arrays.reset != nullptr, deal.tasks_per_model,
+                                deal.threads);
     const Kept own = {At(kept.outputs, model, pairs * sizes.hidden), At(kept.cells, model, pairs * recurrence.padded),
                       At(kept.gates, model, pairs * recurrence.gate_columns)};
     const Cotangents own_cotangents = {At(cotangents.outputs, model, pairs * sizes.hidden),
@@ -141,7 +143,16 @@ void RunBackward(ffi::ThreadPool& pool, const Sizes& sizes, bool reverse, const 
     spread([&](int task) {
       recurrence.Backward(arrays, weights, dealt[task], own, own_cotangents, own_gradients, sums[task]);
     });
-    recurrence.Reduce(sums, own_gradients);
+    const int64_t hidden = sizes.hidden;
+    if ((sizes.input + hidden) * recurrence.gate_columns < kWorkOfAThread) {
+      recurrence.Reduce(sums, own_gradients, 0, int(hidden));
+    } else {  // as many tasks again, each for some of the units
+      const int64_t units = RoundUp(int((hidden + deal.tasks_per_model - 1) / deal.tasks_per_model), kLanes);
+      spread([&](int task) {
+        recurrence.Reduce(sums, own_gradients, int(std::min(task * units, hidden)),
+                          int(std::min((task + 1) * units, hidden)));
+      });
+    }
   };
   RunModels(pool, sizes.models, deal, run);
 }

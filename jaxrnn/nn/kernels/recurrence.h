@@ -110,6 +110,10 @@ struct Recurrence {
     Floats bias;
   };
 
+  // Units whose gates are summed before they are activated: those of a panel of each gate, where no panel goes on into
+  // the next gate. Their sums, for all rows of a task, are still in the nearest cache then.
+  int UnitsAtOnce() const { return padded % kPanelColumns || ReadsWeightsDirectly() ? padded : kPanelColumns; }
+
   bool ReadsWeightsDirectly() const { return sizes.steps * sizes.batch <= kPairsWithoutPacking; }
 
   ForwardWeights PackForward(const Arrays& arrays) const;
@@ -123,6 +127,9 @@ struct Recurrence {
     }
   }
 
+  // Sums the gates of `at_once` units from `unit` on, of `count` rows.
+  void SumGates(const ForwardWeights& weights, int unit, int at_once, int count, float* const* sums,
+                const float* const* x_rows, const float* const* h_rows) const;
   void MultiplyDirectly(const Arrays& arrays, const ForwardWeights& weights, const float* x, const float* h,
                         float* gates) const;
 
@@ -168,8 +175,8 @@ struct Recurrence {
     std::fill_n(running, padded, 0.0f);
   }
 
-  // Adds up the tasks' sums, in PyTorch's layouts.
-  void Reduce(const std::vector<Sums>& tasks, Gradients gradients) const;
+  // Adds up the tasks' sums for the units from `begin`, a multiple of kLanes, to `end`, in PyTorch's layouts.
+  void Reduce(const std::vector<Sums>& tasks, Gradients gradients, int begin, int end) const;
 };
 
 }  // namespace jaxrnn

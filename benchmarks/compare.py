@@ -1,16 +1,20 @@
 """This project against its peers: a training step of a recurrent layer, and whole epochs of ragged rows, in turn.
 
-    python -m benchmarks.compare [--workload=steps|epochs|all|NAME,..] [--peers=NAME,..] [--rounds=5]
+    python -m benchmarks.compare [--workload=steps|epochs|all|NAME,..] [--peers=NAME,..] [--rounds=5] [--busy]
 
 Needs the [bench] and [torch] extras. Prints a table of ratios - the peer's time divided by this project's, forward and
-backward - and writes them as JSON and as a picture beside --out.
+backward - and writes them as JSON and as a picture beside --out. With --busy another process takes a core for half of the
+time, ten milliseconds each time, as neighbours on a shared machine do.
 """
 
 import argparse
+import contextlib
 import json
 import statistics
+import subprocess
+import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -71,6 +75,26 @@ def seconds_of(run: Callable[[], Any]) -> float:
 def settle() -> None:
     """Waits until the threads of whoever ran before sleep: PyTorch's keep turning for a fifth of a second."""
     time.sleep(0.3)
+
+
+@contextlib.contextmanager
+def busy_neighbour(wanted: bool) -> Iterator[None]:
+    """Keeps a core busy for half of the time, where it is wanted."""
+    spin = """
+import time
+while True:
+    end = time.perf_counter() + 0.01
+    while time.perf_counter() < end:
+        pass
+    time.sleep(0.01)
+"""
+    neighbour = subprocess.Popen([sys.executable, "-c", spin]) if wanted else None
+    try:
+        yield
+    finally:
+        if neighbour is not None:
+            neighbour.kill()
+            neighbour.wait()
 
 
 def matmul_rate(rows: int, depth: int, columns: int) -> float:
@@ -218,6 +242,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--workload", default="all")
     parser.add_argument("--peers", default=DEFAULT_PEERS)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--busy", action="store_true")
     parser.add_argument("--out", default="benchmarks/compare.json")
     arguments = parser.parse_args(argv)
     groups = {"steps": STEPS, "epochs": EPOCHS, "all": STEPS | EPOCHS}
@@ -230,9 +255,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     rate, devices = matmul_rate(1024, 1024, 1024), 1 if mesh is None else mesh.devices.size
     print(f"matmul: {rate:.0f} GFLOP/s; {devices} devices share a batch of the peers in JAX")
     results = []
-    for name, workload in chosen.items():
-        results.append(measure(name, workload, arguments.peers.split(","), arguments.rounds, mesh))
-        print_table(results[-1])
+    with busy_neighbour(arguments.busy):
+        for name, workload in chosen.items():
+            results.append(measure(name, workload, arguments.peers.split(","), arguments.rounds, mesh))
+            print_table(results[-1])
     out = Path(arguments.out)
     out.write_text(json.dumps({"date": time.strftime("%Y-%m-%d"), "results": results}, indent=1) + "\n")
     draw_picture(results, out.with_suffix(".png"))

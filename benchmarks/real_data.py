@@ -2,7 +2,8 @@
 
     python -m benchmarks.real_data                     JapaneseVowels out of the installed aeon package
     python -m benchmarks.real_data --data=DIR          JapaneseVowels_TRAIN.ts and .._TEST.ts in DIR
-    python -m benchmarks.real_data --only=epochs       how long an epoch takes, nothing else
+    python -m benchmarks.real_data --only=epochs       how long an epoch takes, nothing else; of so many --copies of the
+                                                       training file, with a --cell
 
 Of each: accuracy on the set's test file (mean over the seeds, and of the mean prediction), seconds to train with all
 compiling, sequences predicted a second. PyTorch trains the same network in the same way: a bidirectional GRU of 64
@@ -36,6 +37,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--data", type=Path, help="where the .ts files are")
     parser.add_argument("--only", choices=["jaxrnn", "torch", "aeon", "epochs"])
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--copies", type=int, default=8)
+    parser.add_argument("--cell", choices=["gru", "lstm"], default="gru")
     given = parser.parse_args(argv)
     train, test = read_vowels(given.data)
     rows = {"jaxrnn": run_jaxrnn, "torch": run_torch, "aeon": run_aeon}
@@ -43,7 +46,7 @@ def main(argv: list[str] | None = None) -> None:
         if given.only in (None, name):
             run(train, test)
     if given.only in (None, "epochs"):
-        compare_epochs(train, given.rounds)
+        compare_epochs(train, given)
 
 
 def read_vowels(directory: Path | None) -> tuple[jaxrnn.Sequences, jaxrnn.Sequences]:
@@ -104,22 +107,24 @@ def prepare(train: jaxrnn.Sequences, test: jaxrnn.Sequences) -> tuple[list[Any],
     return arrays[0], classes[0], arrays[1], classes[1]
 
 
-def build_torch(num_classes: int, num_features: int, *, packed: bool) -> Any:
+def build_torch(num_classes: int, num_features: int, *, packed: bool, cell: str = "gru") -> Any:
     import torch
     from torch import nn
 
     class Classifier(nn.Module):
-        """A bidirectional GRU, and a linear layer on its last states."""
+        """A bidirectional recurrent layer, and a linear layer on its last states."""
 
         def __init__(self) -> None:
             super().__init__()
-            self.rnn = nn.GRU(num_features, HIDDEN, batch_first=True, bidirectional=True)
+            layer = {"gru": nn.GRU, "lstm": nn.LSTM}[cell]
+            self.rnn = layer(num_features, HIDDEN, batch_first=True, bidirectional=True)
             self.linear = nn.Linear(2 * HIDDEN, num_classes)
 
         def forward(self, inputs: Any, lengths: Any) -> Any:
             if packed:
                 together = nn.utils.rnn.pack_padded_sequence(inputs, lengths, batch_first=True, enforce_sorted=False)
-                _, hidden = self.rnn(together)
+                _, state = self.rnn(together)
+                hidden = state[0] if cell == "lstm" else state
                 return self.linear(torch.cat([hidden[0], hidden[1]], dim=1))
             outputs, _ = self.rnn(inputs)  # reads padding from behind: the reverse direction is another than packed
             last = outputs[torch.arange(len(lengths)), lengths - 1]
@@ -198,13 +203,14 @@ def run_aeon(train: jaxrnn.Sequences, test: jaxrnn.Sequences) -> None:
         tell(name, [accuracy], None, seconds, len(test_classes) / (time.perf_counter() - begin))
 
 
-def compare_epochs(train: jaxrnn.Sequences, rounds: int) -> None:
-    """Times epochs over the training file eight times over, in turn."""
+def compare_epochs(train: jaxrnn.Sequences, given: argparse.Namespace) -> None:
+    """Times epochs over copies of the training file, in turn."""
     import torch
 
     number = len(train)
-    many = train.take(np.arange(8 * number) % number)
-    config = jaxrnn.fit(train, task="classify", epochs=1, progress=False).config.replace_flat({"epochs": 10_000})
+    many = train.take(np.arange(given.copies * number) % number)
+    fitted = jaxrnn.fit(train, task="classify", cell=given.cell, epochs=1, progress=False)
+    config = fitted.config.replace_flat({"epochs": 10_000})
     parts = SequenceParts(Part(many, np.arange(len(many))), None, None)
     source = MemorySource(config, parts)
     trainer = build_trainer(config, source)
@@ -219,7 +225,7 @@ def compare_epochs(train: jaxrnn.Sequences, rounds: int) -> None:
     tensors, labels = [torch.tensor(array) for array in arrays], torch.tensor(classes)
     epochs: dict[str, Callable[[], object]] = {"jaxrnn": epoch_of_jaxrnn}
     for packed in (True, False):
-        model = build_torch(len(set(classes)), arrays[0].shape[1], packed=packed)
+        model = build_torch(len(set(classes)), arrays[0].shape[1], packed=packed, cell=given.cell)
         optimizer = torch.optim.Adam(model.parameters(), RATE)
 
         def epoch_of_torch(model: Any = model, optimizer: Any = optimizer) -> None:
@@ -227,7 +233,7 @@ def compare_epochs(train: jaxrnn.Sequences, rounds: int) -> None:
 
         epochs[f"PyTorch, {'packed' if packed else 'padded'}"] = epoch_of_torch
     times: dict[str, list[float]] = {name: [] for name in epochs}
-    for _ in range(rounds + 1):
+    for _ in range(given.rounds + 1):
         for name, run in epochs.items():
             time.sleep(THREADS_TURN_SECONDS)
             begin = time.perf_counter()

@@ -3,8 +3,8 @@
     python -m benchmarks.compare [--workload=steps|epochs|all|NAME,..] [--peers=NAME,..] [--rounds=5] [--busy]
 
 Needs the [bench] and [torch] extras. Prints a table of ratios - the peer's time divided by this project's, forward and
-backward - and writes them as JSON and as a picture beside --out. With --busy another process takes a core for half of the
-time, ten milliseconds each time, as neighbours on a shared machine do.
+backward - and writes them as JSON and as a picture beside --out. With --busy another process takes a core for half of
+the time, ten milliseconds each time, as neighbours on a shared machine do.
 """
 
 import argparse

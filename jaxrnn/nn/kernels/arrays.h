@@ -2,6 +2,7 @@
 #ifndef JAXRNN_ARRAYS_H_
 #define JAXRNN_ARRAYS_H_
 
+#include <algorithm>
 #include <cstdint>
 #include <vector>
 
@@ -56,9 +57,7 @@ struct Share {
 };
 
 inline void Zero(float* to, int64_t size) {
-  int64_t i = 0;
-  for (; i + kLanes <= size; i += kLanes) Store(to + i, Vec{});
-  for (; i < size; ++i) to[i] = 0.0f;
+  for (int64_t i = 0; i < size; i += kLanes) StoreSome(to + i, Vec{}, int(std::min<int64_t>(size - i, kLanes)));
 }
 
 }  // namespace jaxrnn

@@ -290,10 +290,8 @@ class OuterSum {
   void PackNarrowLeft(const float* const* first, const float* const* second, int num_rows) {
     float* to = left_.get();
     for (int row = 0; row < num_rows; ++row, to += tile_) {
-      for (int i = 0; i < first_; ++i) to[i] = first[row][i];
-      int i = 0;
-      for (; i + kLanes <= second_; i += kLanes) Store(to + first_ + i, Load(second[row] + i));
-      for (; i < second_; ++i) to[first_ + i] = second[row][i];
+      CopySome(to, first[row], first_);
+      if (second_) CopySome(to + first_, second[row], second_);
       to[first_ + second_] = 1.0f;
     }
   }
@@ -302,10 +300,7 @@ class OuterSum {
       const int width = std::min(tile_ - (start + begin) % tile_, count - begin);
       float* to = LeftAt(start + begin, num_rows);
       for (int row = 0; row < num_rows; ++row, to += tile_) {
-        const float* from = rows[row] + begin;
-        int i = 0;
-        for (; i + kLanes <= width; i += kLanes) Store(to + i, Load(from + i));
-        for (; i < width; ++i) to[i] = from[i];
+        CopySome(to, rows[row] + begin, width);
       }
       begin += width;
     }

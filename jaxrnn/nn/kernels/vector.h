@@ -1,8 +1,13 @@
-// Eight floats at a time, or sixteen where there is AVX-512, in the vector types of GCC and Clang, and the functions that gates are made of.
+// Eight floats at a time, or sixteen where there is AVX-512, in the vector types of GCC and Clang, and the functions that
+// gates are made of.
 #ifndef JAXRNN_VECTOR_H_
 #define JAXRNN_VECTOR_H_
 
 #include <cstdint>
+
+#if defined(__AVX512F__) || defined(__AVX2__)
+#include <immintrin.h>
+#endif
 
 namespace jaxrnn {
 
@@ -20,7 +25,29 @@ inline Vec Load(const float* from) { return *reinterpret_cast<const UnalignedVec
 inline void Store(float* to, Vec value) { *reinterpret_cast<UnalignedVec*>(to) = value; }
 inline Vec Splat(float value) { return value - Vec{}; }
 
-// The first `count` lanes, 1 to kLanes; the others are read as 0 and not written.
+// The first `count` lanes, at least 1, all if it is kLanes or more; the others are read as 0 and not written.
+#if defined(__AVX512F__)
+inline Vec LoadSome(const float* from, int count) {
+  if (count >= kLanes) return Load(from);
+  return reinterpret_cast<Vec>(_mm512_maskz_loadu_ps(__mmask16((1u << count) - 1), from));
+}
+inline void StoreSome(float* to, Vec value, int count) {
+  if (count >= kLanes) return Store(to, value);
+  _mm512_mask_storeu_ps(to, __mmask16((1u << count) - 1), reinterpret_cast<__m512>(value));
+}
+#elif defined(__AVX2__)
+inline __m256i FirstLanes(int count) {
+  return _mm256_cmpgt_epi32(_mm256_set1_epi32(count), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+}
+inline Vec LoadSome(const float* from, int count) {
+  if (count >= kLanes) return Load(from);
+  return reinterpret_cast<Vec>(_mm256_maskload_ps(from, FirstLanes(count)));
+}
+inline void StoreSome(float* to, Vec value, int count) {
+  if (count >= kLanes) return Store(to, value);
+  _mm256_maskstore_ps(to, FirstLanes(count), reinterpret_cast<__m256>(value));
+}
+#else
 inline Vec LoadSome(const float* from, int count) {
   if (count >= kLanes) return Load(from);
   Vec value{};
@@ -28,11 +55,12 @@ inline Vec LoadSome(const float* from, int count) {
   return value;
 }
 inline void StoreSome(float* to, Vec value, int count) {
-  if (count >= kLanes) {
-    Store(to, value);
-  } else {
-    for (int i = 0; i < count; ++i) to[i] = value[i];
-  }
+  if (count >= kLanes) return Store(to, value);
+  for (int i = 0; i < count; ++i) to[i] = value[i];
+}
+#endif
+inline void CopySome(float* to, const float* from, int count) {
+  for (int i = 0; i < count; i += kLanes) StoreSome(to + i, LoadSome(from + i, count - i), count - i);
 }
 
 // e^x - 1 with a relative error of some 1e-7, also near 0. NaN stays NaN. |x| beyond 87 counts as 87.

@@ -114,6 +114,7 @@ def test_no_command_stands_outside_a_fence(page):
     assert text.count("\n```") % 2 == 0, "a block that is not closed"
     outside = FENCE.sub("", text)
     assert not re.findall(r"^(?: {4}|\t)(?:\$ |python|pip|jaxrnn|git |cd |export ).*", outside, re.MULTILINE)
+    assert not re.search(r"pip install (?:-\S+ )*'?jaxrnn", text), "a clone is installed: no registry has the package"
     assert "$ " not in "".join(fence.text for fence in fences() if fence.page == page.name and fence.kind == "sh")
 
 

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from shown_output import is_in
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 README, CHINESE = ((REPOSITORY / name).read_text(encoding="utf-8") for name in ("README.md", "README.zh.md"))
@@ -46,7 +47,9 @@ def test_every_command_and_every_block_runs_as_typed(tmp_path):
         done += ended.stdout
         if language == "python":
             assert ended.stdout.splitlines() == re.findall(r"^print\(.*\)  # (.*)$", code, re.MULTILINE)
-    assert (tmp_path / "forecasts.csv").read_text(encoding="utf-8").startswith("id,time,step,q0.1,q0.5,q0.9\n")
+    printed = done + (tmp_path / "forecasts.csv").read_text(encoding="utf-8")
+    for shown in re.findall(r"```text\n(.*?)```", README + CHINESE, re.DOTALL):
+        assert is_in(printed, shown), shown
     assert '"accuracy"' in done
     assert (tmp_path / "runs" / "report.html").stat().st_size > 10_000
 

@@ -131,7 +131,7 @@ class Target:
         except metadata.PackageNotFoundError:
             version = metadata.version("jaxlib")
             install = (
-                "python -m pip install 'jaxrnn[tpu]'"
+                "python -m pip install -e '.[tpu]'"
                 if self.platform == "tpu"
                 else f"python -m pip install --no-deps jax-cuda13-plugin=={version} jax-cuda13-pjrt=={version}"
             )

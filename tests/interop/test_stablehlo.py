@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from made_models import draw_settings, make_model
 
+from jaxrnn.foundation.errors import UserError
 from jaxrnn.interop.exporting import checking, samples
 from jaxrnn.interop.exporting.signature import signature_of
 from jaxrnn.interop.exporting.stablehlo import StableHloRunner, to_stablehlo
@@ -58,6 +59,12 @@ except ImportError:
 def model_of(name: str):
     settings, columns = MODELS[name]
     return make_model({"hidden_size": 4, **settings}, **columns)
+
+
+def test_the_package_that_writes_programs_is_asked_for(monkeypatch):
+    monkeypatch.setitem(sys.modules, "flatbuffers", None)
+    with pytest.raises(UserError, match="pip install flatbuffers"):
+        to_stablehlo(model_of("next"))
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,6 @@
 """A trained model as a StableHLO program of `jax.export`, with symbolic batch and time, for CPUs, GPUs and TPUs."""
 
+import importlib.util
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jaxrnn.evaluation.trained_model import TrainedModel
+from jaxrnn.foundation.errors import UserError
 from jaxrnn.interop.exporting import programs, signature
 from jaxrnn.interop.exporting.array_ops import ArrayOps
 from jaxrnn.interop.exporting.signature import Port, signature_of
@@ -27,8 +29,10 @@ def to_stablehlo(model: TrainedModel) -> bytes:
       model: The model.
 
     Raises:
-      UserError: It has more weights than such a file holds.
+      UserError: It has more weights than such a file holds, or the package that JAX writes such files with is missing.
     """
+    if importlib.util.find_spec("flatbuffers") is None:
+        raise UserError("--format=stablehlo needs a package: python -m pip install flatbuffers")
     given = signature_of(model, has_texts=False)
     members = programs.members_of(model, "stablehlo")
     timed = next(port.name for port in given.inputs if signature.TIME in port.dims)

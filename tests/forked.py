@@ -98,6 +98,7 @@ def main() -> None:
         importlib.import_module(name)
     gc.collect()
     gc.freeze()  # what is never looked at again is never copied
+    gc.set_threshold(10_000, 20, 50)  # as in conftest.py: tracing makes many objects
     # What a request becomes is waited for by its own watcher, and nobody waits for that one.
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     while True:

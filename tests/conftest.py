@@ -51,12 +51,12 @@ def pytest_configure(config: pytest.Config) -> None:
         set_quick_flags()
     # PyTorch's threads wait for one another longer than computing takes at the tests' sizes.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    # Where an operation stands is of use to a profiler alone, and takes a fifteenth of the time, of children too.
+    os.environ.setdefault("JAX_INCLUDE_FULL_TRACEBACKS_IN_LOCATIONS", "false")
     import jax
 
     # GPUs and TPUs multiply float32 matrices in a shorter format unless told otherwise.
     jax.config.update("jax_default_matmul_precision", "highest")
-    # Where an operation stands is of use to a profiler alone, and takes a fifteenth of the tests' time.
-    jax.config.update("jax_include_full_tracebacks_in_locations", False)
     if config.getoption("--check-annotations"):
         from jaxtyping import install_import_hook
 

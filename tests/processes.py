@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from forked import Forked
 from quick_flags import flags_of_child
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -33,7 +34,7 @@ import json, sys
 from jaxrnn.training import fit as fitting
 from jaxrnn import train
 fitting.SECONDS_PER_CALL = 0.0
-for flags in json.loads(sys.stdin.read()):
+for flags in json.loads(sys.argv[1]):
     print("RUN", file=sys.stderr, flush=True)
     code = train.main(flags)
     assert code == 0, (code, flags)
@@ -61,7 +62,8 @@ def start(
     devices: int = 1,
     of_process: dict[int, list[str]] | None = None,
     pause: float = 0.0,
-) -> list[subprocess.Popen]:
+    fresh: bool = False,
+) -> list[subprocess.Popen] | list[Forked]:
     """Starts processes that train together.
 
     Args:
@@ -71,13 +73,19 @@ def start(
       devices: Of each.
       of_process: More flags of single ones, by their numbers.
       pause: Seconds between two epochs.
+      fresh: Whether each begins with nothing imported and a hash seed of its own; see `forked`.
     """
-    environment = _environment(cwd, devices) | {"PAUSE": str(pause)}
+    environment = environment_of(cwd, devices) | {"PAUSE": str(pause)}
     together = ["--distributed", f"--coordinator-address=127.0.0.1:{free_port()}", f"--num-processes={number}"]
+    arguments = [
+        [*flags, *(of_process or {}).get(i, []), *([*together, f"--process-id={i}"] if number > 1 else [])]
+        for i in range(number)
+    ]
+    if not fresh:
+        return [Forked(PROGRAM, *own, cwd=cwd, environment=environment) for own in arguments]
     return [
         subprocess.Popen(
-            [sys.executable, "-c", PROGRAM, *flags, *(of_process or {}).get(i, [])]
-            + ([*together, f"--process-id={i}"] if number > 1 else []),
+            [sys.executable, "-c", PROGRAM, *own],
             cwd=cwd,
             env=environment,
             text=True,
@@ -85,11 +93,12 @@ def start(
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
         )
-        for i in range(number)
+        for own in arguments
     ]
 
 
-def _environment(cwd: Path, devices: int) -> dict[str, str]:
+def environment_of(cwd: Path, devices: int | None = None) -> dict[str, str]:
+    """Gives the variables of a process of so many devices, or of those it makes itself, that keeps its programs."""
     return os.environ | {
         "PYTHONPATH": str(REPOSITORY),
         "JAX_PLATFORMS": "cpu",
@@ -110,16 +119,15 @@ def train_each(runs: Sequence[Sequence[str]], cwd: Path, *, devices: int) -> lis
     Returns:
       What each run said.
     """
-    done = subprocess.run(
-        [sys.executable, "-c", PROGRAM_OF_SEVERAL], cwd=cwd, env=_environment(cwd, devices),
-        input=json.dumps([*map(list, runs)]), capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert "Traceback" not in done.stderr
-    return done.stderr.split("RUN\n")[1:]
+    environment = environment_of(cwd, devices)
+    process = Forked(PROGRAM_OF_SEVERAL, json.dumps([*map(list, runs)]), cwd=cwd, environment=environment)
+    _, err = process.communicate()
+    assert process.returncode == 0, err
+    assert "Traceback" not in err
+    return err.split("RUN\n")[1:]
 
 
-def wait(processes: Sequence[subprocess.Popen]) -> list[Ended]:
+def wait(processes: Sequence[subprocess.Popen | Forked]) -> list[Ended]:
     """Waits until all have ended; kills them if they do not."""
     try:
         outputs = [process.communicate(timeout=PATIENCE_SECONDS) for process in processes]

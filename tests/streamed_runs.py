@@ -4,14 +4,12 @@ import contextlib
 import json
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import REPOSITORY
+from forked import Forked
 from small_runs import arrays_of
 
 from jaxrnn.commands import selection, train_run
@@ -141,12 +139,13 @@ if __name__ == "__main__":
 """
 
 
-def start(cwd: Path, *flags: str) -> subprocess.Popen:
-    return subprocess.Popen(
-        [sys.executable, "-c", TRAIN, *flags],
-        cwd=cwd, env=os.environ | {"PYTHONPATH": str(REPOSITORY)},
-        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+def start(cwd: Path, *flags: str, programs: Path | None = None) -> Forked:
+    """Starts a run in a process of its own; programs that are compiled are kept in a directory, or beside the run."""
+    kept = {
+        "JAX_COMPILATION_CACHE_DIR": str(programs or cwd / "programs"),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    }
+    return Forked(TRAIN, *flags, cwd=cwd, environment=os.environ | kept)
 
 
 @contextlib.contextmanager

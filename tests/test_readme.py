@@ -32,6 +32,9 @@ def test_every_command_and_every_block_runs_as_typed(tmp_path):
     environment = os.environ | {
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
         "PYTHONPATH": str(tmp_path),
+        # The Python block trains what a command above it has trained; its programs are the same ones.
+        "JAX_COMPILATION_CACHE_DIR": str(tmp_path / "programs"),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     }
     for library in (REPOSITORY / "jaxrnn" / "nn" / "kernels").glob("*.so"):
         shutil.copyfile(library, tmp_path / library.relative_to(REPOSITORY))

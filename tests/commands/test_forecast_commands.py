@@ -184,12 +184,9 @@ def test_a_rehearsal_trains_nothing(shops, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     "flags",
     [
-        ["--batching=pack"],
-        ["--batching=bucket", "--num-buckets=3"],
-        ["--ensemble=3"],
-        ["--loss=mae", "--transform=log", "--scaling=global", "--missing=forward"],
-        ["--loss=mse", "--scaling=none", "--calendar=month", "--cell=lstm"],
-        ["--split=grouped", "--origins=2"],
+        ["--batching=pack", "--loss=mse", "--scaling=none", "--calendar=month", "--cell=lstm"],
+        ["--batching=bucket", "--num-buckets=3", "--split=grouped", "--origins=2"],
+        ["--ensemble=3", "--loss=mae", "--transform=log", "--scaling=global", "--missing=forward"],
         ["--split=time", "--origins=3", "--quantiles=0.05,0.25,0.5,0.75,0.95"],
     ],
 )

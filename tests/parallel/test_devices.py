@@ -7,19 +7,18 @@ import sys
 from pathlib import Path
 
 import pytest
-from processes import train_each
-from quick_flags import flags_of_child
+from forked import Forked
+from processes import Ended, environment_of, train_each, wait
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SMALL = ["--config=smoke", "--epochs=5", "--hidden-size=16"]
 
 
-def train(code: str, cwd: Path, *flags: str) -> subprocess.CompletedProcess:
+def train(code: str, cwd: Path, *flags: str) -> Ended:
     """Trains in a process of its own, on CPU, after running some code."""
     program = f"import sys; from jaxrnn import train\n{code}\nsys.exit(train.main(sys.argv[1:]))"
-    arguments = [sys.executable, "-c", program, f"--data={REPOSITORY / 'ball.csv'}", *SMALL, *flags]
-    environment = os.environ | {"PYTHONPATH": str(REPOSITORY), "JAX_PLATFORMS": "cpu"} | flags_of_child()
-    return subprocess.run(arguments, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
+    arguments = [f"--data={REPOSITORY / 'ball.csv'}", *SMALL, *flags]
+    return wait([Forked(program, *arguments, cwd=cwd, environment=environment_of(cwd))])[0]
 
 
 def losses(run: Path) -> list[float]:
@@ -34,7 +33,7 @@ def figures(run: Path) -> dict[str, float]:
 @pytest.mark.slow
 def test_a_run_on_two_devices_goes_on_on_two(tmp_path):
     whole, parts = tmp_path / "whole", tmp_path / "parts"
-    assert train("", tmp_path, f"--run-dir={whole}", "--devices=2").returncode == 0
+    assert train("", tmp_path, f"--run-dir={whole}", "--devices=2").code == 0
     # Stopped after the third epoch, as a signal would stop it.
     code = (
         "import os, signal; from jaxrnn.runs.run_directory import RunDirectory\n"
@@ -45,11 +44,11 @@ def test_a_run_on_two_devices_goes_on_on_two(tmp_path):
         "RunDirectory.append_metrics = stop"
     )
     first = train(code, tmp_path, f"--run-dir={parts}", "--devices=2", "--checkpoint-seconds=0")
-    assert first.returncode == 130, first.stderr
+    assert first.code == 130, first.err
     done = subprocess.run(
         [sys.executable, "-m", "jaxrnn.train", "--resume", f"--run-dir={parts}"],
         cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": str(REPOSITORY), "JAX_PLATFORMS": "cpu"},
+        env=environment_of(tmp_path),
         capture_output=True,
         text=True,
         check=False,
@@ -60,10 +59,10 @@ def test_a_run_on_two_devices_goes_on_on_two(tmp_path):
 
 def test_more_devices_than_there_are_are_refused(tmp_path):
     done = train("import jax; jax.devices()", tmp_path, "--run-dir=run", "--devices=2")
-    assert done.returncode == 2, done.stderr
+    assert done.code == 2, done.err
     message = "--devices: got 2; expected at most 1, what JAX has here; JAX had made its devices before"
-    assert message in done.stderr
-    assert "Traceback" not in done.stderr
+    assert message in done.err
+    assert "Traceback" not in done.err
     assert not (tmp_path / "run").exists()
 
 
@@ -106,11 +105,12 @@ def test_it_is_said_when_cores_are_left_out(tmp_path):
         pytest.skip("one core")
     flags = ["--hidden-size=128", "--cell=lstm", "--backend=scan", "--epochs=1", "--run-dir=run"]
     late = train("import jax; jax.devices()", tmp_path, *flags)
-    assert late.returncode == 0, late.stderr
-    assert "CPU cores: JAX had made its devices before" in late.stderr
+    assert late.code == 0, late.err
+    assert "CPU cores: JAX had made its devices before" in late.err
     in_time = train("", tmp_path, *flags[:-1], "--run-dir=other")
-    assert "JAX had made" not in in_time.stderr
-    assert "one is used" not in in_time.stderr
+    assert in_time.code == 0, in_time.err
+    assert "JAX had made" not in in_time.err
+    assert "one is used" not in in_time.err
 
 
 def test_rows_of_a_process_become_a_batch_shared_by_row():

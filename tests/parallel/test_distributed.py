@@ -40,7 +40,7 @@ def flags_of(tmp_path: Path, run_dir: Path, epochs: int) -> list[str]:
 
 def test_two_processes_train_one_model(tmp_path):
     run_dir = tmp_path / "run"
-    ended = train_together(2, tmp_path, *flags_of(tmp_path, run_dir, 2))
+    ended = train_together(2, tmp_path, *flags_of(tmp_path, run_dir, 2), fresh=True)
     assert_ended(ended)
     assert "2 processes" in ended[0].err
     assert "epoch" in ended[0].err
@@ -60,8 +60,9 @@ def test_one_two_and_four_processes_train_the_same(tmp_path):
     runs = {}
     for number, devices in ((1, 1), (2, 1), (4, 1), (2, 2)):
         runs[number, devices] = tmp_path / f"{number}-{devices}"
-        flags = flags_of(tmp_path, runs[number, devices], 25)  # of two batches each
-        ended = train_together(number, tmp_path, *flags, f"--devices={number * devices}", devices=devices)
+        flags = [*flags_of(tmp_path, runs[number, devices], 8), f"--devices={number * devices}"]  # of two batches each
+        # What is ordered by hashes is ordered otherwise in every process.
+        ended = train_together(number, tmp_path, *flags, devices=devices, fresh=number == devices == 2)
         assert_ended(ended)
         assert ("one is used" if number * devices == 1 else f"{number * devices} share a batch") in ended[0].err
     one = runs.pop((1, 1))
@@ -109,7 +110,7 @@ def test_a_signal_to_one_process_ends_all_after_the_same_epoch(unbroken, tmp_pat
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("killed", "number"), [(1, 2), (0, 2), (1, 1), (0, 4)])
+@pytest.mark.parametrize(("killed", "number"), [(1, 2), (0, 2), (0, 4)])
 def test_a_killed_process_takes_the_others_along_and_the_run_goes_on(unbroken, tmp_path, killed, number):
     run_dir = tmp_path / "run"
     processes = start(2, unbroken, *flags_of(unbroken, run_dir, 8), pause=0.5)
@@ -147,7 +148,7 @@ def test_what_is_wrong_in_one_process_ends_all_with_one_message(unbroken, tmp_pa
     )
     assert_ended(ended, 2)
     assert "none.csv" in ended[wrong].err
-    assert "error" not in ended[1 - wrong].err
+    assert "error:" not in ended[1 - wrong].err
     assert not (tmp_path / "run").exists()
 
 

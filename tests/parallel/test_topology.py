@@ -1,14 +1,12 @@
 """A checkpoint written on some devices, processes or axes goes on on others, and is evaluated and predicts on one."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-from processes import REPOSITORY, train_each, train_together
+from forked import Forked
+from processes import environment_of, train_each, train_together, wait
 from small_runs import arrays_of, call, write_rows
 from test_distributed import assert_ended, flags_of, losses
 
@@ -64,7 +62,7 @@ def restore(run_dir, meshes):
                 np.testing.assert_array_equal(leaf, stored[name], err_msg=name)
             print("restored", flush=True)
 
-for run_dir, meshes in json.loads(sys.stdin.read()).items():
+for run_dir, meshes in json.loads(sys.argv[1]).items():
     restore(Path(run_dir), meshes)
 """
 
@@ -101,13 +99,9 @@ def test_runs_go_on_on_other_devices_and_processes(tmp_path):
 
     meshes = {str(run_dir): [MESHES[place % len(MESHES)], MESHES[(place + 4) % len(MESHES)]]
               for place, run_dir in enumerate(begun.values())}  # fmt: skip
-    restored = subprocess.run(
-        [sys.executable, "-c", RESTORE],
-        env=os.environ | {"PYTHONPATH": str(REPOSITORY), "JAX_PLATFORMS": "cpu"},
-        input=json.dumps(meshes), capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert restored.returncode == 0, restored.stderr
-    assert restored.stdout == "restored\n" * 2 * len(begun)
+    restored = wait([Forked(RESTORE, json.dumps(meshes), cwd=tmp_path, environment=environment_of(tmp_path))])[0]
+    assert restored.code == 0, restored.err
+    assert restored.out == "restored\n" * 2 * len(begun)
 
     # For real on another one; over all of them each is gone on from, and gone on to.
     others = dict(zip(TOPOLOGIES, [*TOPOLOGIES][3:] + [*TOPOLOGIES][:3], strict=True))

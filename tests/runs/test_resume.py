@@ -1,17 +1,16 @@
 """A run that was ended goes on to the same end, bit for bit; with changed settings it goes on, or says why not."""
 
 import json
-import os
 import random
 import re
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from conftest import REPOSITORY, run_command
-from quick_flags import flags_of_child
+from forked import Forked
+from processes import environment_of
 from small_runs import EPOCHS, arrays_of, assert_same_run, call, content_of, step_of, train_small
 
 from jaxrnn.settings.config import Config
@@ -183,6 +182,8 @@ class TestAfterDivergence:
         assert lines_of(copy) == lines_of(run_dir)
 
 
+# On which devices a run begins and on which it goes on. The same ones: test_devices.py; more pairs: test_topology.py.
+WRITTEN_AND_READ = ((1, 2), (2, 4), (4, 1))
 ON_DEVICES = """
 import sys
 from pathlib import Path
@@ -198,15 +199,14 @@ flags += ["--batch-size=20", f"--data={{rows}}", *extra]
 def check(done):
     assert done.code == 0, done.err
 with small_runs.kept_programs(Path("programs")), small_runs.one_epoch_a_call():
-    for written in (1, 2, 4):
+    for written, read in {pairs}:
         check(call("train", *flags, "--epochs=3", f"--devices={{written}}", f"--run-dir={{written}}"))
-        for read in (1, 2, 4):
-            copy = shutil.copytree(str(written), f"{{written}}-{{read}}")
-            done = call("train", "--resume", f"--run-dir={{copy}}", f"--devices={{read}}", "--epochs=6")
-            check(done)
-            assert "going on after epoch 3" in done.err
-            used = "; one is used" if read == 1 else f"; {{read}} share"
-            assert used in done.err, done.err
+        copy = shutil.copytree(str(written), f"{{written}}-{{read}}")
+        done = call("train", "--resume", f"--run-dir={{copy}}", f"--devices={{read}}", "--epochs=6")
+        check(done)
+        assert "going on after epoch 3" in done.err
+        used = "; one is used" if read == 1 else f"; {{read}} share"
+        assert used in done.err, done.err
     check(call("train", *flags, "--epochs=6", "--devices=1", "--run-dir=unbroken"))
 """
 
@@ -214,20 +214,17 @@ with small_runs.kept_programs(Path("programs")), small_runs.one_epoch_a_call():
 @pytest.mark.slow
 @pytest.mark.parametrize("extra", [(), ("--ensemble=4",)], ids=["batches", "ensemble"])
 def test_a_checkpoint_of_some_devices_goes_on_with_others(small_rows, tmp_path, extra):
-    environment = os.environ | {"PYTHONPATH": str(REPOSITORY), "JAX_PLATFORMS": "cpu"} | flags_of_child()
-    done = subprocess.run(
-        [sys.executable, "-c", ON_DEVICES.format(tests=REPOSITORY / "tests"), str(small_rows), *extra],
-        cwd=tmp_path, env=environment, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    program = ON_DEVICES.format(tests=REPOSITORY / "tests", pairs=WRITTEN_AND_READ)
+    child = Forked(program, str(small_rows), *extra, cwd=tmp_path, environment=environment_of(tmp_path))
+    _, err = child.communicate()
+    assert child.returncode == 0, err
     expected = [json.loads(line)["validation"]["loss"] for line in lines_of(tmp_path / "unbroken")]
     assert len(expected) == 6
-    for written in (1, 2, 4):
-        for read in (1, 2, 4):
-            run_dir = tmp_path / f"{written}-{read}"
-            assert lines_of(run_dir)[:3] == lines_of(tmp_path / str(written))
-            losses = [json.loads(line)["validation"]["loss"] for line in lines_of(run_dir)]
-            assert losses == pytest.approx(expected, rel=1e-4), run_dir.name
+    for written, read in WRITTEN_AND_READ:
+        run_dir = tmp_path / f"{written}-{read}"
+        assert lines_of(run_dir)[:3] == lines_of(tmp_path / str(written))
+        losses = [json.loads(line)["validation"]["loss"] for line in lines_of(run_dir)]
+        assert losses == pytest.approx(expected, rel=1e-4), run_dir.name
 
 
 @pytest.mark.slow

@@ -179,13 +179,14 @@ CASES = {
     "packed-members": ("own-values", "--batching=pack", "--ensemble=2", "--no-refit"),
     "no-validation": ("no-validation", "--batching=pad"),
 }
+# As users compile: a program of each kind. All others are the same to the bit however they are compiled.
+REAL_FLAGS = {"once", "pack", "members"}
+MARKS = {case: [] if case == "once" else [pytest.mark.slow] for case in CASES}
+MARKS |= {case: [*MARKS[case], pytest.mark.real_flags] for case in REAL_FLAGS}
 
 
 class TestTheSameAsInMemory:
-    @pytest.mark.real_flags
-    @pytest.mark.parametrize(
-        "case", [pytest.param(case, marks=[] if case == "once" else pytest.mark.slow) for case in CASES]
-    )
+    @pytest.mark.parametrize("case", [pytest.param(case, marks=MARKS[case]) for case in CASES])
     def test_every_line_of_metrics_and_every_array(self, tmp_path, made, case, small_pieces):
         kind, *flags = CASES[case]
         source, target = made(kind)

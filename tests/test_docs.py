@@ -6,33 +6,30 @@
 import contextlib
 import importlib.util
 import io
-import os
 import re
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
 import pytest
+from page_shell import run_shell
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 DOCS = REPOSITORY / "docs"
 BLOCK = re.compile(r"```(python|sh)( torch| quiet)?\n(.*?)```\n(?:\n```text\n(.*?)```\n)?", re.DOTALL)
-LONG_PAGES = {"training.md"}  # they train several models, a process each
+AS_A_USER = "training.md"  # its commands are processes of their own
+# They train several models, or compute by many single operations, each of which JAX compiles.
+LONG_PAGES = {AS_A_USER, "forecasting.md", "own-cells.md", "tasks.md"}
 PAGES = [page.name for page in sorted(DOCS.glob("*.md")) if BLOCK.search(page.read_text(encoding="utf-8"))]
 
 
-def run_shell(code: str) -> str:
-    """Runs a block of commands; returns what they write to stdout."""
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    environment = os.environ | {"PATH": path, "PYTHONPATH": str(REPOSITORY)}
-    done = subprocess.run(["bash", "-e"], input=code, capture_output=True, text=True, env=environment, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
-def run_page(text: str, *, with_torch: bool) -> list[tuple[str, str, str]]:
+def run_page(text: str, *, with_torch: bool, in_process: bool = False) -> list[tuple[str, str, str]]:
     """Runs a page's blocks in one namespace, in a directory of their own.
+
+    Args:
+      text: The page.
+      with_torch: Whether to run the blocks that need PyTorch.
+      in_process: Whether the package's commands run in this process, or as a user runs them.
 
     Returns:
       Of each block its code, what the page shows, and what it printed; nothing of those marked quiet.
@@ -44,7 +41,7 @@ def run_page(text: str, *, with_torch: bool) -> list[tuple[str, str, str]]:
             if mark == " torch" and not with_torch:
                 continue
             if language == "sh":
-                printed = run_shell(code)
+                printed = run_shell(code, in_process=in_process)
                 done.append((code, shown, "" if mark == " quiet" else printed))
                 continue
             written = io.StringIO()
@@ -68,7 +65,7 @@ def assert_same(printed: str, shown: str, code: str) -> None:
 @pytest.mark.parametrize("page", [p for p in PAGES if "```python torch" in (DOCS / p).read_text(encoding="utf-8")])
 def test_every_block_prints_what_the_page_shows(page):
     pytest.importorskip("torch")
-    for code, shown, printed in run_page((DOCS / page).read_text(encoding="utf-8"), with_torch=True):
+    for code, shown, printed in run_page((DOCS / page).read_text(encoding="utf-8"), with_torch=True, in_process=True):
         assert_same(printed, shown, code)
 
 
@@ -84,7 +81,8 @@ def test_every_block_prints_what_the_page_shows(page):
     ],
 )
 def test_the_blocks_without_torch_run_alone(page):
-    for code, shown, printed in run_page((DOCS / page).read_text(encoding="utf-8"), with_torch=False):
+    text = (DOCS / page).read_text(encoding="utf-8")
+    for code, shown, printed in run_page(text, with_torch=False, in_process=page != AS_A_USER):
         assert_same(printed, shown, code)
 
 

@@ -1,7 +1,7 @@
 """Runs a page's blocks of commands with bash, the package's own commands in this process.
 
 Starting a process that imports JAX takes longer than most of what the pages do. So bash finds another ``python`` first:
-it hands ``python -m jaxrnn.COMMAND``, with its directory and what it reads, to this process, and writes what comes back.
+it hands ``python -m jaxrnn.COMMAND``, its directory and what it reads to this process, and writes what comes back.
 """
 
 import contextlib

@@ -77,7 +77,10 @@ def test_scikit_learns_own_checks(estimator, check):
     check(estimator)
 
 
-@pytest.mark.parametrize(("estimator", "recipe"), [(SequenceClassifier, "classify"), (SequenceRegressor, "regress")])
+@pytest.mark.parametrize(
+    ("estimator", "recipe"),
+    [(SequenceClassifier, "classify"), pytest.param(SequenceRegressor, "regress", marks=pytest.mark.slow)],
+)
 def test_without_arguments_a_model_is_the_recipes(estimator, recipe, repository):
     written = tomllib.loads((repository / "configs" / f"{recipe}.toml").read_text(encoding="utf-8"))
     defaults = estimator().get_params()

@@ -15,7 +15,7 @@ from sklearn.utils.estimator_checks import estimator_checks_generator
 from jaxrnn.foundation.errors import UserError
 from jaxrnn.sklearn import SequenceClassifier, SequenceRegressor
 
-PADDED = {"batching": "pad"}  # one program for all parts of as many sequences
+PADDED = {"batching": "pad", "schedule": "constant"}  # one program for all parts of as many sequences, and all epochs
 SMALL = {
     "cell": "rnn", "hidden_size": 8, "readout": "last", "learning_rate": 0.03, "epochs": 60, "random_state": 0,
     "settings": PADDED,

@@ -127,8 +127,8 @@ def program_config(config: Config) -> Config:
     """
     blank = Config()
     free = ["batching", "batch_size", "num_buckets", "devices", "mesh", "seed", "checkpoint_seconds", "tensorboard"]
-    if config.optimizer.schedule == "constant":  # else the learning rate falls to the last epoch
-        free.append("epochs")
+    if config.optimizer.schedule == "constant" and not config.optimizer.warmup_epochs:
+        free.append("epochs")  # the learning rate neither rises in the first of them nor falls to the last
     training = dataclasses.replace(config.training, **{name: getattr(blank.training, name) for name in free})
     # Weights are told when a program runs; what else is of forecasts shows in the sizes.
     untold = ("class_weights", "horizon", "season", "scaling", "transform", "calendar", "origins", "refit")

@@ -13,6 +13,11 @@ from pathlib import Path
 import pytest
 from quick_flags import set_quick_flags
 
+try:
+    import fcntl
+except ImportError:  # not on Windows
+    fcntl = None  # type: ignore[assignment]
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 MEMORY_KEPT = 2 << 30  # bytes
 
@@ -161,17 +166,19 @@ def command(tmp_path: Path):
 
 @pytest.fixture(scope="session")
 def trained_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The run directory of ``--config=smoke``, trained once for all tests."""
-    run_dir = tmp_path_factory.mktemp("smoke") / "run"
-    done = run_command(
-        "jaxrnn.train",
-        "--config=smoke",
-        f"--data={REPOSITORY / 'ball.csv'}",
-        f"--run-dir={run_dir}",
-        cwd=run_dir.parent,
-    )
-    assert done.returncode == 0, done.stderr
-    (run_dir.parent / "stderr.txt").write_text(done.stderr, encoding="utf-8")
+    """The run directory of ``--config=smoke``, trained once for all tests, those of xdist's other processes too."""
+    place = tmp_path_factory.getbasetemp()
+    place = (place.parent if "PYTEST_XDIST_WORKER" in os.environ else place) / "smoke"
+    place.mkdir(exist_ok=True)
+    run_dir, said = place / "run", place / "stderr.txt"  # written when the run is done
+    with (place / "lock").open("w") as lock:
+        if fcntl:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        if not said.exists():
+            flags = ["--config=smoke", f"--data={REPOSITORY / 'ball.csv'}", f"--run-dir={run_dir}"]
+            done = run_command("jaxrnn.train", *flags, cwd=place)
+            assert done.returncode == 0, done.stderr
+            said.write_text(done.stderr, encoding="utf-8")
     return run_dir
 
 

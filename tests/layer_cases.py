@@ -65,7 +65,7 @@ def valid_of(batch: int, time: int, options: dict[str, Any]) -> np.ndarray:
 def poison(inputs: Any, valid: np.ndarray) -> jax.Array:
     """Puts NaN and infinities wherever nothing may be read."""
     bad = np.resize([np.nan, np.inf, -np.inf, 1e308], inputs.shape).astype(inputs.dtype)
-    return jnp.where(valid[:, :, None], inputs, bad)
+    return jnp.asarray(np.where(valid[:, :, None], inputs, bad))
 
 
 def check_padding(found: dict[str, np.ndarray], valid: np.ndarray) -> None:

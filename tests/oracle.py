@@ -188,9 +188,9 @@ def draw(seed: int, *shape: int, dtype: Any = np.float64) -> np.ndarray:
 def perturb(module: nnx.Module, *, seed: int = 0, scale: float = 0.3) -> None:
     """Adds noise to every parameter: what is wrong can hide behind a fresh initialisation."""
     for number, (_, parameter) in enumerate(sorted(named_parameters(module).items())):
-        value = parameter.get_value()
+        value = np.asarray(parameter.get_value())
         noise = scale * draw(seed + number, *value.shape)
-        parameter.set_value(value + jnp.asarray(noise, value.dtype))
+        parameter.set_value(jnp.asarray(value + noise.astype(value.dtype)))
 
 
 def named_parameters(module: nnx.Module) -> dict[str, nnx.Param]:

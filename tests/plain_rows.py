@@ -52,8 +52,12 @@ def build(kind: str, options: str, **more: Any) -> Any:
     else:
         layer = {"lstm": jaxrnn.LSTM, "gru": jaxrnn.GRU, "rnn": jaxrnn.RNN}[kind](INPUT, HIDDEN, **arguments)
     graphdef, state = nnx.split(layer)
-    noise = jax.tree.map(lambda leaf: 0.3 * jnp.sin(jnp.arange(leaf.size, dtype=leaf.dtype).reshape(leaf.shape)), state)
-    return nnx.merge(graphdef, jax.tree.map(jnp.add, state, noise))
+
+    def moved(leaf: Any) -> Any:
+        noise = 0.3 * np.sin(np.arange(leaf.size, dtype=leaf.dtype).reshape(leaf.shape))
+        return jnp.asarray(np.asarray(leaf) + noise.astype(leaf.dtype))
+
+    return nnx.merge(graphdef, jax.tree.map(moved, state))
 
 
 def draw(layer: Any) -> tuple[Any, Any, Any]:

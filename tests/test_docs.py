@@ -10,35 +10,30 @@ import importlib.util
 import io
 import os
 import re
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
 import pytest
+from page_shell import run_shell
 from shown_output import is_alike
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 DOCS = REPOSITORY / "docs"
 BLOCK = re.compile(r"```(python|sh)( torch| quiet| roughly)?\n(.*?)```\n(?:\n```text\n(.*?)```\n)?", re.DOTALL)
-LONG_PAGES = {"data.md", "forecasting.md", "tasks.md", "training.md"}  # they train several models, a process each
+AS_A_USER = "training.md"  # its commands are processes of their own
+# They train several models, or compute by many single operations, each of which JAX compiles.
+LONG_PAGES = {AS_A_USER, "data.md", "forecasting.md", "own-cells.md", "tasks.md"}
 PAGES = [page.name for page in sorted(DOCS.glob("*.md")) if BLOCK.search(page.read_text(encoding="utf-8"))]
 
 
-def run_shell(code: str, *, with_stderr: bool = False) -> str:
-    """Runs a block of commands; returns what they write to stdout."""
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    environment = os.environ | {"PATH": path, "PYTHONPATH": str(REPOSITORY)}
-    stderr = subprocess.STDOUT if with_stderr else subprocess.PIPE
-    done = subprocess.run(
-        ["bash", "-e"], input=code, stdout=subprocess.PIPE, stderr=stderr, text=True, env=environment, check=False
-    )
-    assert done.returncode == 0, done.stderr or done.stdout
-    return done.stdout
-
-
-def run_page(text: str, *, with_torch: bool) -> list[tuple[str, str, str]]:
+def run_page(text: str, *, with_torch: bool, in_process: bool = False) -> list[tuple[str, str, str]]:
     """Runs a page's blocks in one namespace, in a directory of their own.
+
+    Args:
+      text: The page.
+      with_torch: Whether to run the blocks that need PyTorch.
+      in_process: Whether the package's commands run in this process, or as a user runs them.
 
     Returns:
       Of each block its code, what the page shows, and what it printed; nothing of those marked quiet.
@@ -51,7 +46,7 @@ def run_page(text: str, *, with_torch: bool) -> list[tuple[str, str, str]]:
             if mark == " torch" and not with_torch:
                 continue
             if language == "sh":
-                printed = run_shell(code, with_stderr=mark == " roughly")
+                printed = run_shell(code, in_process=in_process, with_stderr=mark == " roughly")
                 if mark == " roughly" and is_alike(printed, shown):
                     printed = shown
                 done.append((code, shown, "" if mark == " quiet" else printed))
@@ -77,7 +72,7 @@ def assert_same(printed: str, shown: str, code: str) -> None:
 @pytest.mark.parametrize("page", [p for p in PAGES if "```python torch" in (DOCS / p).read_text(encoding="utf-8")])
 def test_every_block_prints_what_the_page_shows(page):
     pytest.importorskip("torch")
-    for code, shown, printed in run_page((DOCS / page).read_text(encoding="utf-8"), with_torch=True):
+    for code, shown, printed in run_page((DOCS / page).read_text(encoding="utf-8"), with_torch=True, in_process=True):
         assert_same(printed, shown, code)
 
 
@@ -93,7 +88,8 @@ def test_every_block_prints_what_the_page_shows(page):
     ],
 )
 def test_the_blocks_without_torch_run_alone(page):
-    for code, shown, printed in run_page((DOCS / page).read_text(encoding="utf-8"), with_torch=False):
+    text = (DOCS / page).read_text(encoding="utf-8")
+    for code, shown, printed in run_page(text, with_torch=False, in_process=page != AS_A_USER):
         assert_same(printed, shown, code)
 
 

@@ -56,7 +56,13 @@ def test_the_gallery_shows_all_that_is_drawn(example, repository, tmp_path):
     assert all(f"](pictures/{name})" in page for name in kept)
 
 
-@pytest.mark.parametrize("name", sorted(SAID))
+# One of a table and one of a panel every day: the others compile a network each, and call what these call.
+EVERYDAY = ("fit_dataframe", "panel")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name in EVERYDAY else pytest.mark.slow) for name in sorted(SAID)]
+)
 def test_an_example_runs(name, example, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     epochs, said = SAID[name]

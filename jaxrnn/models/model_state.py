@@ -122,10 +122,13 @@ def runs_compiled(config: Config) -> bool:
 def program_config(config: Config) -> Config:
     """Returns a configuration without what no compiled program depends on: files, seeds, how batches were made.
 
-    Programs are compiled for this one, so that a run on other data of the same sizes compiles nothing.
+    Programs are compiled for this one, so that a run on other data of the same sizes compiles nothing. Nor does one of
+    more epochs, as long as the learning rate stays what it is.
     """
     blank = Config()
-    free = ("batching", "batch_size", "num_buckets", "devices", "mesh", "seed", "checkpoint_seconds", "tensorboard")
+    free = ["batching", "batch_size", "num_buckets", "devices", "mesh", "seed", "checkpoint_seconds", "tensorboard"]
+    if config.optimizer.schedule == "constant" and not config.optimizer.warmup_epochs:
+        free.append("epochs")  # the learning rate neither rises in the first of them nor falls to the last
     training = dataclasses.replace(config.training, **{name: getattr(blank.training, name) for name in free})
     # Weights are told when a program runs; what else is of forecasts shows in the sizes.
     untold = ("class_weights", "horizon", "season", "scaling", "transform", "calendar", "origins", "refit")

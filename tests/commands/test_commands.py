@@ -611,10 +611,10 @@ class TestResuming:
 
 
 class TestEval:
-    def test_without_data_gives_the_figures_of_the_summary(self, command, trained_run):
-        done = command("jaxrnn.eval", f"--checkpoint={trained_run}", "--json")
-        assert done.returncode == 0, done.stderr
-        result = parse_json(done.stdout)
+    def test_without_data_gives_the_figures_of_the_summary(self, call, trained_run):
+        done = call("eval", f"--checkpoint={trained_run}", "--json")
+        assert done.code == 0, done.err
+        result = parse_json(done.out)
         summary = read_json(trained_run / "summary.json")
         assert set(result) == {
             "checkpoint", "data", "rows", "metrics", "baselines",
@@ -626,7 +626,7 @@ class TestEval:
         for key in ("baselines", "against_baselines", "accuracy_near_zero", "shared_rows"):
             assert result[key] == summary[key]
         assert result["mae_interval"] == summary["test_mae_interval"]
-        assert done.stdout.count("\n") == 1
+        assert done.out.count("\n") == 1
 
     def test_same_figures_in_this_process(self, call, small_run):
         result = parse_json(call("eval", f"--checkpoint={small_run}", "--json").out)
@@ -796,6 +796,7 @@ class TestPredict:
         done = call("predict", f"--checkpoint={small_run}", "--horizon=5000", stdin="1,2\n3\n")
         assert [len(line) for line in numbers(done.out)] == [5000, 5000]
 
+    @pytest.mark.slow
     def test_closed_standard_input(self, small_run):
         done = subprocess.run(
             f"{shlex.quote(sys.executable)} -m jaxrnn.predict --checkpoint={shlex.quote(str(small_run))} <&-",

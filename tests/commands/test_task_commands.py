@@ -16,7 +16,7 @@ from jaxrnn.settings.toml_files import read_toml
 
 NUM_UNITS = 40
 SMALL = ["--cell=rnn", "--hidden-size=4", "--epochs=4", "--batch-size=16", "--checkpoint-seconds=0"]
-SMALL += ["--schedule=constant"]
+SMALL += ["--schedule=constant", "--batching=pad"]
 ROLES = ["--id-column=unit", "--time-column=day", "--input-columns=x,y"]
 TASKS = {
     "classify": ["--label-column=side"],

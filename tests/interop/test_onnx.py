@@ -61,7 +61,7 @@ def compare_drawn(number: int, copies: int, lengths: np.ndarray) -> list[float]:
     return found
 
 
-@pytest.mark.parametrize("number", range(6))
+@pytest.mark.parametrize("number", [0, 1, 2, *(pytest.param(number, marks=pytest.mark.slow) for number in (3, 4, 5))])
 def test_random_models_agree(number):
     compare_drawn(number, 2, SHORT)
 

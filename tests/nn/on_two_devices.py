@@ -14,7 +14,7 @@ from flax import nnx
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 from plain_rows import LENGTHS, RESETS, build
-from test_transformations import EVERY_FORM, arguments_of, close, each_backend, expected, run_layer
+from test_transformations import EVERY_FORM, arguments_of, close, expected, run_layer
 
 import jaxrnn
 from jaxrnn.nn.engine import cpu_kernels
@@ -26,9 +26,10 @@ CASES = [(*form, "auto") for form in EVERY_FORM]
 CASES += [("lstm", "plain", "scan"), ("gru", "plain", "scan"), ("lstm", "in chunks", "scan")]
 
 
-def each_case(cases: list[tuple[str, str, str]]) -> Any:
-    """Cases of a cell, its form and a backend; those of a plain LSTM every day."""
-    chosen = [pytest.param(*case, marks=() if case[:2] == ("lstm", "plain") else pytest.mark.slow) for case in cases]
+def each_case(cases: list[tuple[str, str, str]], everyday: tuple[str, ...] = ("auto",)) -> Any:
+    """Cases of a cell, its form and a backend; those of a plain LSTM every day, by the backends of every day."""
+    short = [("lstm", "plain", backend) for backend in everyday]
+    chosen = [pytest.param(*case, marks=() if case in short else pytest.mark.slow) for case in cases]
     return pytest.mark.parametrize(("kind", "options", "backend"), chosen)
 
 
@@ -59,7 +60,7 @@ def wanted_of(kind: str, options: str) -> Any:
     return jax.jit(run)(*arguments, jnp.asarray(LENGTHS), jnp.asarray(RESETS))
 
 
-@each_case(CASES)
+@each_case(CASES, everyday=("auto", "scan"))
 def test_shard_map_with_the_gradient_inside_and_outside(kind: str, options: str, backend: str) -> None:
     loss, arguments, wanted = case_of(kind, options, backend)
 
@@ -173,7 +174,7 @@ def test_pmap(kind: str, options: str, backend: str) -> None:
     close(gradients[1].reshape(rows[0].shape), wanted[1][1])
 
 
-@each_backend
+@pytest.mark.parametrize("backend", ["auto", pytest.param("scan", marks=pytest.mark.slow)])
 def test_nnx_shard_map(backend: str) -> None:
     layer = build("lstm", "plain", backend=backend)
     _, (_, inputs, state, reset_state) = arguments_of(layer)

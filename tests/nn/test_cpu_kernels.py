@@ -158,7 +158,7 @@ def test_chunks_are_computed_again(kind):
 
 
 @needs_kernels
-@pytest.mark.parametrize("kind", ["tanh", "lstm"])
+@pytest.mark.parametrize("kind", [pytest.param("tanh", marks=pytest.mark.slow), "lstm"])
 def test_derivatives_of_higher_order_are_those_of_the_loop(kind):
     inputs, weights, state, masks = draw_case(kind, (3, 2, 2, 4), masked=True)
 

@@ -42,10 +42,17 @@ def each_case(cases: list[tuple[str, str]], everyday: list[tuple[str, str]] = EV
 each_backend = pytest.mark.parametrize("backend", ["auto", "scan"])
 
 
-def each_case_by_both(cases: list[tuple[str, str]], everyday: list[tuple[str, str]] = EVERYDAY) -> Any:
-    """All cases by the compiled recurrence, and by the scan those that it takes, which an own equation is not."""
+def each_case_by_both(
+    cases: list[tuple[str, str]],
+    everyday: list[tuple[str, str]] = EVERYDAY,
+    backends: tuple[str, ...] = ("auto", "scan"),
+) -> Any:
+    """All cases by the compiled recurrence, and by the scan those that it takes, which an own equation is not.
+
+    Every day the cases of `everyday`, by `backends`.
+    """
     chosen = [
-        pytest.param(*case, backend, marks=() if case in everyday else pytest.mark.slow)
+        pytest.param(*case, backend, marks=() if case in everyday and backend in backends else pytest.mark.slow)
         for backend in ("auto", "scan")
         for case in cases
         if backend == "auto" or case[0] != "own"
@@ -153,7 +160,7 @@ def test_derivatives_of_the_gradient(kind: str, options: str, backend: str) -> N
     close(found, expected_orders(kind, options), 1e-4)
 
 
-@each_case_by_both([*PLAIN, ("gru", "stacked")], everyday=[("lstm", "plain")])
+@each_case_by_both([*PLAIN, ("gru", "stacked")], everyday=[("lstm", "plain")], backends=("auto",))
 def test_eager(kind: str, options: str, backend: str) -> None:
     graphdef, arguments = arguments_of(build(kind, options, backend=backend))
     close(jax.value_and_grad(functools.partial(run_layer, graphdef), (0, 1, 2, 3), has_aux=True)(*arguments),

@@ -30,7 +30,8 @@ pytestmark = pytest.mark.usefixtures("programs_kept")
 
 NUM_SEQUENCES = 30
 COLUMN = "x<script>alert(3)</script>"
-SMALL = ["--hidden-size=4", "--epochs=3", "--batch-size=30", "--cell=gru", "--no-tensorboard", "--id-column=id"]
+SMALL = ["--hidden-size=4", "--epochs=3", "--batch-size=30", "--batching=pad", "--cell=gru", "--no-tensorboard"]
+SMALL += ["--id-column=id"]
 HOSTILE = [f"--input-columns={COLUMN},y", "--category-columns=word", "--label-column=kind"]
 FLAGS = {
     "classify": ["--task=classify", "--data=classify.csv", *HOSTILE],

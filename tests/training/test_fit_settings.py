@@ -61,7 +61,7 @@ def test_marks_are_read_for_the_next_value_of_a_target_but_never_told():
         jaxrnn.read(taken, id_column="unit", input_columns=["x", "x is missing"], missing="mask")
 
 
-@pytest.mark.parametrize("tokens", ["word", "byte"])
+@pytest.mark.parametrize("tokens", [pytest.param("word", marks=pytest.mark.slow), "byte"])
 def test_a_model_of_texts_takes_a_list_of_them(tokens, tmp_path):
     texts, labels = ["so good", "so, so bad", "good", "bad and bad"], ["a", "b", "a", "b"]
     training = jaxrnn.read(texts, tokens=tokens, labels=labels)

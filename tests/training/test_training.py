@@ -258,6 +258,15 @@ def test_the_epochs_compile_once_however_many_calls():
     assert counter.seconds > 0
 
 
+def test_more_epochs_at_a_constant_rate_compile_nothing():
+    run(config_of(schedule="constant", epochs=1))
+    with CompilationCounter() as counter:
+        _, epochs = run(config_of(schedule="constant", epochs=2))
+    assert (len(epochs), counter.count) == (2, 0)
+    falling = [prepared(config_of(schedule="cosine", epochs=epochs))[0] for epochs in (1, 2)]
+    assert falling[0] != falling[1], "their rates differ"
+
+
 def test_a_divergence_undoes_its_epoch_and_names_the_batch(tmp_path: Path):
     # Row 40 of the training part becomes huge: its batch, the third of 16, is the first whose loss is not finite.
     config = config_of(normalizer="none", epochs=3)

@@ -1,8 +1,9 @@
 """What a prepared data set of sequences holds; and what is forged or damaged is refused, whatever it is."""
 
-import copy
+import functools
 import hashlib
 import json
+import operator
 from pathlib import Path
 
 import numpy as np
@@ -293,13 +294,11 @@ class TestDamage:
         outcomes = []
         for number, path in enumerate(paths):
             for junk in (None, -1, "x", [], {}, 1e308, 10**30)[number % 2 :: 2]:
-                forged = copy.deepcopy(content)
-                place = forged
-                for key in path[:-1]:
-                    place = place[key]
-                place[path[-1]] = junk
-                rewrite(prepared, forged)
+                place = functools.reduce(operator.getitem, path[:-1], content)
+                true, place[path[-1]] = place[path[-1]], junk
+                rewrite(prepared, content)
                 outcomes.append(outcome_of(prepared, task))
+                place[path[-1]] = true
         assert not any("\n" in outcome for outcome in outcomes)
         assert sum(map(bool, outcomes)) > 0.6 * len(outcomes), "most of them are refused"
 
@@ -318,8 +317,10 @@ def outcome_of(path: Path, task: str) -> str:
 
 
 def leaves(tree, path=()):
-    """Yields the path of every value of a tree, the inner ones too."""
+    """Yields the path of every value of a tree, the inner ones too; of many shards those of the first and the last."""
     for key, value in tree.items() if isinstance(tree, dict) else enumerate(tree):
         yield (*path, key)
+        if path[-1:] == ("shards",) and key not in (0, len(tree) - 1):
+            continue
         if isinstance(value, dict | list) and len(value) < 40:
             yield from leaves(value, (*path, key))

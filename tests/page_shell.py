@@ -1,0 +1,114 @@
+"""Runs a page's blocks of commands with bash, the package's own commands in this process.
+
+Starting a process that imports JAX takes longer than most of what the pages do. So bash finds another ``python`` first:
+it hands ``python -m jaxrnn.COMMAND``, its directory and what it reads to this process, and writes what comes back.
+"""
+
+import contextlib
+import importlib
+import io
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+from multiprocessing.connection import Client, Listener
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+PYTHON = """#!{python} -IS
+import os, sys
+
+module = sys.argv[2] if sys.argv[1:2] == ["-m"] else ""
+if module not in {modules}:
+    os.execv({python!r}, [{python!r}, *sys.argv[1:]])
+from multiprocessing.connection import Client
+
+with Client({address!r}) as connection:
+    connection.send((module, sys.argv[3:], os.getcwd(), sys.stdin.buffer.read()))
+    code, out, err = connection.recv()
+sys.stderr.write(err)
+sys.stderr.flush()
+try:
+    sys.stdout.write(out)
+    sys.stdout.flush()
+except BrokenPipeError:  # as behind head
+    os._exit(code)
+sys.exit(code)
+"""
+MODULES = ["jaxrnn.train", "jaxrnn.eval", "jaxrnn.predict", "jaxrnn.prepare", "jaxrnn.export", "jaxrnn.convert"]
+
+
+class Asked(NamedTuple):
+    """A command that bash wants run."""
+
+    module: str
+    arguments: list[str]
+    directory: str
+    stdin: bytes
+
+
+def run_shell(code: str, *, in_process: bool, with_stderr: bool = False) -> str:
+    """Runs a block of commands, which have to succeed; returns what they write to stdout, or to stderr too."""
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    environment = os.environ | {"PATH": path, "PYTHONPATH": str(REPOSITORY)}
+    run = _run_asked if in_process else _run_bash
+    done = run(code, environment, with_stderr)
+    assert done.returncode == 0, done.stderr or done.stdout
+    return done.stdout
+
+
+def _run_bash(code: str, environment: dict[str, str], with_stderr: bool) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        ["bash", "-e", "-c", code], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT if with_stderr else subprocess.PIPE, text=True, env=environment, check=False,
+    )  # fmt: skip
+
+
+def _run_asked(code: str, environment: dict[str, str], with_stderr: bool) -> subprocess.CompletedProcess:
+    """Bash runs in a thread; the commands it asks for in the main one, where alone handlers of signals can be set."""
+    done = []
+    with tempfile.TemporaryDirectory() as directory:
+        address = f"{directory}/commands"
+        python = Path(directory, "python")
+        python.write_text(PYTHON.format(python=sys.executable, modules=MODULES, address=address), encoding="utf-8")
+        python.chmod(0o755)
+        environment = environment | {"PATH": f"{directory}{os.pathsep}{environment['PATH']}"}
+
+        def run() -> None:
+            try:
+                done.append(_run_bash(code, environment, with_stderr))
+            finally:
+                with Client(address) as connection:
+                    connection.send(None)
+
+        with Listener(address) as listener:
+            bash = threading.Thread(target=run)
+            bash.start()
+            while True:
+                with listener.accept() as connection:
+                    asked = connection.recv()
+                    if asked is None:
+                        break
+                    connection.send(_answer(Asked(*asked), with_stderr))
+            bash.join()
+    return done[0]
+
+
+def _answer(asked: Asked, together: bool) -> tuple[int, str, str]:
+    """Runs a command; what it writes to stderr is a part of what it writes to stdout where both are wanted together."""
+    command = importlib.import_module(asked.module).main
+    out = io.StringIO()
+    err = out if together else io.StringIO()
+    with (
+        contextlib.chdir(asked.directory),
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        patch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(asked.stdin)))
+        code = command(asked.arguments)
+    return code, out.getvalue(), "" if together else err.getvalue()

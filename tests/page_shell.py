@@ -29,12 +29,12 @@ from multiprocessing.connection import Client
 
 with Client({address!r}) as connection:
     connection.send((module, sys.argv[3:], os.getcwd(), sys.stdin.buffer.read()))
-    code, out, err = connection.recv()
-sys.stderr.write(err)
-sys.stderr.flush()
+    code, written = connection.recv()
 try:
-    sys.stdout.write(out)
-    sys.stdout.flush()
+    for is_error, text in written:
+        stream = sys.stderr if is_error else sys.stdout
+        stream.write(text)
+        stream.flush()
 except BrokenPipeError:  # as behind head
     os._exit(code)
 sys.exit(code)
@@ -49,6 +49,17 @@ class Asked(NamedTuple):
     arguments: list[str]
     directory: str
     stdin: bytes
+
+
+class Written(io.TextIOBase):
+    """Keeps what is written to a stream, among what is written to others."""
+
+    def __init__(self, kept: list[tuple[bool, str]], is_error: bool):
+        self._kept, self._is_error = kept, is_error
+
+    def write(self, text: str) -> int:
+        self._kept.append((self._is_error, text))
+        return len(text)
 
 
 def run_shell(code: str, *, in_process: bool, with_stderr: bool = False) -> str:
@@ -93,22 +104,21 @@ def _run_asked(code: str, environment: dict[str, str], with_stderr: bool) -> sub
                     asked = connection.recv()
                     if asked is None:
                         break
-                    connection.send(_answer(Asked(*asked), with_stderr))
+                    connection.send(_answer(Asked(*asked)))
             bash.join()
     return done[0]
 
 
-def _answer(asked: Asked, together: bool) -> tuple[int, str, str]:
-    """Runs a command; what it writes to stderr is a part of what it writes to stdout where both are wanted together."""
+def _answer(asked: Asked) -> tuple[int, list[tuple[bool, str]]]:
+    """Runs a command; returns its exit code and, in order, what it wrote, and whether that went to stderr."""
     command = importlib.import_module(asked.module).main
-    out = io.StringIO()
-    err = out if together else io.StringIO()
+    written: list[tuple[bool, str]] = []
     with (
         contextlib.chdir(asked.directory),
-        contextlib.redirect_stdout(out),
-        contextlib.redirect_stderr(err),
+        contextlib.redirect_stdout(Written(written, is_error=False)),
+        contextlib.redirect_stderr(Written(written, is_error=True)),
         pytest.MonkeyPatch.context() as patch,
     ):
         patch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(asked.stdin)))
         code = command(asked.arguments)
-    return code, out.getvalue(), "" if together else err.getvalue()
+    return code, written

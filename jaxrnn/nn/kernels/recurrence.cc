@@ -13,6 +13,10 @@
 #include <type_traits>
 #include <vector>
 
+#ifdef __linux__
+#include <sys/mman.h>
+#endif
+
 #include "backward.h"
 #include "forward.h"
 #include "shapes.h"
@@ -42,7 +46,20 @@ auto DataOrNull(const Buffer& buffer) -> decltype(buffer.typed_data()) {
   }
   return buffer.typed_data();
 }
-float* DataOrNull(FloatResult& buffer) { return DataOrNull(*buffer); }
+
+// A result's memory. XLA's is new to the process at each call where it is large, and the kernel then hands it over page
+// by page as it is first written: 28,000 pages of 4 KiB for a training step of 256 units, a third of its time. It may
+// give large pages instead, where it is set to give them to who asks.
+float* DataOrNull(FloatResult& result) {
+  float* data = DataOrNull(*result);
+#ifdef MADV_HUGEPAGE
+  constexpr uintptr_t kLargePage = 2 << 20;
+  const uintptr_t begin = reinterpret_cast<uintptr_t>(data), end = begin + result->size_bytes();
+  const uintptr_t first = (begin + kLargePage - 1) / kLargePage * kLargePage, last = end / kLargePage * kLargePage;
+  if (data && first < last) madvise(reinterpret_cast<void*>(first), last - first, MADV_HUGEPAGE);
+#endif
+  return data;
+}
 
 Arrays ArraysOf(const Given& given) {
   return {DataOrNull(given.inputs),    DataOrNull(given.valid),     DataOrNull(given.reset),

@@ -341,7 +341,8 @@ def test_a_killed_run_ends_as_the_unbroken_one(tmp_path, made, more, after):
     process = start(tmp_path, *flags, "--checkpoint-seconds=0", f"--run-dir={run_dir}")
     seen = set()
     while process.poll() is None and len(seen) < after:
-        seen |= {str(path.parent) for path in run_dir.glob("**/manifest.sha256.json")}
+        for training in (run_dir, run_dir / "selection"):  # no deeper: a step may go while one looks into it
+            seen |= {str(path.parent) for path in (training / "checkpoints").glob("*/manifest.sha256.json")}
         time.sleep(0.002)
     process.send_signal(signal.SIGKILL)
     process.wait(60)

@@ -131,7 +131,7 @@ class Target:
         except metadata.PackageNotFoundError:
             version = metadata.version("jaxlib")
             install = (
-                "python -m pip install -e '.[tpu]'"
+                f"python -m pip install 'jax[tpu]=={version}'"
                 if self.platform == "tpu"
                 else f"python -m pip install --no-deps jax-cuda13-plugin=={version} jax-cuda13-pjrt=={version}"
             )

@@ -124,7 +124,9 @@ def test_without_the_compiler_it_is_said_how_to_get_it(monkeypatch):
         raise metadata.PackageNotFoundError(package)
 
     monkeypatch.setattr(metadata, "version", nothing)
-    with pytest.raises(UserError, match=r"libtpu, the compiler for tpu:v5e:2x2, is not installed; .*-e '\.\[tpu\]'"):
+    with pytest.raises(
+        UserError, match=r"libtpu, the compiler for tpu:v5e:2x2, is not installed; .*'jax\[tpu\]==1\.2\.3'"
+    ):
         Target.parse("tpu:v5e:2x2").devices()
     with pytest.raises(UserError, match=r"pip install --no-deps jax-cuda13-plugin==1.2.3 jax-cuda13-pjrt==1.2.3"):
         Target.parse("cuda:h100:8").devices()

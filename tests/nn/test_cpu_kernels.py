@@ -15,7 +15,7 @@ from flax import nnx
 
 import jaxrnn
 from jaxrnn.nn import cells
-from jaxrnn.nn.engine import cpu_kernels, kernel_library, recurrence
+from jaxrnn.nn.engine import cpu_kernels, kernel_library, loops, recurrence
 from jaxrnn.nn.engine.loops import Weights
 
 EQUATIONS = {"tanh": cells.RNN_TANH, "relu": cells.RNN_RELU, "lstm": cells.LSTM, "gru": cells.GRU}
@@ -114,10 +114,10 @@ def test_it_computes_what_the_loop_computes(kind, size):
 @pytest.mark.parametrize("kind", ["tanh", "lstm", "gru"])
 def test_threads_share_the_rows(kind):
     num_steps, batch = 30, 66
-    inputs, weights, state, masks = draw_case(kind, (num_steps, batch, 20, 48), masked=True, reset=True)
+    inputs, weights, state, masks = draw_case(kind, (num_steps, batch, 20, 64), masked=True, reset=True)
     lengths = {
-        "that grow evenly": 1 + jnp.arange(batch) * num_steps // batch,  # each share has rows of about one length
-        "some long, most short": jnp.where(jnp.arange(batch) % 4 == 3, num_steps, 1),  # each has rows of both
+        "that grow evenly": 1 + jnp.arange(batch) * num_steps // batch,
+        "some long, most short": jnp.where(jnp.arange(batch) % 4 == 3, num_steps, 1),
     }
     ends = {name: jnp.arange(num_steps)[:, None] < each for name, each in lengths.items()}
     for valid, reset in (
@@ -132,6 +132,23 @@ def test_threads_share_the_rows(kind):
     for valid in (None, *ends.values()):
         case = (inputs, weights, state, {"valid": valid, "reset": None})
         assert_close(outcome(kind, case, compiled=True), outcome(kind, case, compiled=False))
+
+
+@needs_kernels
+@pytest.mark.parametrize("kind", EQUATIONS)
+def test_a_last_state_alone_is_that_of_all_outputs(kind):
+    """Of 64 units some are computed while the others still wait for the state before."""
+    inputs, weights, state, masks = draw_case(kind, (6, 14, 3, 64), masked=True, reset=True)
+    found = {
+        (collect, compiled): jax.jit(functools.partial(run, kind, compiled=compiled, collect=collect, **masks))(
+            inputs, weights, state
+        )[1]
+        for collect, compiled in ((loops.nothing_of, True), (loops.hidden_of, True), (loops.hidden_of, False))
+    }
+    alone, beside, wanted = found.values()
+    for a, b in zip(jax.tree.leaves(alone), jax.tree.leaves(beside), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert_close(alone, wanted)
 
 
 @needs_kernels

@@ -148,7 +148,9 @@ def test_what_is_wrong_in_one_process_ends_all_with_one_message(unbroken, tmp_pa
     )
     assert_ended(ended, 2)
     assert "none.csv" in ended[wrong].err
-    assert "error:" not in ended[1 - wrong].err
+    # XLA's own warning where a program comes from the cache: "could lead to execution errors".
+    said = [line for line in ended[1 - wrong].err.splitlines() if "could lead to execution errors" not in line]
+    assert "error" not in "\n".join(said)
     assert not (tmp_path / "run").exists()
 
 

@@ -24,6 +24,11 @@ struct ForwardRow {
   float* c;               // padded
 };
 
+// Keeps the activations of four groups, where somebody reads them.
+inline void Keep(const ForwardRow& row, int unit, int padded, const Vec (&groups)[4]) {
+  for (int g = 0; row.gates && g < 4; ++g) Store(row.gates + g * padded + unit, groups[g]);
+}
+
 // One row of a step, backward. `d_gates` is written; `d_h` and `d_c`, padded, hold the gradients of the state after the
 // step and get those of the state before it, but for what comes through the recurrent weights.
 struct BackwardRow {
@@ -88,12 +93,7 @@ struct Equation<Cell::kLstm> {
     const Vec c = f * Load(row.c_before + unit) + i * g;
     Store(row.c + unit, c);
     StoreSome(row.h + unit, o * Tanh(c), count);
-    if (!row.gates) return;
-    float* gates = row.gates + unit;
-    Store(gates, i);
-    Store(gates + padded, f);
-    Store(gates + 2 * padded, g);
-    Store(gates + 3 * padded, o);
+    Keep(row, unit, padded, {i, f, g, o});
   }
   static void Backward(const BackwardRow& row, int unit, int, int padded, Vec d_h) {
     const float* gates = row.gates + unit;
@@ -120,12 +120,7 @@ struct Equation<Cell::kGru> {
     const Vec r = Sigmoid(Load(sums + stride)), z = Sigmoid(Load(sums + 2 * stride)), of_hidden = Load(sums + 3 * stride);
     const Vec n = Tanh(Load(sums) + r * of_hidden);
     StoreSome(row.h + unit, (1.0f - z) * n + z * LoadSome(row.h_before + unit, count), count);
-    if (!row.gates) return;
-    float* gates = row.gates + unit;
-    Store(gates, n);
-    Store(gates + padded, r);
-    Store(gates + 2 * padded, z);
-    Store(gates + 3 * padded, of_hidden);
+    Keep(row, unit, padded, {n, r, z, of_hidden});
   }
   static void Backward(const BackwardRow& row, int unit, int count, int padded, Vec d_h) {
     const float* gates = row.gates + unit;

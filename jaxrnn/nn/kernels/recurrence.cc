@@ -3,7 +3,7 @@
 // What `jaxrnn.recurrence` computes with `lax.scan`, for its own cells in float32. Rows of a batch have nothing to tell
 // each other, so each thread runs its own through all steps, with weights that were packed once; steps that do not
 // count are not computed at all. The gradients of the weights are matmuls over some hundred (step, row) pairs at a time,
-// while these are in the cache. Sums are made in an order that depends on the sizes and the number of threads alone.
+// while these are in the cache. Sums are made in an order that depends on sizes, lengths and the number of threads alone.
 
 #include <algorithm>
 #include <cstdint>
@@ -47,17 +47,20 @@ auto DataOrNull(const Buffer& buffer) -> decltype(buffer.typed_data()) {
   return buffer.typed_data();
 }
 
-// A result's memory. XLA's is new to the process at each call where it is large, and the kernel then hands it over page
-// by page as it is first written: 28,000 pages of 4 KiB for a training step of 256 units, a third of its time. It may
-// give large pages instead, where it is set to give them to who asks.
-float* DataOrNull(FloatResult& result) {
-  float* data = DataOrNull(*result);
+// Asks for large pages. XLA's large results are new to the process at each call, and the system hands them over page by
+// page as they are first written: 28,000 of 4 KiB for a training step of 256 units, a fifth of its processor time.
+void AskForLargePages(void* data, size_t size) {
 #ifdef MADV_HUGEPAGE
   constexpr uintptr_t kLargePage = 2 << 20;
-  const uintptr_t begin = reinterpret_cast<uintptr_t>(data), end = begin + result->size_bytes();
+  const uintptr_t begin = reinterpret_cast<uintptr_t>(data), end = begin + size;
   const uintptr_t first = (begin + kLargePage - 1) / kLargePage * kLargePage, last = end / kLargePage * kLargePage;
-  if (data && first < last) madvise(reinterpret_cast<void*>(first), last - first, MADV_HUGEPAGE);
+  if (first < last) madvise(reinterpret_cast<void*>(first), last - first, MADV_HUGEPAGE);  // refused, it is as before
 #endif
+}
+
+float* RoomOrNull(FloatResult& result) {
+  float* data = DataOrNull(*result);
+  if (data) AskForLargePages(data, result->size_bytes());
   return data;
 }
 
@@ -117,8 +120,7 @@ void RunForward(ffi::ThreadPool& pool, const Sizes& sizes, bool reverse, const A
   auto run = [&](int64_t model, const auto& spread) {
     const Arrays arrays = ModelArrays(all, sizes, NumGates(cell), model);
     const auto weights = recurrence.PackForward(arrays);
-    const auto dealt = DealRows(sizes, arrays.valid, arrays.reset != nullptr, deal.tasks_per_model,
-                                deal.threads);
+    const auto dealt = DealRows(sizes, arrays.valid, arrays.reset != nullptr, deal.tasks_per_model);
     const Kept own = {At(kept.outputs, model, pairs * sizes.hidden), At(kept.cells, model, pairs * recurrence.padded),
                       At(kept.gates, model, pairs * recurrence.gate_columns)};
     const Last own_last = {At(last.h, model, rows), At(last.c, model, rows)};
@@ -137,8 +139,7 @@ void RunBackward(ffi::ThreadPool& pool, const Sizes& sizes, bool reverse, const 
   auto run = [&](int64_t model, const auto& spread) {
     const Arrays arrays = ModelArrays(all, sizes, NumGates(cell), model);
     const auto weights = recurrence.PackBackward(arrays, gradients.inputs);
-    const auto dealt = DealRows(sizes, arrays.valid, arrays.reset != nullptr, deal.tasks_per_model,
-                                deal.threads);
+    const auto dealt = DealRows(sizes, arrays.valid, arrays.reset != nullptr, deal.tasks_per_model);
     const Kept own = {At(kept.outputs, model, pairs * sizes.hidden), At(kept.cells, model, pairs * recurrence.padded),
                       At(kept.gates, model, pairs * recurrence.gate_columns)};
     const Cotangents own_cotangents = {At(cotangents.outputs, model, pairs * sizes.hidden),
@@ -213,8 +214,8 @@ ffi::Error ForwardCall(ffi::ThreadPool pool, FloatBuffer inputs, MaskBuffer vali
     check.Check("gates", gates->dimensions(), {steps, batch, NumKept(which) * padded}, OptionalIf(NumKept(which)));
     if (check.ok()) {
       RunForward<which>(pool, check.sizes(), reverse, ArraysOf(given),
-                        {DataOrNull(outputs), DataOrNull(cells), DataOrNull(gates)},
-                        {DataOrNull(h_last), DataOrNull(c_last)});
+                        {RoomOrNull(outputs), RoomOrNull(cells), RoomOrNull(gates)},
+                        {RoomOrNull(h_last), RoomOrNull(c_last)});
     }
     return check.error();
   });
@@ -256,9 +257,9 @@ ffi::Error BackwardCall(ffi::ThreadPool pool, FloatBuffer inputs, MaskBuffer val
       RunBackward<which>(pool, check.sizes(), reverse, ArraysOf(given),
                          {DataOrNull(outputs), DataOrNull(cells), DataOrNull(gates)},
                          {DataOrNull(d_outputs), DataOrNull(d_h_last), DataOrNull(d_c_last)},
-                         {DataOrNull(d_inputs), DataOrNull(d_weight_ih), DataOrNull(d_weight_hh),
-                          DataOrNull(d_bias_ih), DataOrNull(d_bias_hh), DataOrNull(d_h_first), DataOrNull(d_c_first),
-                          DataOrNull(d_h_targets), DataOrNull(d_c_targets)});
+                         {RoomOrNull(d_inputs), RoomOrNull(d_weight_ih), RoomOrNull(d_weight_hh),
+                          RoomOrNull(d_bias_ih), RoomOrNull(d_bias_hh), RoomOrNull(d_h_first), RoomOrNull(d_c_first),
+                          RoomOrNull(d_h_targets), RoomOrNull(d_c_targets)});
     }
     return check.error();
   });

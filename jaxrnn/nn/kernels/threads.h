@@ -10,7 +10,6 @@
 #include <functional>
 #include <memory>
 #include <mutex>
-#include <numeric>
 #include <utility>
 #include <vector>
 
@@ -23,12 +22,6 @@ namespace ffi = xla::ffi;
 
 // Multiply-adds below which a call stays on one thread: waking another takes some microseconds.
 constexpr int64_t kWorkOfAThread = 1 << 16;
-// Shares of a model's rows, where there are enough of them: more than threads, so that one whose core is busy with
-// something else leaves its next share to another. A share of 16 rows takes no longer a row than one of 32; each has sums
-// of its own, which are added up at the end.
-constexpr int64_t kSharesOfAThread = 2;
-constexpr int64_t kRowsOfAShare = 16;
-constexpr int64_t kWorkOfAShare = kWorkOfAThread << 6;
 
 // Runs task(0) .. task(count - 1), here and on the pool's threads; returns when all have ended. Waits only for tasks
 // that a thread has begun, so it cannot wait for a thread that waits for it. Throws what the first task threw that did,
@@ -69,24 +62,8 @@ inline void RunTasks(ffi::ThreadPool& pool, int count, const std::function<void(
   if (shared->error) std::rethrow_exception(std::move(shared->error));
 }
 
-// Whether so many threads end at about the same time if each takes one piece of rows after the other, of `num_tasks`
-// that are cut from `lengths`, the longest first.
-inline bool EndTogether(const std::vector<int>& lengths, int num_tasks, int64_t num_threads) {
-  std::vector<int64_t> busy(num_threads);
-  int64_t total = 0;
-  for (int task = 0; task < num_tasks; ++task) {
-    const int64_t batch = lengths.size(), begin = task * batch / num_tasks, end = (task + 1) * batch / num_tasks;
-    const int64_t steps = std::accumulate(lengths.begin() + begin, lengths.begin() + end, int64_t{0});
-    *std::min_element(busy.begin(), busy.end()) += steps;
-    total += steps;
-  }
-  return *std::max_element(busy.begin(), busy.end()) * num_threads <= total + total / 16;
-}
-
-// Deals the rows of a batch out to tasks: rows of about the same length to each, or, where threads would wait for one of
-// them, the longest ones first, back and forth, so that all get about as many steps.
-inline std::vector<Share> DealRows(const Sizes& sizes, const bool* valid, bool resets, int num_tasks,
-                                   int64_t num_threads) {
+// Deals the rows of a batch out to tasks: the longest ones first, back and forth, so that all get about as many steps.
+inline std::vector<Share> DealRows(const Sizes& sizes, const bool* valid, bool resets, int num_tasks) {
   const int64_t batch = sizes.batch;
   std::vector<int> lengths(batch, valid ? 0 : int(sizes.steps));
   bool is_simple = !resets;
@@ -102,21 +79,19 @@ inline std::vector<Share> DealRows(const Sizes& sizes, const bool* valid, bool r
   for (int64_t t = 0; t <= sizes.steps; ++t) place[t + 1] += place[t];
   for (int64_t b = 0; b < batch; ++b) order[place[sizes.steps - lengths[b]]++] = b;
   std::vector<Share> shares(num_tasks);
-  std::vector<int> sorted(batch);
-  for (int64_t i = 0; i < batch; ++i) sorted[i] = lengths[order[i]];
   if (num_tasks == 1) {
-    if (is_simple) shares[0].lengths = std::move(sorted);
+    if (is_simple) {
+      shares[0].lengths.resize(batch);
+      for (int64_t i = 0; i < batch; ++i) shares[0].lengths[i] = lengths[order[i]];
+    }
     shares[0].rows = std::move(order);
     return shares;
   }
-  const bool in_pieces = EndTogether(sorted, num_tasks, num_threads);
   for (int64_t i = 0; i < batch; ++i) {
     const int64_t round = i / num_tasks, task = i % num_tasks;
-    Share& share = shares[in_pieces   ? ((i + 1) * num_tasks - 1) / batch
-                          : round % 2 ? num_tasks - 1 - task
-                                      : task];
+    Share& share = shares[round % 2 ? num_tasks - 1 - task : task];
     share.rows.push_back(order[i]);
-    if (is_simple) share.lengths.push_back(sorted[i]);
+    if (is_simple) share.lengths.push_back(lengths[order[i]]);
   }
   return shares;
 }
@@ -125,7 +100,6 @@ inline std::vector<Share> DealRows(const Sizes& sizes, const bool* valid, bool r
 struct Deal {
   int tasks_per_model = 1;
   bool models_apart = false;
-  int64_t threads = 1;  // that take a model's tasks
 };
 
 inline Deal ChooseDeal(const Sizes& sizes, int gates, int64_t threads) {
@@ -134,10 +108,8 @@ inline Deal ChooseDeal(const Sizes& sizes, int gates, int64_t threads) {
                                  (sizes.input + sizes.hidden);
   if (threads < 2 || work_of_a_model * sizes.models < 2 * kWorkOfAThread) return {};
   if (sizes.models >= threads) return {1, true};
-  const double most = std::min(threads, sizes.batch);
-  const double shares = std::min({double(kSharesOfAThread * threads), double(sizes.batch / kRowsOfAShare),
-                                  work_of_a_model / kWorkOfAShare});
-  return {int(std::max({1.0, std::min(most, work_of_a_model / kWorkOfAThread), shares})), false, threads};
+  const int64_t most = std::min(threads, sizes.batch);
+  return {int(std::max(1.0, std::min(double(most), work_of_a_model / kWorkOfAThread))), false};
 }
 
 // Calls run(model, spread) for every model; `spread` calls what it is given for every task of the model.

@@ -92,7 +92,6 @@ MUTATIONS = [
     Mutation("nn/kernels/backward.h", "arrays.reset ? arrays.reset[pair] : 0", "0", _KERNELS),
     Mutation("nn/kernels/forward.h", "if (output == h_now[i]) output += hidden;", "", _KERNELS),
     Mutation("nn/kernels/forward.h", "from / padded * at_once", "from", _KERNELS),
-    Mutation("nn/kernels/matmul.h", "(num_rows - row + tiles - 1) / tiles", "(num_rows - row) / tiles", _KERNELS),
     Mutation("nn/kernels/matmul.h", "right += right_stride) {", "right += V * kLanes) {", _KERNELS),
     Mutation("nn/kernels/recurrence.cc", "std::min((task + 1) * units, hidden)", "std::min(units, hidden)", _KERNELS),
     Mutation("nn/kernels/backward.h", "size_t(unit + j) * depth + k;", "size_t(unit + j) * depth;", _KERNELS),

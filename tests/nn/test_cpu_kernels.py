@@ -135,6 +135,13 @@ def test_threads_share_the_rows(kind):
 
 
 @needs_kernels
+@pytest.mark.parametrize("kind", ["lstm", "gru"])
+def test_threads_share_the_sums_of_large_weights(kind):
+    case = draw_case(kind, (3, 10, 8, 132))
+    assert_close(outcome(kind, case, compiled=True), outcome(kind, case, compiled=False))
+
+
+@needs_kernels
 @pytest.mark.parametrize("kind", EQUATIONS)
 def test_a_last_state_alone_is_that_of_all_outputs(kind):
     """Of 64 units some are computed while the others still wait for the state before."""

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from kept_programs import directory_of_tests, drop_old, keep_all, kept_programs
 from quick_flags import set_quick_flags
 
 try:
@@ -71,6 +72,20 @@ def pytest_configure(config: pytest.Config) -> None:
         from jaxrnn.nn.engine import cpu_kernels  # not before the hook above
 
         cpu_kernels.is_built = functools.cache(lambda: False)
+    _keep_programs(config)
+
+
+def _keep_programs(config: pytest.Config) -> None:
+    cache = getattr(config, "cache", None)
+    kept = directory_of_tests(cache.mkdir("programs") if cache else None)
+    # Programs as users get them are compiled as users' are.
+    if kept is None or config.getoption("--real-flags"):
+        return
+    from jaxrnn.training.compilation import machine_name  # not before the hook above
+
+    if not hasattr(config, "workerinput"):
+        drop_old(kept)
+    keep_all(kept / machine_name())
 
 
 def pytest_report_header(config: pytest.Config) -> str:
@@ -193,7 +208,5 @@ def small_rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def programs_kept(tmp_path_factory: pytest.TempPathFactory):
     """Keeps the compiled programs of a file's runs."""
-    import small_runs
-
-    with small_runs.kept_programs(tmp_path_factory.mktemp("programs")):
+    with kept_programs(tmp_path_factory.mktemp("programs")):
         yield

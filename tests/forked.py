@@ -21,6 +21,8 @@ import types
 from pathlib import Path
 from typing import NoReturn
 
+import kept_programs
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 # What a run imports, some of it only when it comes to it.
 IMPORTED = ("jaxrnn.console.command_line", "jaxrnn.train", "jaxrnn.training.fit", "jaxrnn.commands.train_run",
@@ -96,6 +98,7 @@ def main() -> None:
     sys.path[0] = ""  # as for python -c
     for name in IMPORTED:
         importlib.import_module(name)
+    kept_programs.write_whole()
     gc.collect()
     gc.freeze()  # what is never looked at again is never copied
     gc.set_threshold(10_000, 20, 50)  # as in conftest.py: tracing makes many objects

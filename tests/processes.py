@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from forked import Forked
+from kept_programs import variables_of_child
 from quick_flags import flags_of_child
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -83,6 +84,8 @@ def start(
     ]
     if not fresh:
         return [Forked(PROGRAM, *own, cwd=cwd, environment=environment) for own in arguments]
+    # Not where others read: they may be killed while they write.
+    environment["JAX_COMPILATION_CACHE_DIR"] = str(cwd / "programs")
     return [
         subprocess.Popen(
             [sys.executable, "-c", PROGRAM, *own],
@@ -103,8 +106,7 @@ def environment_of(cwd: Path, devices: int | None = None) -> dict[str, str]:
         "PYTHONPATH": str(REPOSITORY),
         "JAX_PLATFORMS": "cpu",
         **flags_of_child(devices),
-        "JAX_COMPILATION_CACHE_DIR": str(cwd / "programs"),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        **variables_of_child(cwd / "programs"),
     }
 
 

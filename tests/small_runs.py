@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-import jax
 import numpy as np
 import pytest
 
@@ -45,28 +44,6 @@ def write_rows(path: Path) -> Path:
     lines = [start + generator.integers(1, 5) * np.arange(generator.integers(3, 10)) for start in range(100)]
     path.write_text("".join(",".join(map(str, line)) + "\n" for line in lines))
     return path
-
-
-@contextlib.contextmanager
-def kept_programs(directory: Path) -> Iterator[None]:
-    """Keeps compiled programs in a directory: the runs of a file of tests compile the same few."""
-    from jax.experimental.compilation_cache import compilation_cache
-
-    settings = {
-        "jax_compilation_cache_dir": str(directory),
-        "jax_persistent_cache_min_compile_time_secs": 0.0,
-        "jax_persistent_cache_min_entry_size_bytes": -1,
-    }
-    before = {name: getattr(jax.config, name) for name in settings}
-    compilation_cache.reset_cache()
-    for name, value in settings.items():
-        jax.config.update(name, value)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            jax.config.update(name, value)
-        compilation_cache.reset_cache()
 
 
 @contextlib.contextmanager

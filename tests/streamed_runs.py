@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from forked import Forked
+from kept_programs import variables_of_child
 from small_runs import arrays_of
 
 from jaxrnn.commands import selection, train_run
@@ -141,10 +142,7 @@ if __name__ == "__main__":
 
 def start(cwd: Path, *flags: str, programs: Path | None = None) -> Forked:
     """Starts a run in a process of its own; programs that are compiled are kept in a directory, or beside the run."""
-    kept = {
-        "JAX_COMPILATION_CACHE_DIR": str(programs or cwd / "programs"),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-    }
+    kept = variables_of_child(programs or cwd / "programs")
     return Forked(TRAIN, *flags, cwd=cwd, environment=os.environ | kept)
 
 

@@ -26,30 +26,12 @@ from jaxrnn.runs.checkpoint import Checkpointer
 from jaxrnn.runs.run_directory import RunDirectory
 from jaxrnn.settings.task_config import FIGURES_OF_TASK
 
+pytestmark = pytest.mark.usefixtures("programs_kept")  # its runs compile the same few
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 RUN_FILES = {"config.toml", "metrics.jsonl", "checkpoints", "curves.png", "environment.json", "summary.json"}
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 DOORS = {"train": train.main, "eval": eval_command.main, "predict": predict.main}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def compilation_cache(tmp_path_factory):
-    """The runs below compile the same few programs: once is enough."""
-    from jax.experimental.compilation_cache import compilation_cache as cache
-
-    settings = {
-        "jax_compilation_cache_dir": str(tmp_path_factory.mktemp("xla")),
-        "jax_persistent_cache_min_compile_time_secs": 0.0,
-        "jax_persistent_cache_min_entry_size_bytes": -1,
-    }
-    before = {name: getattr(jax.config, name) for name in settings}
-    cache.reset_cache()
-    for name, value in settings.items():
-        jax.config.update(name, value)
-    yield
-    for name, value in before.items():
-        jax.config.update(name, value)
-    cache.reset_cache()
 
 
 class Done:

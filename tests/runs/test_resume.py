@@ -191,14 +191,14 @@ sys.path.insert(0, "{tests}")
 import jax
 jax.config.update("jax_num_cpu_devices", 4)
 import shutil
-import small_runs
+import kept_programs, small_runs
 from small_runs import call
 rows, extra = Path(sys.argv[1]), sys.argv[2:]
 flags = [flag for flag in small_runs.SMALL if "batch-size" not in flag]
 flags += ["--batch-size=20", f"--data={{rows}}", *extra]
 def check(done):
     assert done.code == 0, done.err
-with small_runs.kept_programs(Path("programs")), small_runs.one_epoch_a_call():
+with kept_programs.kept_programs(Path("programs")), small_runs.one_epoch_a_call():
     for written, read in {pairs}:
         check(call("train", *flags, "--epochs=3", f"--devices={{written}}", f"--run-dir={{written}}"))
         copy = shutil.copytree(str(written), f"{{written}}-{{read}}")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from small_runs import SMALL, arrays_of, call, kept_programs
+from small_runs import SMALL, arrays_of, call
 from step_tables import ASKED, COLUMNS, write_steps
 from streamed_runs import assert_same_batches, assert_same_training, leaves_of, start
 
@@ -28,13 +28,8 @@ from jaxrnn.training.memory_source import MemorySource
 from jaxrnn.training.stream_order import Seeds
 from jaxrnn.training.super_batches import SuperBatches, read_ahead
 
+pytestmark = pytest.mark.usefixtures("programs_kept")  # its runs compile the same few
 TRAIN_SMALL = [*SMALL, "--epochs=3", "--checkpoint-seconds=1000", "--batch-size=20"]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _programs(tmp_path_factory):
-    with kept_programs(tmp_path_factory.mktemp("programs")):
-        yield
 
 
 @pytest.fixture(scope="module")

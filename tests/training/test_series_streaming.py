@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from series_tables import COLUMNS, HORIZON, ROLES, write_series
-from small_runs import arrays_of, call, kept_programs
+from small_runs import arrays_of, call
 from streamed_runs import assert_same_batches, assert_same_epochs, assert_same_training, start, stopped_after
 
 from jaxrnn import report
@@ -26,6 +26,7 @@ from jaxrnn.training import super_batches
 from jaxrnn.training.disk_arranging import arrange_dataset
 from jaxrnn.training.memory_source import MemorySource
 
+pytestmark = pytest.mark.usefixtures("programs_kept")  # its runs compile the same few
 ASKED = ["--task=forecast", f"--horizon={HORIZON}", "--season=4"]
 SMALL = ["--task=forecast", "--hidden-size=4", "--epochs=3", "--batch-size=8", "--seed=5", "--split-seed=0",
          "--checkpoint-seconds=1000"]  # fmt: skip
@@ -39,12 +40,6 @@ KINDS = {
     "hashed": ({"number": 90}, [*COLUMNS, "--split=hashed"]),
     "no-validation": ({}, [*COLUMNS, "--split-fractions", "0.8", "0", "0.2"]),
 }
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _programs(tmp_path_factory):
-    with kept_programs(tmp_path_factory.mktemp("programs")):
-        yield
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from small_runs import SMALL, arrays_of, call, kept_programs
+from small_runs import SMALL, arrays_of, call
 from streamed_runs import start
 
 from jaxrnn import prepare, report
@@ -27,13 +27,8 @@ from jaxrnn.training.batch_order import draw_batches
 from jaxrnn.training.stream_order import EpochOrder, Seeds
 from jaxrnn.training.super_batches import SuperBatches, read_ahead
 
+pytestmark = pytest.mark.usefixtures("programs_kept")  # its runs compile the same few
 NORMALIZER = Normalizer(0.3, 1.7)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _programs(tmp_path_factory):
-    with kept_programs(tmp_path_factory.mktemp("programs")):
-        yield
 
 
 @pytest.fixture(scope="module")

@@ -21,8 +21,18 @@ SOURCE = Path("jaxrnn", "nn", "kernels", "recurrence.cc")
 # A library is named after the version of XLA's interface that it was built for: several Pythons may share a checkout,
 # and each takes the newest that its own XLA knows. Then comes what a processor has to have beside AVX2.
 LIBRARY = "jaxrnn/nn/kernels/librecurrence-{version}{variant}.so"
-# Sums are contracted to fused multiply-adds; nothing else of floating point is loosened: NaN must stay NaN.
-FLAGS = ["-O3", "-std=c++17", "-fPIC", "-shared", "-ffp-contract=fast", "-fno-math-errno", "-pthread"]
+# Two libraries may serve one process: of what they name alike, the loader must take none for the other's (hidden). Sums
+# are contracted to fused multiply-adds; nothing else of floating point is loosened: NaN must stay NaN.
+FLAGS = [
+    "-O3",
+    "-std=c++17",
+    "-fPIC",
+    "-shared",
+    "-fvisibility=hidden",
+    "-ffp-contract=fast",
+    "-fno-math-errno",
+    "-pthread",
+]
 # Of x86-64 Linux; which of them a process loads, the package decides (jaxrnn/nn/engine/kernel_library.py). Elsewhere
 # there is one library, for the machine's own baseline.
 VARIANTS = {

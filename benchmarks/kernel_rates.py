@@ -26,10 +26,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--instructions", choices=["avx2"])
     arguments = parser.parse_args(argv)
-    compiler, found = find_compiler(), kernel_library.find_library()
-    if compiler is None or found is None:
+    compiler, found = find_compiler(), kernel_library.find_libraries()
+    if compiler is None or not found:
         raise SystemExit("there is no C++ compiler here, or no processor that the recurrence is compiled for")
-    variant = "-avx512" if "avx512" in found.path.name and arguments.instructions is None else ""
+    variant = "-avx512" if "avx512" in found[0].path.name and arguments.instructions is None else ""
     with tempfile.TemporaryDirectory() as directory:
         program = Path(directory, "rates")
         flags = [flag for flag in FLAGS if flag not in ("-fPIC", "-shared")]

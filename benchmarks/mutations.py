@@ -60,6 +60,7 @@ MUTATIONS = [
     Mutation("tasks/regression.py", "is_there if self.reads", "is_last if self.reads", _SEQUENCES),
     Mutation("data/encoding.py", "np.flatnonzero(kept) + 1 if every", "np.flatnonzero(kept) if every", _SEQUENCES),
     Mutation("nn/engine/kernel_library.py", "needed <= flags", "True", "nn/test_cpu_kernels.py"),
+    Mutation("nn/engine/kernel_library.py", "hidden <= self.narrow", "hidden < self.narrow", "nn/test_cpu_kernels.py"),
     Mutation("tasks/classes.py", "weights = counts * jnp", "weights = 1 * jnp", _TASKS),
     Mutation("tasks/classes.py", "has_any & ~has_wrong", "~has_wrong", _TASKS),
     Mutation("tasks/regression.py", "** 0.5 * scales).mean()", "** 0.5).mean() * scales[0]", _TASKS),
@@ -94,6 +95,7 @@ MUTATIONS = [
     Mutation("nn/kernels/forward.h", "from / padded * at_once", "from", _KERNELS),
     Mutation("nn/kernels/matmul.h", "right += right_stride) {", "right += V * kLanes) {", _KERNELS),
     Mutation("nn/kernels/recurrence.cc", "std::min((task + 1) * units, hidden)", "std::min(units, hidden)", _KERNELS),
+    Mutation("nn/kernels/recurrence.cc", "- 1] <= narrow_lanes", "- 1] < narrow_lanes", _KERNELS),
     Mutation("nn/kernels/backward.h", "size_t(unit + j) * depth + k;", "size_t(unit + j) * depth;", _KERNELS),
     Mutation("models/windows.py", "jnp.minimum(left, steps) + 1", "jnp.minimum(left, steps)", _TRUNCATION),
     Mutation(

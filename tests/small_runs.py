@@ -16,7 +16,7 @@ from jaxrnn.runs.checkpoint import Checkpointer
 from jaxrnn.training import fit as fitting
 
 SMALL = ["--config=smoke", "--hidden-size=8", "--batch-size=30", "--schedule=constant", "--checkpoint-seconds=0"]
-EPOCHS = 12
+EPOCHS = 6
 DOORS = {"train": train.main, "eval": eval_command.main, "predict": predict.main, "prepare": prepare.main}
 DOORS |= {"convert": convert.main, "export": export.main}
 

@@ -26,6 +26,7 @@ SIZES = [(5, 3, 1, 8), (7, 13, 3, 5), (4, 70, 17, 33), (1, 1, 9, 2)]
 needs_kernels = pytest.mark.skipif(
     jax.default_backend() != "cpu" or not cpu_kernels.is_built(), reason="the compiled recurrence is not built here"
 )
+TWO_LIBRARIES = cpu_kernels.is_built() and len(kernel_library.find_libraries()) == 2
 
 
 def test_it_is_built_where_there_is_a_compiler():
@@ -277,8 +278,7 @@ def test_a_library_that_does_not_load_is_as_none(monkeypatch, tmp_path):
     for content in (None, b"not a library"):
         if content is not None:
             (tmp_path / "librecurrence-1.so").write_bytes(content)
-        monkeypatch.setattr(cpu_kernels, "_library", kernel_library.find_library)
-        assert not cpu_kernels.is_built.__wrapped__()
+        assert cpu_kernels._loaded.__wrapped__() is None
 
 
 class TestWhichLibrary:
@@ -290,30 +290,55 @@ class TestWhichLibrary:
     def test_the_newest_that_xla_can_call(self, tmp_path):
         (tmp_path / "librecurrence-999.so").touch()  # for another Python that shares the checkout
         (tmp_path / "librecurrence-1-sse9.so").touch()
-        assert kernel_library.find_library() is None
+        assert not kernel_library.find_libraries()
         for version in (0, 1):
             (tmp_path / f"librecurrence-{version}.so").touch()
-        assert kernel_library.find_library().path.name == "librecurrence-1.so"
+        assert [found.path.name for found in kernel_library.find_libraries()] == ["librecurrence-1.so"]
 
     @pytest.mark.parametrize(
-        ("flags", "choice", "name"),
+        ("flags", "choice", "lanes"),
         [
-            ("fma avx2 avx512f avx512bw avx512dq avx512vl", "", "librecurrence-1-avx512.so"),
-            ("fma avx2 avx512f avx512bw avx512dq avx512vl", "avx2", "librecurrence-0.so"),
-            ("fma avx2 avx512f", "", "librecurrence-0.so"),
-            ("avx2", "", None),
-            ("sse2", "", None),
+            ("fma avx2 avx512f avx512bw avx512dq avx512vl", "", [16, 8]),
+            ("fma avx2 avx512f avx512bw avx512dq avx512vl", "avx2", [8]),
+            ("fma avx2 avx512f avx512bw avx512dq avx512vl", "avx512", [16]),
+            ("fma avx2 avx512f", "", [8]),
+            ("fma avx2 avx512f", "avx512", [8]),
+            ("avx2", "", []),
+            ("sse2", "", []),
         ],
     )
-    def test_what_the_processor_has_decides(self, tmp_path, monkeypatch, flags, choice, name):
+    def test_what_the_processor_has_decides(self, tmp_path, monkeypatch, flags, choice, lanes):
         monkeypatch.setattr(kernel_library.platform, "machine", lambda: "x86_64")
         monkeypatch.setattr(kernel_library, "open", lambda *_, **__: io.StringIO(f"flags : {flags}\n"), raising=False)
         monkeypatch.setenv(kernel_library.CHOICE, choice)
         for built in ("librecurrence-0.so", "librecurrence-1-avx512.so"):
             (tmp_path / built).touch()
-        found = kernel_library.find_library()
-        assert (None if found is None else found.path.name) == name
-        assert found is None or found.lanes == (16 if "avx512" in found.path.name else 8)
+        found = kernel_library.find_libraries()
+        names = {16: "librecurrence-1-avx512.so", 8: "librecurrence-0.so"}
+        assert [(library.path.name, library.lanes) for library in found] == [(names[n], n) for n in lanes]
+
+
+@pytest.mark.skipif(not TWO_LIBRARIES, reason="one library serves all calls here")
+class TestShorterVectors:
+    """Calls of few units, which a library of shorter vectors takes."""
+
+    def test_units_decide_which_library_takes_a_call(self):
+        lanes, narrow = cpu_kernels._loaded()[1:]
+        for hidden in (1, narrow, narrow + 1, lanes + 1):
+            shape = cpu_kernels.padded_size(hidden)
+            assert shape == (narrow if hidden <= narrow else lanes * -(-hidden // lanes))
+            case = draw_case("lstm", (3, 5, 2, hidden), masked=True, reset=True)
+            assert_close(outcome("lstm", case, compiled=True), outcome("lstm", case, compiled=False))
+
+    @pytest.mark.parametrize("other", [None, b"not a library"])
+    def test_without_it_the_best_one_serves_all(self, tmp_path, monkeypatch, other):
+        best, narrow = kernel_library.find_libraries()
+        shutil.copy(best.path, tmp_path / best.path.name)
+        if other:
+            (tmp_path / narrow.path.name).write_bytes(other)
+        monkeypatch.setattr(kernel_library, "LIBRARIES", tmp_path)
+        loaded = kernel_library.load_libraries()
+        assert (loaded.lanes, loaded.narrow, loaded.lanes_for(3)) == (best.lanes, 0, best.lanes)
 
 
 def test_the_package_installs_without_a_compiler(monkeypatch, tmp_path, capsys):

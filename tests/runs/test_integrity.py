@@ -109,8 +109,9 @@ class TestEveryFile:
 
 
 class TestCommands:
-    def test_eval_and_predict_go_back_with_a_warning(self, run_copy, small_rows):
-        older = step_of(run_copy, 0)
+    def test_eval_and_predict_go_back_with_a_warning(self, run_copy, small_rows, tmp_path):
+        older = Path(shutil.copytree(run_copy, tmp_path / "older"))
+        shutil.rmtree(step_of(older, -1))
         expected = call("predict", f"--checkpoint={older}", small_rows)
         assert expected.code == 0
         victim = largest_file(step_of(run_copy, -1) / "arrays")

@@ -1,5 +1,6 @@
 """Pictures of a run, as PNG files. Figures are made without pyplot: no window, no global state."""
 
+import functools
 import io
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ TRAINING_COLOR, VALIDATION_COLOR, ACCENT_COLOR = "#1f77b4", "#d95f02", "#444444"
 LOWEST_ACCURACY_SHOWN = 0.0
 
 
+@functools.cache  # a process that trains again has done so
 def preload() -> None:
     """Imports matplotlib and finds its fonts, which takes a second, for a thread that has the time."""
     figure, axes = new_figure(2)

@@ -6,7 +6,6 @@ everything else, and every other platform, is served by the loop. The library is
 (hatch_build.py), if there is a C++ compiler; without it nothing is missing but speed.
 """
 
-import ctypes
 import functools
 from typing import Any, Literal, NamedTuple
 
@@ -15,8 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxrnn.foundation.array_types import Array, State
-from jaxrnn.nn.engine import loops, partitioning
-from jaxrnn.nn.engine.kernel_library import Library, find_library
+from jaxrnn.nn.engine import kernel_library, loops, partitioning
 from jaxrnn.nn.engine.loops import Recurrence, Timeline, Weights
 from jaxrnn.nn.engine.partitioning import ROWS
 from jaxrnn.nn.engine.platforms import Target
@@ -33,17 +31,19 @@ _ROW_AXES = (-2, -1, -1, None, None, None, None, -2, -2, -2, -2)
 @functools.cache
 def is_built() -> bool:
     """Whether the compiled library is there and loads: it was built, and the processor has what it was built for."""
-    found = _library()
-    if found is None:
-        return False
+    return _loaded() is not None
+
+
+@functools.cache
+def _loaded() -> kernel_library.Loaded | None:
     try:
-        library = ctypes.CDLL(str(found.path))
-        for name in ("Forward", "Backward"):
-            handler = jax.ffi.pycapsule(getattr(library, f"Jaxrnn{name}"))
-            jax.ffi.register_ffi_target(f"jaxrnn_{name.lower()}", handler, platform="cpu")
+        loaded = kernel_library.load_libraries()
+        for name, handler in (loaded.handlers if loaded else {}).items():
+            target = name.replace("Jaxrnn", "jaxrnn_").lower()
+            jax.ffi.register_ffi_target(target, jax.ffi.pycapsule(handler), platform="cpu")
     except Exception:  # built for another system: the loop serves
-        return False
-    return True
+        return None
+    return loaded
 
 
 def register_kernels() -> bool:
@@ -246,15 +246,10 @@ def unpack_kept(
     return states, loops.Gates(*jnp.split(joined, (number, number + rest), axis=-1))
 
 
-@functools.cache
-def _library() -> Library | None:
-    return find_library()
-
-
 def padded_size(hidden: int) -> int:
     """Returns how long a row of what is kept is: whole vectors."""
-    found = _library()
-    return hidden + -hidden % (found.lanes if found else 8)
+    loaded = _loaded()
+    return hidden + -hidden % (loaded.lanes_for(hidden) if loaded else 8)
 
 
 def _kernel_of(recurrence: Recurrence) -> str:

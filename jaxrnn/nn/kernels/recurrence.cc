@@ -268,7 +268,7 @@ ffi::Error BackwardCall(ffi::ThreadPool pool, FloatBuffer inputs, MaskBuffer val
 }  // namespace
 }  // namespace jaxrnn
 
-XLA_FFI_DEFINE_HANDLER_SYMBOL(JaxrnnForward, jaxrnn::ForwardCall,
+XLA_FFI_DEFINE_HANDLER_SYMBOL(JaxrnnForwardHere, jaxrnn::ForwardCall,
                               xla::ffi::Ffi::Bind()
                                   .Ctx<xla::ffi::ThreadPool>()
                                   .Arg<jaxrnn::FloatBuffer>()
@@ -290,7 +290,7 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(JaxrnnForward, jaxrnn::ForwardCall,
                                   .Attr<int64_t>("cell")
                                   .Attr<bool>("reverse"));
 
-XLA_FFI_DEFINE_HANDLER_SYMBOL(JaxrnnBackward, jaxrnn::BackwardCall,
+XLA_FFI_DEFINE_HANDLER_SYMBOL(JaxrnnBackwardHere, jaxrnn::BackwardCall,
                               xla::ffi::Ffi::Bind()
                                   .Ctx<xla::ffi::ThreadPool>()
                                   .Arg<jaxrnn::FloatBuffer>()
@@ -321,3 +321,33 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(JaxrnnBackward, jaxrnn::BackwardCall,
                                   .Ret<jaxrnn::FloatBuffer>()
                                   .Attr<int64_t>("cell")
                                   .Attr<bool>("reverse"));
+
+// All that is seen of the library from outside: what else two libraries have of the same name stays apart.
+#define JAXRNN_SEEN extern "C" __attribute__((visibility("default")))
+
+// The handlers of a library with shorter vectors, which fewer units fill; null where this one serves all calls.
+static XLA_FFI_Handler *narrow_forward = nullptr, *narrow_backward = nullptr;
+static int64_t narrow_lanes = 0;
+
+// Lets another library take the calls whose units fit into one of its vectors. Once, before the first call.
+JAXRNN_SEEN void JaxrnnUseNarrow(XLA_FFI_Handler* forward, XLA_FFI_Handler* backward, int64_t lanes) {
+  narrow_forward = forward;
+  narrow_backward = backward;
+  narrow_lanes = lanes;
+}
+
+// Whether that library takes a call. XLA also asks handlers about themselves, without arguments.
+static bool IsNarrow(const XLA_FFI_CallFrame* frame) {
+  constexpr int kWeightHh = 4;
+  if (frame->args.size <= kWeightHh || frame->args.types[kWeightHh] != XLA_FFI_ArgType_BUFFER) return false;
+  const auto* weights = static_cast<const XLA_FFI_Buffer*>(frame->args.args[kWeightHh]);
+  return weights->rank > 0 && weights->dims[weights->rank - 1] <= narrow_lanes;
+}
+
+JAXRNN_SEEN XLA_FFI_Error* JaxrnnForward(XLA_FFI_CallFrame* frame) {
+  return IsNarrow(frame) ? narrow_forward(frame) : JaxrnnForwardHere(frame);
+}
+
+JAXRNN_SEEN XLA_FFI_Error* JaxrnnBackward(XLA_FFI_CallFrame* frame) {
+  return IsNarrow(frame) ? narrow_backward(frame) : JaxrnnBackwardHere(frame);
+}

@@ -234,10 +234,11 @@ class Worker:
 def make_runs(directory: Path) -> None:
     """Trains the two runs: one to its end, one that a kill ended after its third epoch of four."""
     sys.path.insert(0, str(REPOSITORY / "tests"))
+    import kept_programs
     import small_runs
 
     rows = small_runs.write_rows(directory / LEFT_ALONE)
-    with small_runs.kept_programs(directory / "programs"):
+    with kept_programs.kept_programs(directory / "programs"):
         assert small_runs.train_small(directory / "finished", rows, epochs=EPOCHS).code == 0
     interrupted = Path(shutil.copytree(directory / "finished", directory / "interrupted"))
     for name in ("summary.json", "curves.png"):
@@ -253,9 +254,9 @@ def work(directory: Path, first: int, last: int) -> None:
 
     signal.signal(signal.SIGALRM, hang)
     worker = Worker(directory / f"worker-{os.getpid()}")
-    import small_runs
+    import kept_programs
 
-    with small_runs.kept_programs(directory / "programs"):
+    with kept_programs.kept_programs(directory / "programs"):
         for number in range(first, last):
             print(json.dumps({"begin": number}), flush=True)
             what, problems, codes = worker.case(number)

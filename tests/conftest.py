@@ -78,16 +78,24 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def _keep_programs(config: pytest.Config) -> None:
-    cache = getattr(config, "cache", None)
-    kept = directory_of_tests(cache.mkdir("programs") if cache else None)
-    # Programs as users get them are compiled as users' are.
-    if kept is None or config.getoption("--real-flags"):
+    import jax
+
+    # Programs as users get them are compiled as users' are; and whoever tells JAX where to keep them is not overruled.
+    if config.getoption("--real-flags") or jax.config.jax_compilation_cache_dir:
         return
     from jaxrnn.training.compilation import machine_name  # not before the hook above
 
-    if not hasattr(config, "workerinput"):
-        drop_old(kept)
-    keep_all(kept / machine_name())
+    with contextlib.suppress(OSError):  # nobody may write there: nothing is kept
+        cache = getattr(config, "cache", None)
+        kept = directory_of_tests(lambda: cache.mkdir("programs") if cache else None)
+        if kept is None:
+            return
+        kept = kept / machine_name()
+        kept.mkdir(parents=True, exist_ok=True)
+        if os.access(kept, os.W_OK):
+            if not hasattr(config, "workerinput"):
+                drop_old(kept)
+            keep_all(kept)
 
 
 def pytest_report_header(config: pytest.Config) -> str:

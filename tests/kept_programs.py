@@ -7,36 +7,40 @@ users (--real-flags) is not kept.
 
 import contextlib
 import os
+import re
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 VARIABLE = "JAXRNN_KEPT_PROGRAMS"
 DAYS_KEPT = 14
+# What JAX calls a program, and `write_whole` a part of one.
+_PROGRAM = re.compile(r".+-[0-9a-f]{64}(-cache|\.\d+\.\d+)")
 
 
-def directory_of_tests(default: Path | None) -> Path | None:
+def directory_of_tests(default: Callable[[], Path | None]) -> Path | None:
     """Says where the tests keep their programs.
 
     Args:
-      default: Where the variable says nothing; None nowhere.
+      default: Gives the directory where the variable says nothing; None for nowhere.
 
     Returns:
-      The directory that JAXRNN_KEPT_PROGRAMS names, or `default`; None where the variable is empty.
+      The directory that JAXRNN_KEPT_PROGRAMS names, or `default`'s; None where the variable is empty.
     """
     given = os.environ.get(VARIABLE)
-    return default if given is None else Path(given).absolute() if given else None
+    return default() if given is None else Path(given).absolute() if given else None
 
 
 def drop_old(directory: Path) -> None:
-    """Removes programs that no test has read or written for a while."""
+    """Removes programs, whole and in part, that no test has read or written for a while; nothing else."""
     oldest = time.time() - DAYS_KEPT * 24 * 3600
-    for path in directory.glob("*/*"):
-        with contextlib.suppress(OSError):  # another run of the tests removes the same
-            status = path.stat()
-            if max(status.st_atime, status.st_mtime) < oldest:
-                path.unlink()
+    for path in directory.iterdir():
+        if _PROGRAM.fullmatch(path.name):
+            with contextlib.suppress(OSError):  # another run of the tests removes the same
+                status = path.stat()
+                if max(status.st_atime, status.st_mtime) < oldest:
+                    path.unlink()
 
 
 def write_whole() -> bool:
@@ -51,11 +55,10 @@ def write_whole() -> bool:
         return False
 
     def put(cache: LRUCache, key: str, value: bytes) -> None:
-        path = cache.path / f"{key}-cache"
-        if not path.exists():
-            part = path.with_name(f"{key}.{os.getpid()}.{threading.get_ident()}")
-            part.write_bytes(value)
-            part.replace(path)
+        # One that is there could not be read: JAX asks for that first.
+        part = cache.path / f"{key}.{os.getpid()}.{threading.get_ident()}"
+        part.write_bytes(value)
+        os.replace(part, cache.path / f"{key}-cache")
 
     LRUCache.put = put
     return True

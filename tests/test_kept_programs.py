@@ -2,16 +2,16 @@
 
 import os
 import time
+from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import kept_programs
 import numpy as np
 import pytest
 
 
 @pytest.fixture
-def directory(tmp_path, monkeypatch):
+def directory(tmp_path):
     """An empty one, in which programs are kept while a test runs."""
     from jax.experimental.compilation_cache import compilation_cache
 
@@ -22,47 +22,79 @@ def directory(tmp_path, monkeypatch):
     compilation_cache.reset_cache()
 
 
-def test_a_program_is_written_whole_and_read_back(directory):
-    assert kept_programs.write_whole()  # else JAX has moved what it replaces, and children keep none with the others
+@pytest.fixture
+def hits():
+    """The programs that JAX has read back while a test runs."""
+    found = []
 
+    def listen(event: str, **details: object) -> None:
+        if event == "/jax/compilation_cache/cache_hits":
+            found.append(event)
+
+    jax.monitoring.register_event_listener(listen)
+    yield found
+    jax.monitoring.unregister_event_listener(listen)
+
+
+def test_a_program_is_read_back(directory, hits):
     def compute():
-        return np.asarray(jax.jit(lambda x: 7 * x + 11)(jnp.arange(13)))
+        return np.asarray(jax.jit(lambda x: 7 * x + 11)(np.arange(13)))
 
     first = compute()
-    [path] = [path for path in directory.iterdir() if "lambda" in path.name]
-    assert path.name.endswith("-cache")
-    assert all(path.name.endswith("-cache") for path in directory.iterdir())  # no part of one is left
-    written, jax_keeps = path.stat().st_mtime_ns, path.read_bytes()
+    assert not hits
     jax.clear_caches()
     np.testing.assert_array_equal(compute(), first)
-    assert (path.stat().st_mtime_ns, path.read_bytes()) == (written, jax_keeps)
+    assert len(hits) == 1
 
 
-def test_a_damaged_program_is_compiled_again(directory):
-    function = jax.jit(lambda x: 5 * x + 3)
-    first = np.asarray(function(jnp.arange(17)))
-    for path in directory.iterdir():
-        path.write_bytes(path.read_bytes()[:20])
+def test_a_program_is_there_when_it_is_all_written(directory, monkeypatch):
+    assert kept_programs.write_whole()  # else JAX has moved what it replaces, and children keep none with the others
+
+    def killed(path: Path, other: Path) -> None:
+        assert Path(path).read_bytes()
+        raise OSError("as if the process ended here")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", killed)
+        with pytest.warns(UserWarning, match="as if the process ended here"):
+            jax.jit(lambda x: 9 * x + 2)(np.arange(19))
+    assert [path.name.endswith("-cache") for path in directory.iterdir()] == [False]
+
+
+def test_a_damaged_program_is_compiled_and_kept_again(directory, hits):
+    def compute():
+        return np.asarray(jax.jit(lambda x: 5 * x + 3)(np.arange(17)))
+
+    first = compute()
+    [path] = directory.iterdir()
+    whole = path.read_bytes()
+    path.write_bytes(whole[:20])
     jax.clear_caches()
     with pytest.warns(UserWarning, match="Error reading persistent compilation cache"):
-        np.testing.assert_array_equal(np.asarray(function(jnp.arange(17))), first)
+        np.testing.assert_array_equal(compute(), first)
+    assert not hits
+    jax.clear_caches()
+    np.testing.assert_array_equal(compute(), first)
+    assert len(hits) == 1
 
 
-def test_what_no_test_has_used_for_long_goes(tmp_path):
-    (tmp_path / "machine").mkdir()
-    old, used, new = (tmp_path / "machine" / name for name in ("old-cache", "used-cache", "new-cache"))
+def test_programs_that_no_test_has_used_for_long_go(tmp_path):
+    digest = "0123456789abcdef" * 4
+    old, used, part, other = (
+        tmp_path / name for name in (f"jit_a-{digest}-cache", f"jit_b-{digest}-cache", f"jit_c-{digest}.17.4", "notes")
+    )
     long_ago = time.time() - (kept_programs.DAYS_KEPT + 1) * 24 * 3600
-    for path, read in ((old, long_ago), (used, time.time()), (new, time.time())):
+    for path in (old, used, part, other):
         path.write_bytes(b"")
-        os.utime(path, (read, long_ago if path != new else time.time()))
+        os.utime(path, (time.time() if path == used else long_ago, long_ago))
     kept_programs.drop_old(tmp_path)
-    assert sorted((tmp_path / "machine").iterdir()) == [new, used]
+    assert sorted(tmp_path.iterdir()) == [used, other]
 
 
 def test_the_variable_says_where(tmp_path, monkeypatch):
     monkeypatch.setenv(kept_programs.VARIABLE, str(tmp_path))
-    assert kept_programs.directory_of_tests(None) == tmp_path
+    assert kept_programs.directory_of_tests(lambda: None) == tmp_path
     monkeypatch.setenv(kept_programs.VARIABLE, "")
-    assert kept_programs.directory_of_tests(tmp_path) is None
+    assert kept_programs.directory_of_tests(lambda: tmp_path) is None
     monkeypatch.delenv(kept_programs.VARIABLE)
-    assert kept_programs.directory_of_tests(tmp_path) == tmp_path
+    assert kept_programs.directory_of_tests(lambda: tmp_path) == tmp_path

@@ -137,6 +137,8 @@ def test_what_belongs_to_another_call_is_refused():
 
     refused(r"c_first has shape \(2, 2\), expected \(0,\), as it has no part", c_first=np.zeros((2, 2), np.float32))
     refused(r"cells has shape \(3, 2, 8\), expected \(0,\), as it has no part", returned=results | {"cells": (3, 2, 8)})
+    for shape in ((0,), (6, 0)):  # of no units: no library of shorter vectors takes such a call either
+        refused(rf"weight_hh has shape {re.escape(str(shape))}, expected", weight_hh=np.zeros(shape, np.float32))
     refused(r"inputs has shape \(2147483648, 1, 0\), .*indices", inputs=np.zeros((2**31, 1, 0), np.float32))
     for number in (-1, 4, 2**32 + 2):
         refused(f"cell is {number}, expected 0 to 3", attributes={"cell": np.int64(number), "reverse": False})

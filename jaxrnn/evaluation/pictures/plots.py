@@ -17,7 +17,7 @@ TRAINING_COLOR, VALIDATION_COLOR, ACCENT_COLOR = "#1f77b4", "#d95f02", "#444444"
 LOWEST_ACCURACY_SHOWN = 0.0
 
 
-@functools.cache  # a process that trains again has done so
+@functools.cache  # a process that trains again has already done so
 def preload() -> None:
     """Imports matplotlib and finds its fonts, which takes a second, for a thread that has the time."""
     figure, axes = new_figure(2)

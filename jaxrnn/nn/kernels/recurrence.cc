@@ -322,7 +322,7 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(JaxrnnBackwardHere, jaxrnn::BackwardCall,
                                   .Attr<int64_t>("cell")
                                   .Attr<bool>("reverse"));
 
-// All that is seen of the library from outside: what else two libraries have of the same name stays apart.
+// What XLA and the package call; all else of this project stays hidden, since two libraries name it alike.
 #define JAXRNN_SEEN extern "C" __attribute__((visibility("default")))
 
 // The handlers of a library with shorter vectors, which fewer units fill; null where this one serves all calls.
@@ -339,7 +339,7 @@ JAXRNN_SEEN void JaxrnnUseNarrow(XLA_FFI_Handler* forward, XLA_FFI_Handler* back
 // Whether that library takes a call. XLA also asks handlers about themselves, without arguments.
 static bool IsNarrow(const XLA_FFI_CallFrame* frame) {
   constexpr int kWeightHh = 4;
-  if (frame->args.size <= kWeightHh || frame->args.types[kWeightHh] != XLA_FFI_ArgType_BUFFER) return false;
+  if (!narrow_lanes || frame->args.size <= kWeightHh || frame->args.types[kWeightHh] != XLA_FFI_ArgType_BUFFER) return false;
   const auto* weights = static_cast<const XLA_FFI_Buffer*>(frame->args.args[kWeightHh]);
   return weights->rank > 0 && weights->dims[weights->rank - 1] <= narrow_lanes;
 }

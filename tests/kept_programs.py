@@ -114,17 +114,11 @@ def keep_in(directory: Path) -> dict[str, object]:
 
 
 @contextlib.contextmanager
-def kept_programs(directory: Path) -> Iterator[None]:
-    """Keeps programs in a directory while it is entered, where they are not kept anyway.
-
-    For files of tests whose runs compile the same few.
-    """
+def kept_in(directory: Path) -> Iterator[None]:
+    """Keeps programs in a directory while it is entered."""
     import jax
     from jax.experimental.compilation_cache import compilation_cache
 
-    if jax.config.jax_compilation_cache_dir:
-        yield
-        return
     before = keep_in(directory)
     try:
         yield
@@ -132,3 +126,13 @@ def kept_programs(directory: Path) -> Iterator[None]:
         for name, value in before.items():
             jax.config.update(name, value)
         compilation_cache.reset_cache()
+
+
+def kept_programs(directory: Path) -> contextlib.AbstractContextManager[None]:
+    """Keeps programs in a directory while it is entered, where they are not kept anyway.
+
+    For files of tests whose runs compile the same few.
+    """
+    import jax
+
+    return contextlib.nullcontext() if jax.config.jax_compilation_cache_dir else kept_in(directory)

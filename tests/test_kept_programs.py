@@ -13,13 +13,8 @@ import pytest
 @pytest.fixture
 def directory(tmp_path):
     """An empty one, in which programs are kept while a test runs."""
-    from jax.experimental.compilation_cache import compilation_cache
-
-    before = kept_programs.keep_in(tmp_path / "kept")
-    yield tmp_path / "kept"
-    for name, value in before.items():
-        jax.config.update(name, value)
-    compilation_cache.reset_cache()
+    with kept_programs.kept_in(tmp_path / "kept"):
+        yield tmp_path / "kept"
 
 
 @pytest.fixture

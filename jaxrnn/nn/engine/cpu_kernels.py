@@ -28,7 +28,6 @@ _NOTHING = (0,)
 _ROW_AXES = (-2, -1, -1, None, None, None, None, -2, -2, -2, -2)
 
 
-@functools.cache
 def is_built() -> bool:
     """Whether the compiled library is there and loads: it was built, and the processor has what it was built for."""
     return _loaded() is not None

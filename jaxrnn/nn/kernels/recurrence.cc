@@ -339,7 +339,8 @@ JAXRNN_SEEN void JaxrnnUseNarrow(XLA_FFI_Handler* forward, XLA_FFI_Handler* back
 // Whether that library takes a call. XLA also asks handlers about themselves, without arguments.
 static bool IsNarrow(const XLA_FFI_CallFrame* frame) {
   constexpr int kWeightHh = 4;
-  if (!narrow_lanes || frame->args.size <= kWeightHh || frame->args.types[kWeightHh] != XLA_FFI_ArgType_BUFFER) return false;
+  if (!narrow_lanes || frame->args.size <= kWeightHh) return false;
+  if (frame->args.types[kWeightHh] != XLA_FFI_ArgType_BUFFER) return false;
   const auto* weights = static_cast<const XLA_FFI_Buffer*>(frame->args.args[kWeightHh]);
   return weights->rank > 0 && weights->dims[weights->rank - 1] <= narrow_lanes;
 }

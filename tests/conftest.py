@@ -80,8 +80,7 @@ def pytest_configure(config: pytest.Config) -> None:
 def _keep_programs(config: pytest.Config) -> None:
     import jax
 
-    # Programs as users get them are compiled as users' are; and whoever tells JAX where to keep them is not overruled.
-    if config.getoption("--real-flags") or jax.config.jax_compilation_cache_dir:
+    if jax.config.jax_compilation_cache_dir:  # whoever tells JAX where to keep them is not overruled
         return
     from jaxrnn.training.compilation import machine_name  # not before the hook above
 

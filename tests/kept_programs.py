@@ -1,8 +1,7 @@
 """Compiled programs kept on disk from one run of the tests to the next: a program that has not changed is read back.
 
 JAX's own persistent cache, whose keys hold the program, XLA's flags and jaxlib's version; what has changed compiles. A
-directory of its own for each kind of machine, since programs hold instructions of a processor. What is compiled as for
-users (--real-flags) is not kept.
+directory of its own for each kind of machine, since programs hold instructions of a processor.
 """
 
 import contextlib
@@ -74,6 +73,30 @@ def variables_of_child(own: Path) -> dict[str, str]:
         "JAX_COMPILATION_CACHE_DIR": str(_kept_by_all or own),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     }
+
+
+@contextlib.contextmanager
+def lent_to_children(own: Path) -> Iterator[dict[str, str]]:
+    """Gives the variables of child processes that know nothing of this module, as users start them.
+
+    What they write is not written whole: it goes to a directory of theirs, and to the others when they have ended well.
+
+    Args:
+      own: Their directory; there is none yet.
+    """
+    own = own.absolute()
+    own.mkdir()
+    shared = _kept_by_all or own
+    known = [path.name for path in shared.iterdir() if _PROGRAM.fullmatch(path.name)]
+    if shared != own:
+        for name in known:
+            with contextlib.suppress(OSError):  # another run of the tests removes it, or this is another file system
+                os.link(shared / name, own / name)
+    yield {"JAX_COMPILATION_CACHE_DIR": str(own), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+    if shared != own:
+        for name in {path.name for path in own.iterdir() if _PROGRAM.fullmatch(path.name)}.difference(known):
+            with contextlib.suppress(OSError):
+                os.link(own / name, shared / name)
 
 
 _kept_by_all: Path | None = None

@@ -39,7 +39,8 @@ except BrokenPipeError:  # as behind head
     os._exit(code)
 sys.exit(code)
 """
-MODULES = ["jaxrnn.train", "jaxrnn.eval", "jaxrnn.predict", "jaxrnn.prepare", "jaxrnn.export", "jaxrnn.convert"]
+COMMANDS = ("train", "eval", "predict", "prepare", "export", "convert", "report", "data.ball")
+MODULES = [f"jaxrnn.{name}" for name in COMMANDS]
 
 
 class Asked(NamedTuple):
@@ -62,12 +63,11 @@ class Written(io.TextIOBase):
         return len(text)
 
 
-def run_shell(code: str, *, in_process: bool, with_stderr: bool = False) -> str:
+def run_shell(code: str, *, with_stderr: bool = False) -> str:
     """Runs a block of commands, which have to succeed; returns what they write to stdout, or to stderr too."""
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     environment = os.environ | {"PATH": path, "PYTHONPATH": str(REPOSITORY)}
-    run = _run_asked if in_process else _run_bash
-    done = run(code, environment, with_stderr)
+    done = _run_asked(code, environment, with_stderr)
     assert done.returncode == 0, done.stderr or done.stdout
     return done.stdout
 

@@ -21,19 +21,17 @@ from shown_output import is_alike
 REPOSITORY = Path(__file__).resolve().parent.parent
 DOCS = REPOSITORY / "docs"
 BLOCK = re.compile(r"```(python|sh)( torch| quiet| roughly)?\n(.*?)```\n(?:\n```text\n(.*?)```\n)?", re.DOTALL)
-AS_A_USER = "training.md"  # its commands are processes of their own
-# They train several models, or compute by many single operations, each of which JAX compiles.
-LONG_PAGES = {AS_A_USER, "data.md", "forecasting.md", "own-cells.md", "tasks.md"}
+# They train models, or compute by many single operations, each of which JAX compiles.
+LONG_PAGES = {"data.md", "forecasting.md", "own-cells.md", "tasks.md", "training.md"}
 PAGES = [page.name for page in sorted(DOCS.glob("*.md")) if BLOCK.search(page.read_text(encoding="utf-8"))]
 
 
-def run_page(text: str, *, with_torch: bool, in_process: bool = False) -> list[tuple[str, str, str]]:
-    """Runs a page's blocks in one namespace, in a directory of their own.
+def run_page(text: str, *, with_torch: bool) -> list[tuple[str, str, str]]:
+    """Runs a page's blocks in one namespace, in a directory of their own; in this process, unlike those of README.md.
 
     Args:
       text: The page.
       with_torch: Whether to run the blocks that need PyTorch.
-      in_process: Whether the package's commands run in this process, or as a user runs them.
 
     Returns:
       Of each block its code, what the page shows, and what it printed; nothing of those marked quiet.
@@ -46,7 +44,7 @@ def run_page(text: str, *, with_torch: bool, in_process: bool = False) -> list[t
             if mark == " torch" and not with_torch:
                 continue
             if language == "sh":
-                printed = run_shell(code, in_process=in_process, with_stderr=mark == " roughly")
+                printed = run_shell(code, with_stderr=mark == " roughly")
                 if mark == " roughly" and is_alike(printed, shown):
                     printed = shown
                 done.append((code, shown, "" if mark == " quiet" else printed))
@@ -69,27 +67,29 @@ def assert_same(printed: str, shown: str, code: str) -> None:
     assert found == pytest.approx(wanted, rel=1e-6), code
 
 
-@pytest.mark.parametrize("page", [p for p in PAGES if "```python torch" in (DOCS / p).read_text(encoding="utf-8")])
+PAGES_OF_TORCH = [page for page in PAGES if "```python torch" in (DOCS / page).read_text(encoding="utf-8")]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", PAGES_OF_TORCH)
 def test_every_block_prints_what_the_page_shows(page):
     pytest.importorskip("torch")
-    for code, shown, printed in run_page((DOCS / page).read_text(encoding="utf-8"), with_torch=True, in_process=True):
+    for code, shown, printed in run_page((DOCS / page).read_text(encoding="utf-8"), with_torch=True):
         assert_same(printed, shown, code)
 
 
-# Where torch is installed the test above runs these blocks too.
+# Where torch is installed the test above runs these blocks too, so those of its pages wait for where it is not.
 @pytest.mark.parametrize(
     "page",
     [
-        pytest.param(page, marks=pytest.mark.slow)
-        if page in LONG_PAGES
-        or ("```python torch" in (DOCS / page).read_text(encoding="utf-8") and importlib.util.find_spec("torch"))
-        else page
+        pytest.param(page, marks=pytest.mark.slow if page in LONG_PAGES else ())
         for page in PAGES
+        if page not in PAGES_OF_TORCH or not importlib.util.find_spec("torch")
     ],
 )
 def test_the_blocks_without_torch_run_alone(page):
     text = (DOCS / page).read_text(encoding="utf-8")
-    for code, shown, printed in run_page(text, with_torch=False, in_process=page != AS_A_USER):
+    for code, shown, printed in run_page(text, with_torch=False):
         assert_same(printed, shown, code)
 
 

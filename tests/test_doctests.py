@@ -19,7 +19,9 @@ def examples_of(home: str) -> list[doctest.DocTest]:
     return [test for test in doctest.DocTestFinder(exclude_empty=True).find(module) if test.examples]
 
 
-@pytest.mark.parametrize("home", HOMES)
+@pytest.mark.parametrize(
+    "home", [pytest.param(home, marks=pytest.mark.slow if home == "sklearn" else ()) for home in HOMES]
+)
 def test_examples_print_what_they_show(home: str, tmp_path: Path, trained_run: Path) -> None:
     (tmp_path / "runs").mkdir()
     (tmp_path / "runs" / "lstm").symlink_to(trained_run)  # what README's first command leaves

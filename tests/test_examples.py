@@ -56,8 +56,8 @@ def test_the_gallery_shows_all_that_is_drawn(example, repository, tmp_path):
     assert all(f"](pictures/{name})" in page for name in kept)
 
 
-# One of a table and one of a panel every day: the others compile a network each, and call what these call.
-EVERYDAY = ("fit_dataframe", "panel")
+# One of a table every day: the others compile a network each, and call what this one calls.
+EVERYDAY = ("fit_dataframe",)
 
 
 @pytest.mark.parametrize(
@@ -121,6 +121,7 @@ def test_a_dataframe_and_a_table_hold_the_same(example, monkeypatch):
     assert jaxrnn.read(frame, **given) == jaxrnn.read(table, **given)
 
 
+@pytest.mark.slow
 def test_forecasts_of_a_panel_are_drawn_behind_their_shops(example, tmp_path):
     names = example("panel")
     shops = csv.read_csv(names["DATA"])

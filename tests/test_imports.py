@@ -185,6 +185,7 @@ def run_python(code: str) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_importing_changes_nothing_global():
     """Compared with a process that has imported what jaxrnn imports, so that only jaxrnn's own doings are seen."""
     code = f"""
@@ -246,6 +247,7 @@ print(json.dumps([name for name in heavy if name in sys.modules]))
     assert json.loads(run_python(code)) == []
 
 
+@pytest.mark.slow
 def test_scikit_learn_is_imported_for_its_estimators_alone():
     code = f"""
 import importlib, json, sys

@@ -1,5 +1,6 @@
 """Programs that are kept from one run of the tests to the next."""
 
+import contextlib
 import os
 import time
 from pathlib import Path
@@ -71,6 +72,23 @@ def test_a_damaged_program_is_compiled_and_kept_again(directory, hits):
     jax.clear_caches()
     np.testing.assert_array_equal(compute(), first)
     assert len(hits) == 1
+
+
+@pytest.mark.parametrize("ends_well", [True, False])
+def test_children_are_lent_programs_and_give_back_what_is_new(tmp_path, monkeypatch, ends_well):
+    shared, own = tmp_path / "shared", tmp_path / "own"
+    monkeypatch.setattr(kept_programs, "_kept_by_all", shared)
+    shared.mkdir()
+    known, new = (f"jit_{letter}-{'0123456789abcdef' * 4}-cache" for letter in "ab")
+    (shared / known).write_bytes(b"known")
+    with contextlib.suppress(KeyboardInterrupt), kept_programs.lent_to_children(own) as variables:
+        assert variables["JAX_COMPILATION_CACHE_DIR"] == str(own)
+        assert (own / known).read_bytes() == b"known"
+        (own / new).write_bytes(b"new")
+        (own / "notes").write_bytes(b"")
+        if not ends_well:
+            raise KeyboardInterrupt
+    assert {path.name for path in shared.iterdir()} == ({known, new} if ends_well else {known})
 
 
 def test_programs_that_no_test_has_used_for_long_go(tmp_path):

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from conftest import REPOSITORY
+from kept_programs import lent_to_children
 
 from jaxrnn.nn.engine import kernel_library
 
@@ -74,10 +75,11 @@ def test_a_wheel_needs_no_compiler_and_no_repository(tmp_path):
     (place / "installed").mkdir(parents=True)
     zipfile.ZipFile(wheel).extractall(place / "installed")
     (place / "gestures.csv").write_bytes((REPOSITORY / "examples" / "data" / "gestures.csv").read_bytes())
-    given = {"PYTHONPATH": "installed", "PATH": str(place)}  # no compiler is found there
-    run(sys.executable, "-m", "jaxrnn.train", *TRAIN, "--epochs=3", "--run-dir=run", cwd=place, **given)
-    predict = ["--checkpoint=run", "gestures.csv"]
-    assert run(sys.executable, "-m", "jaxrnn.predict", *predict, cwd=place, **given).startswith("id,class")
-    export = ["--checkpoint=run", "--format=onnx", "--out=model.onnx"]
-    run(sys.executable, "-m", "jaxrnn.export", *export, cwd=place, **given)
-    assert run(sys.executable, "-c", PROGRAM, cwd=place, **given) == "the same\n"
+    with lent_to_children(tmp_path / "programs") as of_programs:
+        given = {"PYTHONPATH": "installed", "PATH": str(place), **of_programs}  # no compiler is found there
+        run(sys.executable, "-m", "jaxrnn.train", *TRAIN, "--epochs=3", "--run-dir=run", cwd=place, **given)
+        predict = ["--checkpoint=run", "gestures.csv"]
+        assert run(sys.executable, "-m", "jaxrnn.predict", *predict, cwd=place, **given).startswith("id,class")
+        export = ["--checkpoint=run", "--format=onnx", "--out=model.onnx"]
+        run(sys.executable, "-m", "jaxrnn.export", *export, cwd=place, **given)
+        assert run(sys.executable, "-c", PROGRAM, cwd=place, **given) == "the same\n"

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from kept_programs import lent_to_children
 from shown_output import is_in
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -32,24 +33,23 @@ def test_every_command_and_every_block_runs_as_typed(tmp_path):
     environment = os.environ | {
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
         "PYTHONPATH": str(tmp_path),
-        # The Python block trains what a command above it has trained; its programs are the same ones.
-        "JAX_COMPILATION_CACHE_DIR": str(tmp_path / "programs"),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     }
     for library in (REPOSITORY / "jaxrnn" / "nn" / "kernels").glob("*.so"):
         shutil.copyfile(library, tmp_path / library.relative_to(REPOSITORY))
     done = ""
-    for language, code in blocks_of(README):
-        if INSTALLING in code:
-            continue
-        command = ["bash", "-e"] if language == "sh" else [sys.executable, "-"]
-        ended = subprocess.run(
-            command, input=code, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
-        )
-        assert ended.returncode == 0, (code, ended.stderr)
-        done += ended.stdout
-        if language == "python":
-            assert ended.stdout.splitlines() == re.findall(r"^print\(.*\)  # (.*)$", code, re.MULTILINE)
+    with lent_to_children(tmp_path / "programs") as of_programs:
+        for language, code in blocks_of(README):
+            if INSTALLING in code:
+                continue
+            command = ["bash", "-e"] if language == "sh" else [sys.executable, "-"]
+            ended = subprocess.run(
+                command, input=code, cwd=tmp_path, env=environment | of_programs, capture_output=True, text=True,
+                check=False,
+            )  # fmt: skip
+            assert ended.returncode == 0, (code, ended.stderr)
+            done += ended.stdout
+            if language == "python":
+                assert ended.stdout.splitlines() == re.findall(r"^print\(.*\)  # (.*)$", code, re.MULTILINE)
     printed = done + (tmp_path / "forecasts.csv").read_text(encoding="utf-8")
     for shown in re.findall(r"```text\n(.*?)```", README + CHINESE, re.DOTALL):
         assert is_in(printed, shown), shown

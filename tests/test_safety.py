@@ -142,6 +142,7 @@ model.evaluate(rows.take([0, 1]))
 
 
 class TestNothingOfTheCallersIsChanged:
+    @pytest.mark.slow
     def test_by_layers_checkpoints_and_trained_models(self, trained_run, tmp_path, command):
         body = USE_AS_A_LIBRARY.format(data=str(REPOSITORY / "ball.csv"), run=str(trained_run))
         (tmp_path / "look.py").write_text(LOOK_BEFORE_AND_AFTER.format(body=body))
@@ -181,6 +182,7 @@ OUR_LINES = [
 ]
 
 
+@pytest.mark.slow
 def test_a_command_says_only_its_own_lines(trained_run, tmp_path, command):
     (tmp_path / "rows.csv").write_text("1,2,3\n")
     said = (trained_run.parent / "stderr.txt").read_text()

@@ -114,6 +114,7 @@ class TestUnequalLengths:
         np.testing.assert_array_equal(again.predict_proba(tuple(ROWS)), expected)
         np.testing.assert_array_equal(pickle.loads(pickle.dumps(again)).predict_proba(ROWS), expected)
 
+    @pytest.mark.slow
     def test_several_targets(self):
         y = np.stack([SLOPES, -2 * SLOPES + 1, SLOPES**2], axis=1)
         regressor = SequenceRegressor(**SMALL).fit(ROWS, y)
@@ -161,6 +162,7 @@ class TestUnequalLengths:
 
 
 class TestTools:
+    @pytest.mark.slow
     def test_cross_validation_and_search(self):
         classifier = SequenceClassifier(**SMALL)
         assert cross_val_score(classifier, ROWS, LABELS, cv=2).mean() > 0.7
@@ -169,6 +171,7 @@ class TestTools:
         search = GridSearchCV(classifier, grid, cv=2).fit(ROWS, LABELS)
         assert search.best_estimator_.predict(ROWS[:2]).shape == (2,)
 
+    @pytest.mark.slow
     def test_pipelines(self):
         def doubled(rows):
             return [2 * row for row in rows]
@@ -216,6 +219,7 @@ class TestSettings:
         np.random.seed(3)  # noqa: NPY002 - what scikit-learn's None stands for
         assert seed(None) != seed(None)
 
+    @pytest.mark.slow
     def test_an_ensemble_with_validation(self):
         regressor = SequenceRegressor(**SMALL, ensemble=2, validation_fraction=0.25).fit(ROWS, SLOPES)
         assert regressor.model_.num_members == 2

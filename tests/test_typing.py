@@ -33,6 +33,7 @@ def test_the_wheel_says_that_the_package_is_typed(repository: Path) -> None:
     assert {"jaxrnn/py.typed", "jaxrnn/nn/layers.py"} <= files
 
 
+@pytest.mark.slow
 def test_importing_the_layers_imports_none_of_the_trainers_packages() -> None:
     # Flax imports some of them itself: those that are there before are not ours.
     code = f"""

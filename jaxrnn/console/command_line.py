@@ -120,8 +120,10 @@ def parse(
       UserError: A flag or a value that is wrong; names the flag, or the file and the line.
     """
     given = arguments(argv)
+    ways: tuple[Any, ...] = (tyro.conf.OmitArgPrefixes,)
     if not flags.asks_for_help(given):
         flags.check_flags(command, given)
+        ways += (tyro.conf.HelptextFromCommentsOff,)  # no help: no source to read it from
     with ranges_wait():
         parsed = tyro.cli(
             command,
@@ -129,7 +131,7 @@ def parse(
             default=default,
             prog=program,
             description=sys.modules[command.__module__].__doc__,
-            config=(tyro.conf.OmitArgPrefixes,),
+            config=ways,
             registry=_registry,
         )
     return _checked(parsed, sources or {}, given)

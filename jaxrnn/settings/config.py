@@ -181,7 +181,17 @@ class TrainingConfig:
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """A whole run."""
+    """A whole run.
+
+    Attributes:
+      model: Which network.
+      data: Which rows train, validate and test, and in which units the network sees them.
+      reader: How the data file is read.
+      columns: What the columns of a table are; several names are joined by commas.
+      task: Which question, and how the network answers it.
+      optimizer: How parameters are updated.
+      training: How long, on which batches and towards what.
+    """
 
     model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
     data: DataConfig = dataclasses.field(default_factory=DataConfig)

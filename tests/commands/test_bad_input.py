@@ -208,6 +208,7 @@ def test_evaluation_refuses_as_training_does(trained_run):
     assert (refusal.place, refusal.found) == ("rows.csv:2:1", "a row of 1 value, '4'")
 
 
+@pytest.mark.slow
 def test_as_a_user_meets_it(command):
     Path("rows.csv").write_bytes(b"1,2,3\n4,\x1b[31mfive\n")
     done = command("jaxrnn.train", "--data=rows.csv")
@@ -219,6 +220,7 @@ def test_as_a_user_meets_it(command):
     assert [path.name for path in Path().iterdir()] == ["rows.csv"]
 
 
+@pytest.mark.slow
 def test_a_pipe_that_stays_open_is_waited_for_and_one_that_ends_is_read(trained_run):
     process = subprocess.Popen(
         [sys.executable, "-m", "jaxrnn.predict", f"--checkpoint={trained_run}", "-"],

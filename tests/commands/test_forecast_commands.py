@@ -125,6 +125,7 @@ def test_what_cannot_be_asked_is_refused(name, flags, message, run, shops):
     assert message in done.err
 
 
+@pytest.mark.slow
 def test_gaps_are_refused_filled_or_marked(shops, tmp_path):
     lines = shops.read_text().splitlines(keepends=True)
     gappy = tmp_path / "gappy.csv"
@@ -210,6 +211,7 @@ def test_every_way_to_train_gives_forecasts(flags, shops, tmp_path):
     assert len(predicted.out.splitlines()) == 1 + NUM_SHOPS * HORIZON
 
 
+@pytest.mark.slow
 def test_patience_is_that_of_the_first_training(shops, tmp_path):
     run = tmp_path / "run"
     flags = ["--task=forecast", f"--data={shops}", *ROLES, *SMALL, "--patience=1"]
@@ -231,6 +233,7 @@ def test_eval_reads_as_it_is_told(run, shops, tmp_path):
     assert done.code == 0, done.err
 
 
+@pytest.mark.slow
 def test_columns_may_be_called_as_those_of_a_forecast(tmp_path):
     file = tmp_path / "steps.csv"
     rows = [f"{series},{step},{series + step % 3}" for series in range(6) for step in range(12)]
@@ -245,6 +248,7 @@ def test_columns_may_be_called_as_those_of_a_forecast(tmp_path):
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_series_are_told_apart_by_what_is_forecast(tmp_path):
     """The same holidays in all shops do not make their sales the same."""
     generator = np.random.default_rng(1)

@@ -69,7 +69,9 @@ def own_figures(run: Path) -> dict:
     return json.loads((run / "summary.json").read_text())
 
 
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize(
+    "task", [pytest.param(task, marks=() if task == "classify" else pytest.mark.slow) for task in TASKS]
+)
 def test_eval_gives_the_figures_of_training(task, runs, units, tmp_path):
     done = call("eval", f"--checkpoint={runs[task]}", "--json", "--plots", f"--plots-dir={tmp_path}")
     assert done.code == 0, done.err
@@ -175,6 +177,7 @@ def test_impossible_settings_are_one_line(flags, message, units, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_files_of_parts(units, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     test = write_units(tmp_path / "test.csv", seed=1, side="left,middle")
@@ -282,6 +285,7 @@ def test_metadata_of_anybodys_are_held_against_what_a_run_writes(what, runs, uni
     assert str(run) in done.err
 
 
+@pytest.mark.slow
 def test_a_run_of_an_earlier_version_goes_on(small_rows, tmp_path):
     """Its files lack the keys of tasks and columns; a file that was cut lacks keys that the version knew."""
     run = tmp_path / "run"

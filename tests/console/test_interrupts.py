@@ -72,7 +72,7 @@ def end(process: subprocess.Popen, *numbers: int, within: float, pause: float = 
     return err
 
 
-@pytest.mark.parametrize("number", HANDLED)
+@pytest.mark.parametrize("number", [pytest.param(HANDLED[0], marks=pytest.mark.slow), HANDLED[1]])
 class TestOfAProcess:
     def test_the_main_thread_in_python(self, start, number):
         process = start("print('there', flush=True)\nwhile True: time.sleep(0.01)")

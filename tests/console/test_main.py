@@ -68,6 +68,7 @@ class TestCommands:
         assert hint in error
         assert "\x1b" not in error
 
+    @pytest.mark.slow
     def test_it_ends_as_python_m_does(self):
         done = [
             subprocess.run(

@@ -256,6 +256,7 @@ class TestLoad:
         assert model.normalizer.scale > 0
         assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(model.params))
 
+    @pytest.mark.slow
     def test_a_process_that_loads_again_and_again_does_not_grow(self, trained_run):
         rows, loads = Ragged.from_rows([[1.0, 2.0, 3.0]]), 4
 

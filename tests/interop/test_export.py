@@ -44,6 +44,7 @@ def table_of(path) -> dict[str, list[dict[str, str]]]:
     return units
 
 
+@pytest.mark.slow
 def test_what_onnxruntime_makes_of_a_file_is_what_predict_prints(runs, tmp_path):
     out, table = tmp_path / "model.onnx", write_steps(tmp_path / "new.csv", 12, first=500, seed=3)
     done = call("export", f"--checkpoint={runs / 'classify'}", "--format=onnx", f"--out={out}")

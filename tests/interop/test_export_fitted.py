@@ -51,6 +51,7 @@ def test_forecasts_of_a_table_with_gaps_calendar_and_known_prices():
         np.testing.assert_allclose(found["forecasts"].reshape(-1, 3), expected, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_texts_go_in_letter_by_letter_and_classes_come_out():
     texts, labels = ["good day", "bad", "fine day", "bad day", "so good", "awful"], ["+", "-", "+", "-", "+", "-"]
     model = jaxrnn.fit(
@@ -65,6 +66,7 @@ def test_texts_go_in_letter_by_letter_and_classes_come_out():
     assert found["class"].tolist() == model.predict(asked).tolist()
 
 
+@pytest.mark.slow
 def test_a_missing_number_is_nan():
     generator = np.random.default_rng(0)
     rows = [generator.normal(size=(length, 2)) + 5 for length in (3, 4, 6, 5, 4, 6)]

@@ -87,6 +87,7 @@ def outcomes(tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 def test_a_process_without_the_package_predicts_the_same(name, outcomes):
     model, expected = model_of(name), np.load(outcomes / f"{name}.expected.npy")
@@ -99,6 +100,7 @@ def test_a_process_without_the_package_predicts_the_same(name, outcomes):
             np.testing.assert_array_equal(found["class_code"], first.argmax(axis=-1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["next", "forecast"])
 def test_one_file_serves_all_platforms_and_sizes(name, outcomes):
     exported = jax.export.deserialize(bytearray((outcomes / f"{name}.stablehlo").read_bytes()))

@@ -194,6 +194,7 @@ def call_in_memory_of_arguments(case, arguments, cotangents):
     return [np.asarray(array) for array in found]
 
 
+@pytest.mark.slow
 def test_memory_that_runs_out_is_an_error(repository):
     """In a process that may not have much: on its own thread, then on those of the pool."""
     program = """

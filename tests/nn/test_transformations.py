@@ -153,7 +153,7 @@ def expected_orders(kind: str, options: str) -> Flat:
     return Flat(oracle.flat(jax.jit(lambda: orders(plain, arguments))()))
 
 
-@each_case_by_both([*PLAIN, ("lstm", "in chunks")], everyday=[("gru", "plain")])
+@each_case_by_both([*PLAIN, ("lstm", "in chunks")], everyday=[])
 def test_derivatives_of_the_gradient(kind: str, options: str, backend: str) -> None:
     graphdef, arguments = arguments_of(build(kind, options, backend=backend))
     found = jax.jit(lambda: orders(lambda *given: run_layer(graphdef, *given)[1], arguments))()
@@ -231,6 +231,7 @@ def test_an_exported_program_holds_the_compiled_call_where_it_was_asked_for() ->
         jax.export.export(run, platforms=("cpu",))(leaves, *others)
 
 
+@pytest.mark.slow
 def test_an_exported_program_runs_where_the_package_was_never_imported(tmp_path: Path) -> None:
     graphdef, (params, inputs, state, reset_state) = arguments_of(build("gru", "plain"))
     leaves, structure = jax.tree.flatten(params)
@@ -349,7 +350,8 @@ def test_nan_at_padding_is_never_made_into_anything(monkeypatch: pytest.MonkeyPa
     np.testing.assert_allclose(value, expected("gru", "plain")["[0][0]"], rtol=1e-5)
 
 
-@pytest.mark.parametrize("marks", [pytest.param("not slow"), pytest.param("slow", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("marks", [pytest.param("not slow", id="some"), pytest.param("slow", id="others")])
 def test_on_two_devices(marks: str, pytestconfig: pytest.Config) -> None:
     """on_two_devices.py, in a process that has them."""
     real_flags = "--real-flags" if pytestconfig.getoption("--real-flags") else ""

@@ -126,6 +126,7 @@ def trained(tmp_path_factory) -> tuple[Path, Done]:
     return directory / "run", done
 
 
+@pytest.mark.slow
 def test_training_says_what_is_forecast(trained):
     said = trained[1].err
     assert "8 series, 76 steps; lengths 6 to 10, mean 9.5; forecasts sales, 2 steps ahead, monthly, no season" in said

@@ -227,6 +227,7 @@ def test_runs_of_all_tasks_side_by_side(runs, write):
     assert all(after <= before + 1 for before, after in itertools.pairwise(levels))
 
 
+@pytest.mark.slow
 def test_beside_a_run_of_next_values(runs, write, small_rows, tmp_path):
     flags = ["--config=smoke", "--hidden-size=3", "--epochs=2", "--batch-size=30", f"--data={small_rows}"]
     assert call("train", *flags, f"--run-dir={tmp_path / 'next'}").code == 0
@@ -240,6 +241,7 @@ def test_beside_a_run_of_next_values(runs, write, small_rows, tmp_path):
     assert "Not shown of" not in text
 
 
+@pytest.mark.slow
 def test_next_values_of_several_features(runs, write, tmp_path):
     flags = ["--task=next", f"--data={runs / 'regress.csv'}", "--input-columns=x,size", "--target-columns=x,size"]
     assert call("train", *SMALL, *flags, f"--run-dir={tmp_path / 'next'}").code == 0
@@ -256,6 +258,7 @@ def test_next_values_of_several_features(runs, write, tmp_path):
     assert "MAE: 95% interval" in write(tmp_path / "next"), "from summary.json"
 
 
+@pytest.mark.slow
 def test_windows_of_one_series_are_said(runs, write, tmp_path):
     series = np.round(np.random.default_rng(1).normal(size=70), 3)
     rows = [[n, series[3 * n + step], n % 2] for n in range(20) for step in range(12)]
@@ -276,6 +279,7 @@ def test_windows_of_one_series_are_said(runs, write, tmp_path):
     assert "overlap with training" not in write(runs / "regress")
 
 
+@pytest.mark.slow
 def test_other_losses_and_other_tests_are_said(runs, write, tmp_path):
     copy = Path(shutil.copytree(runs / "classify", tmp_path / "copy"))
     config = (copy / "config.toml").read_text()

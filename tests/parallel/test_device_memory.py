@@ -34,6 +34,7 @@ def test_sizes_that_no_array_can_have_are_refused(size, small_rows, tmp_path):
     assert done.err.startswith(f"error: hidden_size = {size}, num_layers = 1: weight_hh_l0: got {size * size} elements")
 
 
+@pytest.mark.slow
 def test_the_plan_of_the_compiled_epochs_is_held_against_the_memory(small_rows, tmp_path, monkeypatch):
     flags = ["--config=smoke", f"--data={small_rows}", "--hidden-size=4"]
     monkeypatch.setattr(device_memory, "device_bytes", lambda device: 2_000)  # the model fits, its epochs do not

@@ -57,6 +57,7 @@ def test_a_run_on_two_devices_goes_on_on_two(tmp_path):
     assert losses(parts) == losses(whole), "bitwise"
 
 
+@pytest.mark.slow
 def test_more_devices_than_there_are_are_refused(tmp_path):
     done = train("import jax; jax.devices()", tmp_path, "--run-dir=run", "--devices=2")
     assert done.code == 2, done.err

@@ -38,6 +38,7 @@ def flags_of(tmp_path: Path, run_dir: Path, epochs: int) -> list[str]:
     return [*FLAGS, f"--data={rows}", f"--run-dir={run_dir}", f"--epochs={epochs}"]
 
 
+@pytest.mark.slow
 def test_two_processes_train_one_model(tmp_path):
     run_dir = tmp_path / "run"
     ended = train_together(2, tmp_path, *flags_of(tmp_path, run_dir, 2), fresh=True)

@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from forked import Forked
+from processes import environment_of, wait
 
 from jaxrnn.foundation.errors import UserError
 from jaxrnn.settings.config import Config, MeshSizes
@@ -74,14 +76,11 @@ SETTINGS = {
 
 
 @pytest.mark.slow
-def test_meshes_train_what_one_device_trains_with_fewer_bytes_each():
-    done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, *itertools.chain(*SETTINGS.items())],
-        env=os.environ | {"PYTHONPATH": str(REPOSITORY), "JAX_PLATFORMS": "cpu"},
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.splitlines() == [f"the same: {settings}" for settings in SETTINGS]
+def test_meshes_train_what_one_device_trains_with_fewer_bytes_each(tmp_path):
+    asked = itertools.chain(*SETTINGS.items())
+    (done,) = wait([Forked(PROGRAM, *asked, cwd=tmp_path, environment=environment_of(tmp_path))])
+    assert done.code == 0, done.out + done.err
+    assert done.out.splitlines() == [f"the same: {settings}" for settings in SETTINGS]
 
 
 @pytest.mark.parametrize(
@@ -120,6 +119,7 @@ def test_what_does_not_fit_a_mesh(settings, expected):
     assert Config().replace_flat({"mesh": "data:2,model:2", "devices": 4}).training.num_devices == 4
 
 
+@pytest.mark.slow
 def test_more_devices_than_there_are(tmp_path):
     code = "import jax, sys; jax.devices(); from jaxrnn import train; sys.exit(train.main(sys.argv[1:]))"
     done = subprocess.run(

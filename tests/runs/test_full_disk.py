@@ -163,6 +163,7 @@ def test_tasks_that_outlive_their_loop_print_nothing(monkeypatch):
     assert sys.unraisablehook == told.append
 
 
+@pytest.mark.slow
 def test_a_limit_of_file_sizes_ends_in_one_line(small_rows, tmp_path):
     """Threads of a save that failed print nothing before it."""
     shutil.copy(small_rows, tmp_path / "rows.csv")  # a short path: config.toml is to fit into two KiB

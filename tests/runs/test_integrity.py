@@ -175,6 +175,7 @@ class TestCommands:
 
 
 class TestWhileARunGoesOn:
+    @pytest.mark.slow
     def test_a_model_is_loaded_while_older_steps_are_removed(self, run_copy, capsys):
         with Checkpointer(run_copy / "checkpoints") as checkpointer:
             metadata = checkpointer.read_metadata(EPOCHS)

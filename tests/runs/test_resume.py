@@ -71,6 +71,7 @@ class TestChangedSettings:
         assert call("train", "--resume", f"--run-dir={run_copy}", f"--epochs={MORE_EPOCHS}").code == 0
         assert_same_run(run_copy, tmp_path / "long")
 
+    @pytest.mark.slow
     def test_a_changed_rate_takes_effect(self, run_copy, finished, small_rows, tmp_path):
         flags = ["--resume", f"--epochs={MORE_EPOCHS}"]
         same = Path(shutil.copytree(finished, tmp_path / "same"))
@@ -109,6 +110,7 @@ class TestChangedSettings:
         assert f"this run is finished, after epoch {EPOCHS}" in done.err
         assert content_of(run_copy) == before
 
+    @pytest.mark.slow
     def test_another_form_of_the_recurrence_is_warned_of(self, run_copy):
         path = run_copy / "environment.json"
         environment = json.loads(path.read_text())

@@ -66,6 +66,7 @@ def flags(rows_file, tmp_path) -> list[str]:
     return [*smoke, f"--data={rows_file}", f"--run-dir={tmp_path / 'run'}"]
 
 
+@pytest.mark.slow
 def test_every_epoch_once_also_after_an_interruption(flags, tmp_path, monkeypatch):
     run_dir = tmp_path / "run"
     save = fitting.Fit.save

@@ -1,6 +1,7 @@
 """The configuration: where a value comes from, and what is said of one that no field takes."""
 
 import dataclasses
+import inspect
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -538,3 +539,10 @@ def test_every_valid_configuration_survives_its_toml_file(tmp_path_factory, conf
 def test_what_forecasts_cannot_be_is_refused(settings, message):
     with pytest.raises(UserError, match=message):
         Config().replace_flat({"task": "forecast", **settings})
+
+
+def test_what_is_said_of_a_group_of_flags_is_what_its_class_says():
+    """Standing in one docstring, it is not read from the source of all of them at every start."""
+    said = inspect.getdoc(Config)
+    for field in dataclasses.fields(Config):
+        assert f"  {field.name}: {inspect.getdoc(type(getattr(Config(), field.name)))}" in said

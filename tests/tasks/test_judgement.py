@@ -188,10 +188,8 @@ def run_training(path: Path, run_dir: Path, split: str) -> None:
     assert train.main([*flags, f"--run-dir={run_dir}"]) == 0
 
 
-@pytest.mark.parametrize(
-    "split",
-    ["tutorial", pytest.param("random", marks=pytest.mark.slow), pytest.param("grouped", marks=pytest.mark.slow)],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("split", ["tutorial", "random", "grouped"])
 def test_train_and_eval_say_it_all(tmp_path, capsys, split):
     path, _ = rows_twice(tmp_path / "twice.csv")
     run_training(path, tmp_path / "run", split)

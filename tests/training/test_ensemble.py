@@ -158,6 +158,7 @@ def test_the_mean_prediction_is_measured_and_each_member_by_itself(tmp_path):
     assert members[0].member(0) is members[0]
 
 
+@pytest.mark.slow
 def test_a_member_that_diverges_ends_the_run_and_all_go_back_to_before_it(tmp_path):
     # A rate that rises until the members diverge, one after the other.
     changes = {"optimizer": "sgd", "nonlinearity": "relu", "learning_rate": 1000.0, "warmup_epochs": 2000}

@@ -61,7 +61,8 @@ def test_marks_are_read_for_the_next_value_of_a_target_but_never_told():
         jaxrnn.read(taken, id_column="unit", input_columns=["x", "x is missing"], missing="mask")
 
 
-@pytest.mark.parametrize("tokens", [pytest.param("word", marks=pytest.mark.slow), "byte"])
+@pytest.mark.slow
+@pytest.mark.parametrize("tokens", ["word", "byte"])
 def test_a_model_of_texts_takes_a_list_of_them(tokens, tmp_path):
     texts, labels = ["so good", "so, so bad", "good", "bad and bad"], ["a", "b", "a", "b"]
     training = jaxrnn.read(texts, tokens=tokens, labels=labels)
@@ -89,6 +90,7 @@ def test_classes_and_categories_that_are_nearly_the_same_are_named(capsys):
     assert alike(["a b", "A B", "ab", "b", "ß", "SS"]) == [["a b", "A B", "ab"], ["ß", "SS"]]
 
 
+@pytest.mark.slow
 def test_targets_named_as_other_columns_are_lose_nothing():
     table = pa.table({"unit": ["u", "v"], "x": [1.0, 2.0], "id": [1.0, 2.0], "id_2": [3.0, 5.0], "time": [0.0, 9.0]})
     roles = {"id_column": "unit", "input_columns": "x", "target_columns": "id,id_2,time"}

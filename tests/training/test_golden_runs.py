@@ -7,15 +7,17 @@ import sys
 
 import golden_runs
 import pytest
+from kept_programs import lent_to_children
 
 
 @pytest.mark.slow
-def test_runs_end_as_before():
+def test_runs_end_as_before(tmp_path):
     """In a process of its own: two simulated devices, and XLA's own flags where it compares bits."""
-    done = subprocess.run(
-        [sys.executable, golden_runs.__file__], capture_output=True, text=True, timeout=900, check=False,
-        env=os.environ | {"PYTHONPATH": str(golden_runs.HERE.parent)},
-    )  # fmt: skip
+    with lent_to_children(tmp_path / "programs") as of_programs:
+        done = subprocess.run(
+            [sys.executable, golden_runs.__file__], capture_output=True, text=True, timeout=900, check=False,
+            env=os.environ | {"PYTHONPATH": str(golden_runs.HERE.parent)} | of_programs,
+        )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
 
 

@@ -186,7 +186,8 @@ class TestTheSameAsInMemory:
         runs = train_both(tmp_path, source, prepared, task, *flags)
         assert_same_training(*runs, to_the_bit=task in ("classify", "tag") and "--ensemble=2" not in flags)
 
-    @pytest.mark.parametrize("task", ["classify", pytest.param("next", marks=pytest.mark.slow)])
+    @pytest.mark.slow
+    @pytest.mark.parametrize("task", ["classify", "next"])
     def test_no_validation_and_parts_of_their_own(self, tmp_path, source, prepared, task):
         test = write_steps(tmp_path / "test.csv", 20, first=1000, seed=1)
         asked = [*COLUMNS, *ASKED[task], f"--test-data={test}"]

@@ -331,6 +331,7 @@ class TestFit:
         loaded = jaxrnn.load(tmp_path / "run")
         np.testing.assert_array_equal(loaded.predict_proba(sequences), model.predict_proba(sequences))
 
+    @pytest.mark.slow
     def test_an_ensembles_mean_predicts(self, sequences):
         model = jaxrnn.fit(sequences, task="classify", ensemble=2, progress=False, **SMALL)
         assert model.num_members == 2
@@ -339,6 +340,7 @@ class TestFit:
         alone = jaxrnn.fit(sequences, task="classify", seed=1, split_seed=0, progress=False, **SMALL)
         np.testing.assert_allclose(each[1], alone.predict_proba(sequences), atol=1e-5)
 
+    @pytest.mark.slow
     def test_next_values_of_rows(self):
         rows = [[step * float(number) for number in range(9)] for step in range(1, 13)]
         model = jaxrnn.fit(rows, hidden_size=5, epochs=3, batch_size=6, progress=False)
@@ -425,6 +427,7 @@ class TestNextOfSeveral:
         whole = encoding.encode(given, "next", with_targets=False)
         assert whole.lengths.tolist() == given.lengths.tolist()
 
+    @pytest.mark.slow
     def test_a_useless_feature_is_no_harm(self, given):
         """The features are those of a line and of noise: nothing is better than the line's step and the mean."""
         settings = {"hidden_size": 16, "epochs": 150, "learning_rate": 0.02, "batch_size": 30, "batching": "pad"}
@@ -442,8 +445,8 @@ class TestNextOfSeveral:
     @pytest.mark.parametrize(
         ("batching", "target"),
         [
-            ("bucket", "every"),
             ("pack", "last"),
+            pytest.param("bucket", "every", marks=pytest.mark.slow),
             pytest.param("bucket", "last", marks=pytest.mark.slow),
             pytest.param("pack", "every", marks=pytest.mark.slow),
         ],

@@ -308,7 +308,7 @@ class TestCommands:
         assert "this run is finished" in call("train", "--resume", f"--run-dir={run_dir}").err
 
 
-@pytest.mark.parametrize("number", [3, pytest.param(7, marks=pytest.mark.slow), 25])
+@pytest.mark.parametrize("number", [3, *(pytest.param(number, marks=pytest.mark.slow) for number in (7, 25))])
 def test_a_run_stopped_in_the_middle_of_an_epoch_ends_as_the_unbroken_one(made, run_dir, tmp_path, number):
     """In the first epoch of the first training, in a later one, and in the second training."""
     flags = [*SMALL, "--batching=pad", f"--data={made('time')[1]}", f"--run-dir={tmp_path / 'run'}"]

@@ -129,7 +129,7 @@ def python_loop(config: Config, rows: Ragged):
     [
         {"monitor": "loss", "patience": 3, "learning_rate": 0.3},
         pytest.param({"monitor": "accuracy", "patience": 2, "learning_rate": 0.3}, marks=pytest.mark.slow),
-        {"monitor": "loss", "optimizer": "adam", "epochs": 10},
+        pytest.param({"monitor": "loss", "optimizer": "adam", "epochs": 10}, marks=pytest.mark.slow),
     ],
     ids=["early-stop-on-loss", "early-stop-on-accuracy", "all-epochs"],
 )

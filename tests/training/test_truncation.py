@@ -214,6 +214,7 @@ def test_packed_rows_are_refused_and_never_chosen():
     assert choose_batching(lengths, "auto", 1, may_pack=False) == "bucket"
 
 
+@pytest.mark.slow
 def test_dropout_draws_anew_behind_the_cut():
     model = new_model(config_of(num_layers=2, dropout=0.5), nnx.Rngs(0))
     model.train()

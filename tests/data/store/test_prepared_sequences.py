@@ -284,7 +284,7 @@ class TestDamage:
             with pytest.raises(DataError, match="prepare the data again"):
                 Dataset(series)
 
-    @pytest.mark.parametrize("task", ["classify", "forecast"])
+    @pytest.mark.parametrize("task", ["classify", pytest.param("forecast", marks=pytest.mark.slow)])
     def test_whatever_is_forged_in_the_description_is_one_error_or_nothing(self, request, task):
         """Every value of dataset.json is replaced by others, with its sum made right; nothing may escape."""
         prepared = request.getfixturevalue("series" if task == "forecast" else "prepared")

@@ -47,6 +47,7 @@ _TRAINING = "training/test_training.py"
 _TRUNCATION = "training/test_truncation.py"
 _EPOCH_ENDS = "training/test_epoch_ends.py"
 _WRITING = "runs/test_run_lock.py"
+_TABLES = "data/test_tables.py"
 _TASKS = "tasks/test_tasks.py"
 _SEQUENCES = "training/test_sequence_training.py"
 _FORECASTS = "tasks/test_forecast.py evaluation/test_forecasting.py models/test_forecast_model.py"
@@ -59,6 +60,11 @@ MUTATIONS = [
     Mutation("tasks/regression.py", "left > 0, left == 1", "left > 0, left == 2", _SEQUENCES),
     Mutation("tasks/regression.py", "is_there if self.reads", "is_last if self.reads", _SEQUENCES),
     Mutation("data/encoding.py", "np.flatnonzero(kept) + 1 if every", "np.flatnonzero(kept) if every", _SEQUENCES),
+    Mutation("nn/kernels/threads.h", "kMostInAByte = 255", "kMostInAByte = 256", _KERNELS),
+    Mutation("nn/kernels/threads.h", "now[b] & ~before[b]", "0", _KERNELS),
+    Mutation("data/tables/step_tables.py", "(times[1:] > times[:-1])", "(times[1:] >= times[:-1])", _TABLES),
+    Mutation("data/tables/delimited.py", " and not has_hexadecimals", "", _TABLES),
+    Mutation("data/tables/delimited.py", "if are_usual else None", "if True else None", _TABLES),
     Mutation("nn/engine/kernel_library.py", "needed <= flags", "True", "nn/test_cpu_kernels.py"),
     Mutation("nn/engine/kernel_library.py", "hidden <= self.narrow", "hidden < self.narrow", "nn/test_cpu_kernels.py"),
     Mutation("tasks/classes.py", "weights = counts * jnp", "weights = 1 * jnp", _TASKS),

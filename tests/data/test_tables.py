@@ -14,6 +14,9 @@ import pytest
 
 import jaxrnn
 from benchmarks.fuzz_tables import main
+from jaxrnn.data.readers import csv_split
+from jaxrnn.data.tables import delimited
+from jaxrnn.data.tables.columns import Columns
 from jaxrnn.foundation.errors import DataError, UserError
 
 LENGTHS = [3, 1, 2, 5]
@@ -393,3 +396,107 @@ def test_times_that_name_their_zone_are_those_of_utc(tmp_path):
     path.write_text(path.read_text().replace("Z,", ","))
     with pytest.raises(DataError, match=r"zones.csv:2:1: found '2024-03-01T12:00:00'; .* all in one form"):
         jaxrnn.read(path, time_column="t")
+
+
+def many_rows(ending: str) -> str:
+    lines = ["unit,hour,speed,load,side"]
+    lines += [f"{row // 7},{row % 7},{row / 8},{-row}e-1,{'left' if row % 14 < 7 else 'right'}" for row in range(300)]
+    return "".join(line + ending for line in lines)
+
+
+@pytest.mark.parametrize("ending", ["\n", "\r\n"])
+def test_blocks_that_threads_split_are_one_table(tmp_path, monkeypatch, ending):
+    columns = COLUMNS | {"input_columns": ["speed", "load"]}
+    (tmp_path / "whole.csv").write_text(many_rows(ending), newline="")
+    whole = jaxrnn.read(tmp_path / "whole.csv", **columns)
+    monkeypatch.setattr(csv_split, "BLOCK_BYTES", 60)
+    assert jaxrnn.read(tmp_path / "whole.csv", **columns) == whole
+    assert [len(whole), whole.arrays()[41].tolist()] == [43, [[row / 8, -row / 10] for row in range(287, 294)]]
+    faults = {"36.25,-290e-1": ":292:5: found 4 cells", "x,-29,": ":292:3: found 'x'", "": ":292:4: found 3 cells"}
+    for wrong, said in faults.items():
+        (tmp_path / "odd.csv").write_text(many_rows(ending).replace("36.25,-290e-1,", wrong), newline="")
+        with pytest.raises(DataError, match=said):
+            jaxrnn.read(tmp_path / "odd.csv", **columns)
+    (tmp_path / "long.csv").write_text(many_rows(ending).replace("right", 100 * "right"), newline="")
+    assert jaxrnn.read(tmp_path / "long.csv", **columns).rows["labels"].texts()[1] == 100 * "right"
+    (tmp_path / "quoted.csv").write_text(many_rows(ending).replace("right", '"right\n"', 1), newline="")
+    columns |= {"label_column": None, "category_columns": "side"}
+    assert "right\n" in jaxrnn.read(tmp_path / "quoted.csv", **columns).steps["categories"].texts()
+
+
+def test_times_and_numbers_of_a_column_with_one_odd_cell_are_those_of_one_without(tmp_path, monkeypatch):
+    """Most columns are read without a look at their characters' order; one cell takes the other way."""
+    monkeypatch.setattr(csv_split, "BLOCK_BYTES", 60)
+    plain = many_rows("\n")
+    (tmp_path / "plain.csv").write_text(plain)
+    for old, new in (
+        ("\n40,3,", "\n40,+3,"),
+        (",35.375,", ", 35.375,"),
+        (",35.375,", ",+35.375,"),
+        ("\n40,3,", "\n40, 3,"),
+    ):
+        assert plain.count(old) == 1
+        (tmp_path / "odd.csv").write_text(plain.replace(old, new))
+        found, expected = (jaxrnn.read(tmp_path / name, **COLUMNS) for name in ("odd.csv", "plain.csv"))
+        np.testing.assert_array_equal(found.steps["inputs"].values, expected.steps["inputs"].values)
+        np.testing.assert_array_equal(found.steps["times"].values, expected.steps["times"].values)
+
+
+def test_rows_in_order_and_out_of_order_are_the_same_sequences(tmp_path):
+    lines = many_rows("\n").splitlines()
+    generator = np.random.default_rng(0)
+    for name, rows in (("in.csv", lines[1:]), ("out.csv", generator.permutation(lines[1:]))):
+        (tmp_path / name).write_text("\n".join([lines[0], *rows]) + "\n")
+    assert jaxrnn.read(tmp_path / "in.csv", **COLUMNS) == jaxrnn.read(tmp_path / "out.csv", **COLUMNS)
+    (tmp_path / "twice.csv").write_text("\n".join([*lines, lines[-1]]) + "\n")
+    with pytest.raises(DataError, match=r":302:2: found the time '5' of '42' again, as in line 301"):
+        jaxrnn.read(tmp_path / "twice.csv", **COLUMNS)
+
+
+ODD_NUMBERS = [
+    "inf",
+    "-Infinity",
+    "nan",
+    "1e39",
+    "-4e38",
+    "1e-400",
+    "",
+    "abc",
+    " 5",
+    "+5",
+    "0x10",
+    "1_000",
+    "5.",
+    ".5",
+    "1e5",
+]
+ODD_TIMES = ["0x10", "0X1f", "5.5", "", "-3", "2024-05-01", " 7", "007", "+9", "99999999999999999999", "null"]
+ODD_IDS = ["", "NULL", "nan", "7", " 7", "007", "unit 0x3"]
+
+
+def test_numbers_read_at_once_are_those_of_cells_read_as_text(tmp_path, monkeypatch):
+    """Whatever one cell holds: the same sequences, or the same complaint."""
+    columns = COLUMNS | {"input_columns": "speed", "target_columns": "load"}
+
+    def outcome() -> Any:
+        try:
+            return jaxrnn.read(tmp_path / "odd.csv", **columns)
+        except DataError as error:
+            return str(error)
+
+    plain, refused = many_rows("\n"), 0
+    monkeypatch.setattr(csv_split, "BLOCK_BYTES", 90)
+    body = csv_split.Body(plain.encode(), plain.index("\n") + 1)
+    kinds = delimited._kinds_of(body, NAMES, Columns(**columns), ",")
+    assert kinds.keys() == {"unit", "hour", "speed", "load"}
+    cells = [("\n30,3,", f"\n30,{odd},") for odd in ODD_TIMES] + [("\n30,3,", f"\n{odd},3,") for odd in ODD_IDS]
+    cells += [("-213e-1", odd) for odd in ODD_NUMBERS] + [(",26.625,", f",{odd},") for odd in ODD_NUMBERS]
+    for old, new in cells:
+        assert plain.count(old) == 1
+        (tmp_path / "odd.csv").write_text(plain.replace(old, new))
+        found = outcome()
+        with monkeypatch.context() as patch:
+            patch.setattr(delimited, "_kinds_of", lambda *_: {})
+            assert found == outcome(), new
+        refused += isinstance(found, str)
+    assert 15 < refused < len(cells) - 15

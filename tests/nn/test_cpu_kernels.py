@@ -95,6 +95,16 @@ def assert_close(found, wanted, tolerance=1e-5):
 
 
 @needs_kernels
+def test_rows_of_more_steps_than_a_byte_counts():
+    inputs, weights, state, _ = draw_case("tanh", (520, 8, 1, 2))
+    lengths = jnp.asarray([0, 1, 254, 255, 256, 511, 512, 520])
+    valid = jnp.arange(520)[:, None] < lengths
+    for masks in (valid, valid.at[300, 6].set(False), valid.at[519, 3].set(True)):  # its first steps, and not
+        case = (inputs, weights, state, {"valid": masks, "reset": None})
+        assert_close(outcome("tanh", case, compiled=True), outcome("tanh", case, compiled=False))
+
+
+@needs_kernels
 @pytest.mark.parametrize("size", SIZES, ids=str)
 @pytest.mark.parametrize("kind", EQUATIONS)
 def test_it_computes_what_the_loop_computes(kind, size):

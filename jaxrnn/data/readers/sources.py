@@ -18,6 +18,7 @@ from jaxrnn.foundation.errors import DataError
 from jaxrnn.foundation.escaping import escape
 
 _BUFFER_BYTES = 1 << 18
+_PIECE_BYTES = 1 << 20
 _GZIP = b"\x1f\x8b"
 _ZSTD = b"\x28\xb5\x2f\xfd"
 _KINDS = (
@@ -153,16 +154,27 @@ class _LimitedRaw(io.RawIOBase):
 
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
         num_read = 0
+        # Full reads, so that peek() sees the first bytes even of a pipe that dribbles.
+        while wanted := min(len(buffer) - num_read, self._left + 1):
+            piece = self._piece(wanted)
+            if not piece:
+                break
+            buffer[num_read : num_read + len(piece)] = piece
+            num_read += len(piece)
+        self._require_no_more()
+        return num_read
+
+    def readall(self) -> bytes:
+        pieces = []  # larger than those of the base class
+        while piece := self._piece(min(_PIECE_BYTES, self._left + 1)):
+            pieces.append(piece)
+            self._require_no_more()
+        return b"".join(pieces)
+
+    def _piece(self, wanted: int) -> bytes:
+        """Reads at most so much. One byte past the limit tells a file of just that size from a larger one."""
         try:
-            # Full reads, so that peek() sees the first bytes even of a pipe that dribbles. One
-            # byte past the limit tells a file of just that size from a larger one.
-            while wanted := min(len(buffer) - num_read, self._left + 1):
-                piece = self._stream.read(wanted)
-                if not piece:
-                    break
-                buffer[num_read : num_read + len(piece)] = piece
-                num_read += len(piece)
-                self._left -= len(piece)
+            piece = self._stream.read(wanted)
         except (EOFError, OSError, zlib.error) as error:
             raise complaint(
                 self._name,
@@ -170,9 +182,12 @@ class _LimitedRaw(io.RawIOBase):
                 expected="a whole file",
                 remedy="it is damaged or cut short: fetch or write it again",
             ) from error
+        self._left -= len(piece)
+        return piece
+
+    def _require_no_more(self) -> None:
         if self._left < 0:
             raise too_many_bytes(self._name, self._max_bytes)
-        return num_read
 
 
 def _check_kind(name: str, mode: int) -> None:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from jaxrnn.data.readers.complaints import quote
 from jaxrnn.data.readers.options import FLOAT32_OVERFLOW
+from jaxrnn.data.readers.plain_numbers import is_text, plain_column, plain_numbers
 from jaxrnn.data.sequences import encode
 
 if TYPE_CHECKING:
@@ -25,9 +26,12 @@ _NUMBER = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"
 
 def is_number(table: "Table", column: str) -> bool:
     """Whether every cell of a column is a number or missing, and one at least a number."""
+    import pyarrow as pa
 
+    if plain_column(table.content.column(column), pa.float64()) is not None:
+        return True
     array = column_of(table, column)
-    if _is_text(array.type):
+    if is_text(array.type):
         values, bad = parse_numbers(array)
         return not bad.any() and not np.isnan(values).all()
     return _is_numeric(array.type)
@@ -47,8 +51,11 @@ def numbers(table: "Table", column: str) -> NDArray[np.float64]:
     """
     import pyarrow as pa
 
-    array = column_of(table, column)
-    if _is_text(array.type):
+    plain = plain_column(table.content.column(column), pa.float64())
+    array = column_of(table, column) if plain is None else table.content.column(column)
+    if plain is not None:
+        values = plain
+    elif is_text(array.type):
         values, bad = parse_numbers(array)
         if bad.any():
             row = int(np.argmax(bad))
@@ -140,6 +147,9 @@ def times(table: "Table", column: str) -> NDArray[Any]:
     """
     import pyarrow as pa
 
+    whole = plain_column(table.content.column(column), pa.int64())
+    if whole is not None:
+        return whole
     array = column_of(table, column)
     kind = array.type
     if array.null_count:
@@ -151,7 +161,7 @@ def times(table: "Table", column: str) -> NDArray[Any]:
     if pa.types.is_integer(kind):
         with _refused(table, column):
             return np.asarray(array.cast(pa.int64()))
-    if _is_text(kind):
+    if is_text(kind):
         return _times_of_text(table, column, array)
     if not _is_numeric(kind):
         found = f"the column {quote(column)} of type {quote(str(kind))}"
@@ -207,7 +217,7 @@ def holds_times(table: "Table", column: str) -> bool:
     import pyarrow as pa
 
     array = column_of(table, column)
-    if not _is_text(array.type):
+    if not is_text(array.type):
         return pa.types.is_date(array.type) or pa.types.is_timestamp(array.type)
     texts = set(_trimmed(array).to_pylist())
     return None not in texts and all(_is_time(text) for text in texts)
@@ -239,12 +249,6 @@ def _refused(table: "Table", column: str) -> Any:
     except pa.ArrowInvalid as error:
         found = f"times in {quote(column)} that cannot be held ({quote(str(error))})"
         table.refuse_whole(found=found, expected=_TIME, remedy="mend them")
-
-
-def _is_text(kind: "pa.DataType") -> bool:
-    import pyarrow as pa
-
-    return pa.types.is_string(kind) or pa.types.is_large_string(kind)
 
 
 def _is_numeric(kind: "pa.DataType") -> bool:
@@ -302,7 +306,7 @@ def parse_numbers(array: "pa.Array") -> tuple[NDArray[np.float64], NDArray[np.bo
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    plain = _plain_numbers(array)
+    plain = plain_numbers(array, pa.float64())
     if plain is not None:
         return plain, np.zeros(plain.size, bool)
     trimmed = _trimmed(array)
@@ -313,16 +317,3 @@ def parse_numbers(array: "pa.Array") -> tuple[NDArray[np.float64], NDArray[np.bo
     # A sign that `cast` does not take.
     unsigned = pc.replace_substring_regex(kept, r"^\+", "")
     return np.asarray(unsigned.cast(pa.float64()).fill_null(float("nan")), np.float64), bad
-
-
-def _plain_numbers(array: "pa.Array") -> NDArray[np.float64] | None:
-    """Reads texts if all of them are plain numbers, without a look at each character by patterns; else None."""
-    import pyarrow as pa
-
-    content = array.buffers()[2] if _is_text(array.type) and not array.null_count else None
-    if content is None or content.to_pybytes().translate(None, b"0123456789+-.eE"):
-        return None
-    try:
-        return np.asarray(array.cast(pa.float64()), np.float64)
-    except pa.ArrowInvalid:
-        return None

@@ -4,6 +4,7 @@ pyarrow splits the text. Only to say where a fault is, or if quotes are not wher
 counts lines goes through it cell by cell. (Python's csv module takes no cell of more than 131,072 characters.)
 """
 
+import codecs
 import collections
 import functools
 import io
@@ -15,9 +16,11 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from jaxrnn.data.readers.complaints import complaint, quote
+from jaxrnn.data.readers.csv_split import Body, read_csv
+from jaxrnn.data.readers.options import FLOAT32_OVERFLOW
 from jaxrnn.data.readers.sources import decode
 from jaxrnn.data.tables import cells
-from jaxrnn.data.tables.columns import TextOptions
+from jaxrnn.data.tables.columns import Columns, TextOptions
 from jaxrnn.data.tables.step_tables import Table
 from jaxrnn.foundation.errors import DataError
 
@@ -25,8 +28,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 DELIMITERS = {",": "','", "\t": r"'\t'", ";": "';'"}
-_MOST_BLOCK_BYTES = (1 << 31) - 1  # what pyarrow takes
 _LINE = re.compile(r"[^\r\n]*(?:\r\n|\n|\r|\Z)")
+_FIRST_LINE = re.compile(rb"[^\r\n]*")
 _LINE_END = re.compile(r"\r\n|\n|\r")
 _MOST_HEADER_LINES = 1000
 _MOST_COLUMNS = 10_000
@@ -39,11 +42,13 @@ class Text(NamedTuple):
       name: What messages call it.
       content: Its lines.
       numbers: The number of each of them in the file; None if they count from 1.
+      source: The content as bytes, where it is at hand.
     """
 
     name: str
     content: str
     numbers: list[int] | None
+    source: bytes | None = None
 
     def line(self, number: int) -> int:
         """Returns the number in the file of a line of the content, counted from 1."""
@@ -54,13 +59,14 @@ class Text(NamedTuple):
         return _LINE.match(self.content)[0]  # type: ignore[index]  # it matches nothing too
 
 
-def read_delimited(text: Text, options: TextOptions, *, has_roles: bool) -> Table:
-    """Splits a text into columns of text.
+def read_delimited(text: Text, options: TextOptions, columns: Columns, *, is_only: bool) -> Table:
+    """Splits a text into columns: of text, or of numbers where their role asks for these and no cell is anything else.
 
     Args:
       text: Lines, the first of which has the names of the columns.
       options: How it is cut; without a delimiter by the one of ``,``, a tab and ``;`` that the header has.
-      has_roles: Whether the caller names columns: then numbers may be names among others.
+      columns: What each column is. Where the caller names some, numbers may be names among others.
+      is_only: Whether there is no other text, whose columns might be of another type.
 
     Raises:
       DataError: The header does not name every column, or a line has another number of cells.
@@ -72,13 +78,17 @@ def read_delimited(text: Text, options: TextOptions, *, has_roles: bool) -> Tabl
     if not names:
         raise complaint(name, found="an empty file", expected="a header and a line a step", remedy="check the path")
     if not options.header:
-        _require_names(names, name, text.line(1), has_roles=has_roles)
+        _require_names(names, name, text.line(1), has_roles=bool(columns.roles()))
     require_closed_cells(text, delimiter)
-    table = _split(text, names, delimiter)
-    _require_no_blank_line(text, table, delimiter)
+    body = Body(text.content.encode() if text.source is None else text.source, len(header.encode()))
+    kinds = _kinds_of(body, names, columns, delimiter) if is_only and options.decimal == "." else {}
+    table = _numbers_split(body, names, kinds, delimiter) if kinds else None
+    if table is None:
+        table = _split(text, body, names, delimiter)
+        _require_no_blank_line(text, table, delimiter)
     if options.decimal != ".":
-        columns = [cells.with_points(column, options.decimal) for column in table.columns]
-        table = type(table).from_arrays(columns, names=table.column_names)
+        with_points = [cells.with_points(column, options.decimal) for column in table.columns]
+        table = type(table).from_arrays(with_points, names=table.column_names)
 
     @functools.cache
     def lines() -> list[int]:
@@ -104,7 +114,7 @@ def text_of(content: bytes, name: str, options: TextOptions) -> Text:
         line = text.count("\n", 0, text.index("\0")) + 1
         raise complaint(name, line, found="a NUL byte", expected="text", remedy="check that it is the right file")
     if comment is None and not skip_lines:
-        return Text(name, text, None)
+        return Text(name, text, None, None if content.startswith(codecs.BOM_UTF8) else content)
     kept: list[tuple[int, str]] = []
     is_quoted = False  # a line that goes on with a cell is no comment
     for number, one in enumerate(io.StringIO(text, newline=""), 1):
@@ -211,9 +221,10 @@ def require_closed_cells(text: Text, delimiter: str) -> None:
     Raises:
       DataError: There is such a cell; names its line.
     """
-    if '"' not in text.content:
+    last = text.content.rfind('"')  # often of the header
+    if last < 0:
         return
-    codes = np.frombuffer(text.content.encode(), np.uint8)
+    codes = np.frombuffer(text.content[: last + 2].encode(), np.uint8)
     quotes = np.flatnonzero(codes == ord('"'))
     ends = np.array([ord(delimiter), ord("\n"), ord("\r"), ord('"')], np.uint8)
     padded = np.concatenate([ends[1:2], codes, ends[1:2]])
@@ -227,32 +238,61 @@ def require_closed_cells(text: Text, delimiter: str) -> None:
     collections.deque(_records(text, delimiter), maxlen=0)
 
 
-def _split(text: Text, names: list[str], delimiter: str) -> "pa.Table":
-    """Splits all records but the header."""
-    import pyarrow as pa
-    from pyarrow import csv as arrow_csv
+def _kinds_of(body: Body, names: list[str], columns: Columns, delimiter: str) -> dict[str, "pa.DataType"]:
+    """Returns the types of columns that are numbers by their role and in their first cell, and then that of ids.
 
-    numbered = [str(number) for number in range(len(names))]  # names may be there twice; that is said later
+    Times are typed only where they are whole numbers.
+    """
+    import pyarrow as pa
+
+    line = _FIRST_LINE.match(body.source, body.begin)[0]  # type: ignore[index]  # it matches nothing too
+    first = line.decode().split(delimiter)
+    if len(first) != len(names) or len(set(names)) < len(names) or len(names) > _MOST_COLUMNS:
+        return {}
+    wanted = (*columns.input_columns, *columns.target_columns, *columns.known_columns, *columns.static_columns)
+    cell_of = dict(zip(names, first, strict=True))
+    kinds = {name: pa.float64() for name in wanted if cells.is_written_number(cell_of.get(name, ""))}
+    time = columns.time_column
+    # pyarrow reads hexadecimals as whole numbers.
+    has_hexadecimals = any(letter in body and b"0" + letter in body for letter in (b"x", b"X"))
+    if time and cell_of.get(time, "").isdecimal() and not has_hexadecimals:
+        kinds[time] = pa.int64()
+    if kinds and columns.id_column in cell_of:
+        kinds[columns.id_column] = pa.dictionary(pa.int32(), pa.string())  # each text once
+    return kinds
+
+
+def _numbers_split(body: Body, names: list[str], kinds: dict[str, "pa.DataType"], delimiter: str) -> "pa.Table | None":
+    """Splits records, and reads columns of numbers at once; None if one holds anything but numbers of a usual size."""
+    import pyarrow as pa
+
+    try:
+        table = read_csv(body, names, kinds, delimiter)
+    except pa.ArrowInvalid:
+        return None
+    numbers = [name for name, kind in kinds.items() if kind == pa.float64()]
+    # Infinities and NaN are words that pyarrow takes for numbers.
+    are_usual = all(
+        np.abs(chunk.to_numpy()).max() < FLOAT32_OVERFLOW
+        for name in numbers
+        for chunk in table.column(name).chunks
+        if len(chunk)
+    )
+    return table.unify_dictionaries() if are_usual else None
+
+
+def _split(text: Text, body: Body, names: list[str], delimiter: str) -> "pa.Table":
+    """Splits the records behind the header."""
+    import pyarrow as pa
+
     try:
         if len(names) > _MOST_COLUMNS:
             raise pa.ArrowInvalid(f"{len(names)} columns")
-        content = text.content.encode()  # one block: a quoted cell may be as long as the file
-        table = arrow_csv.read_csv(
-            pa.BufferReader(content),
-            read_options=arrow_csv.ReadOptions(
-                column_names=numbered, block_size=min(len(content) + 1, _MOST_BLOCK_BYTES),
-                use_threads=False,
-            ),
-            parse_options=arrow_csv.ParseOptions(
-                delimiter=delimiter, newlines_in_values=True, ignore_empty_lines=False
-            ),
-            convert_options=arrow_csv.ConvertOptions(
-                column_types=dict.fromkeys(numbered, pa.string()), strings_can_be_null=False
-            ),
-        )  # fmt: skip
+        if body.begin >= len(body.source):
+            return pa.table([pa.array([], pa.string())] * len(names), names=names)
+        return read_csv(body, names, {}, delimiter)
     except pa.ArrowInvalid as error:
         raise _fault_of(text, names, delimiter, str(error)) from error
-    return table.slice(1).rename_columns(names)
 
 
 def _require_no_blank_line(text: Text, table: "pa.Table", delimiter: str) -> None:

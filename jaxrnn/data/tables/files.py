@@ -82,7 +82,7 @@ def read_files(paths: Sequence[str], columns: Columns, options: TextOptions, *, 
     tables: list[Table] = []
     num_bytes = 0
     for path in paths:
-        table, size = _read_file(path, columns, options, max_bytes)
+        table, size = _read_file(path, columns, options, max_bytes, is_only=len(paths) == 1)
         num_bytes += size
         if num_bytes > max_bytes:
             raise too_many_bytes(path, max_bytes)
@@ -91,7 +91,9 @@ def read_files(paths: Sequence[str], columns: Columns, options: TextOptions, *, 
     return tables[0] if len(tables) == 1 else _joined(tables, columns)
 
 
-def _read_file(path: str, columns: Columns, options: TextOptions, max_bytes: int) -> tuple[Table, int]:
+def _read_file(
+    path: str, columns: Columns, options: TextOptions, max_bytes: int, *, is_only: bool
+) -> tuple[Table, int]:
     """Returns the table of a file, and how many bytes it has."""
     with open_file(path) as file:
         require_size(path, os.fstat(file.fileno()), max_bytes)
@@ -105,7 +107,7 @@ def _read_file(path: str, columns: Columns, options: TextOptions, max_bytes: int
         is_rows = holds_rows(text, columns, options)
         if is_rows:
             return read_rows(text, columns, options), len(content)
-        return read_delimited(text, options, has_roles=bool(columns.roles())), len(content)
+        return read_delimited(text, options, columns, is_only=is_only), len(content)
     options.refuse_for(path)
     if is_table:
         table = read_columnar(content, name=path, max_bytes=max_bytes)

@@ -5,7 +5,7 @@ A table says where its rows stand in a file, so that every message names the lin
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -118,7 +118,7 @@ def read_table(table: Table, columns: Columns) -> Sequences:
     inputs = columns.input_columns or _find_inputs(table, columns)
     if not (inputs or columns.category_columns or columns.target_columns or columns.known_columns):
         table.refuse_whole(found="no column to read", expected="one at least", remedy="give --input-columns")
-    order, lengths, ids = arrange(table, columns)
+    order, lengths, ids, times = arrange(table, columns)
     sequences = Arranged(table, order, lengths)
     steps: dict[str, Field] = {}
     if inputs:
@@ -131,8 +131,7 @@ def read_table(table: Table, columns: Columns) -> Sequences:
     if columns.known_columns:
         steps[KNOWN] = sequences.numbers(tuple(columns.known_columns), columns.missing)
     if columns.time_column is not None:
-        times = cells.times(table, columns.time_column)[order]
-        steps[TIMES] = Field((columns.time_column,), times[:, None])
+        steps[TIMES] = Field((columns.time_column,), sequences.in_order(times)[:, None])
     if columns.label_column is not None and columns.each_step_has_a_label:
         steps[LABELS] = sequences.categories((columns.label_column,))
     return Sequences.from_lengths(lengths, steps, read_rows(sequences, columns, ids))
@@ -208,20 +207,28 @@ def _likely_role(table: Table, columns: Columns, name: str, left: list[str], are
     return f"--input-columns={chosen or 'NAME'}"
 
 
-def arrange(table: Table, columns: Columns) -> tuple[NDArray[np.int64], NDArray[np.int64], tuple[str, ...] | None]:
-    """Returns the rows in the order of ids and times, the lengths of the sequences, and their ids.
+def arrange(
+    table: Table, columns: Columns
+) -> tuple[NDArray[np.int64], NDArray[np.int64], tuple[str, ...] | None, NDArray[Any]]:
+    """Returns the rows in the order of ids and times, the lengths of the sequences, their ids, and the rows' times.
 
     Raises:
       DataError: A time of a sequence is there twice.
     """
     number = table.content.num_rows
-    codes, ids = np.zeros(number, np.int32), None
+    codes, ids, times = np.zeros(number, np.int32), None, np.empty(0)
     if columns.id_column is not None:
         codes, ids = cells.encoded(table, columns.id_column)
-    if columns.time_column is None:
+    if columns.time_column is not None:
+        times = cells.times(table, columns.time_column)
+    next_is_later = codes[1:] > codes[:-1]
+    is_same = codes[1:] == codes[:-1]
+    next_is_later |= is_same if columns.time_column is None else is_same & (times[1:] > times[:-1])
+    if next_is_later.all():  # as most tables are
+        order = np.arange(number)
+    elif columns.time_column is None:
         order = np.argsort(codes, kind="stable")
     else:
-        times = cells.times(table, columns.time_column)
         order = np.lexsort((times, codes))  # stable: of two rows of one time the first stays before
         same = (np.diff(codes[order]) == 0) & (times[order][1:] == times[order][:-1])
         if same.any():
@@ -236,7 +243,7 @@ def arrange(table: Table, columns: Columns) -> tuple[NDArray[np.int64], NDArray[
                 expected="each time of a sequence once",
                 remedy="remove one of the two, or name what tells them apart with --id-column",
             )
-    return order, np.bincount(codes).astype(np.int64), ids
+    return order, np.bincount(codes).astype(np.int64), ids, times
 
 
 class Arranged:
@@ -253,12 +260,17 @@ class Arranged:
         self.order = order
         self.lengths = lengths
         self.starts = np.cumsum(lengths) - lengths
+        self._is_in_order = bool((order[1:] > order[:-1]).all())
+
+    def in_order(self, values: Any) -> Any:
+        """Puts what belongs to the rows of the table into the order of the sequences."""
+        return values if self._is_in_order else values[self.order]
 
     def numbers(self, names: tuple[str, ...], missing: str) -> Field:
         """Reads columns of numbers; what is missing is refused, filled, marked or kept; "never": it may not be."""
         found, marks = [], {}
         for name in names:
-            values = cells.numbers(self.table, name)[self.order]
+            values = self.in_order(cells.numbers(self.table, name))
             lost = np.isnan(values)
             if missing == "mask":  # of a column that lacks nothing too: the next file may lack some, and has to fit
                 mark = mark_of(name)
@@ -278,7 +290,7 @@ class Arranged:
     def categories(self, names: tuple[str, ...]) -> Field:
         """Reads columns of texts, each different one a category."""
         pairs = [cells.encoded(self.table, name) for name in names]
-        codes = np.stack([codes for codes, _ in pairs], axis=1)[self.order]
+        codes = self.in_order(np.stack([codes for codes, _ in pairs], axis=1))
         return Field(names, codes, tuple(vocabulary for _, vocabulary in pairs))
 
     def of_the_whole(self, field: Field) -> Field:

@@ -33,7 +33,7 @@ def read_texts(table: Table, columns: Columns) -> Sequences:
     if columns.id_column is not None:
         require_each_id_once(table, columns.id_column)
     kind = columns.tokens or "character"
-    order, _, ids = arrange(table, columns)
+    order, _, ids, _ = arrange(table, columns)
     codes, vocabulary, lengths = tokenise(texts.take(order), kind)
     if (lengths == 0).any():
         row = int(order[lengths == 0].min())

@@ -4,9 +4,9 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <vector>
 
 #include "matmul.h"
+#include "memory.h"
 #include "vector.h"
 
 namespace jaxrnn {
@@ -46,7 +46,7 @@ inline float* At(float* base, int64_t index, int64_t size) { return base ? base 
 // and `lengths` says how many steps each has: then the rows of a step are the first few, and nothing is looked up.
 // Otherwise `lengths` is empty.
 struct Share {
-  std::vector<int> rows, lengths;
+  Vector<int> rows, lengths;
 
   // How many rows a step has, from those of the step next to it.
   int CountAt(int64_t step, int count) const {

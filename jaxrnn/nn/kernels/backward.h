@@ -3,8 +3,8 @@
 #define JAXRNN_BACKWARD_H_
 
 #include <algorithm>
-#include <vector>
 
+#include "memory.h"
 #include "recurrence.h"
 
 namespace jaxrnn {
@@ -35,7 +35,7 @@ typename Recurrence<cell>::BackwardWeights Recurrence<cell>::PackBackward(const 
 template <Cell cell>
 void Recurrence<cell>::Backward(const Arrays& arrays, const BackwardWeights& weights, const Share& share, Kept kept,
                                 Cotangents cotangents, Gradients gradients, Sums& sums) const {
-  const std::vector<int>& rows = share.rows;
+  const Vector<int>& rows = share.rows;
   const bool is_simple = !share.lengths.empty();
   const int num_rows = rows.size();
   const int64_t batch = sizes.batch, hidden = sizes.hidden, input = sizes.input;
@@ -51,7 +51,7 @@ void Recurrence<cell>::Backward(const Arrays& arrays, const BackwardWeights& wei
 
   const Origins origins(sizes, arrays, rows, Eq::kHasCellState);
   // Of every step of every row, the step before it that counts; -1 - origin where it begins from one of those.
-  std::vector<int32_t> before(is_simple ? 0 : size_t(sizes.steps) * num_rows);
+  Vector<int32_t> before(is_simple ? 0 : size_t(sizes.steps) * num_rows);
   for (int i = 0; i < num_rows && !is_simple; ++i) {
     int32_t previous = -1;
     for (int64_t turn = 0; turn < sizes.steps; ++turn) {
@@ -67,8 +67,8 @@ void Recurrence<cell>::Backward(const Arrays& arrays, const BackwardWeights& wei
   // Apart by more than their columns: rows that are a power of two apart would share a few places of the cache.
   const size_t gate_stride = gate_columns + kPanelColumns;
   Floats d_gates(capacity * gate_stride);
-  std::vector<const float*> x_rows(capacity), h_rows(capacity), gate_pointers(capacity), part(capacity);
-  std::vector<float*> dx_rows(capacity), d_h_rows(num_rows);
+  Vector<const float*> x_rows(capacity), h_rows(capacity), gate_pointers(capacity), part(capacity);
+  Vector<float*> dx_rows(capacity), d_h_rows(num_rows);
   const Vec zeros[kPanelVectors] = {};
   CopyPadded(d_h.get(), cotangents.h, rows);
   if (Eq::kHasCellState) CopyPadded(d_c.get(), cotangents.c, rows);
@@ -180,7 +180,7 @@ void Recurrence<cell>::Backward(const Arrays& arrays, const BackwardWeights& wei
 }
 
 template <Cell cell>
-void Recurrence<cell>::Reduce(const std::vector<Sums>& tasks, Gradients gradients, int begin, int end) const {
+void Recurrence<cell>::Reduce(const Vector<Sums>& tasks, Gradients gradients, int begin, int end) const {
   const int hidden = sizes.hidden;
   auto total = [&](OuterSum Sums::*part, int k, int column) {
     Vec sum = Load((tasks[0].*part).row(k) + column);

@@ -4,8 +4,8 @@
 
 #include <algorithm>
 #include <utility>
-#include <vector>
 
+#include "memory.h"
 #include "recurrence.h"
 
 namespace jaxrnn {
@@ -77,12 +77,12 @@ void Recurrence<cell>::MultiplyDirectly(const Arrays& arrays, const ForwardWeigh
 template <Cell cell>
 void Recurrence<cell>::Forward(const Arrays& arrays, const ForwardWeights& weights, const Share& share, Kept kept,
                                Last last) const {
-  const std::vector<int>& rows = share.rows;
+  const Vector<int>& rows = share.rows;
   const int num_rows = rows.size();
   const int64_t batch = sizes.batch, hidden = sizes.hidden;
-  std::vector<const float*> h(num_rows), c(num_rows), x_rows(num_rows), h_rows(num_rows);
-  std::vector<float*> sum_rows(num_rows);
-  std::vector<ForwardRow> active(num_rows);
+  Vector<const float*> h(num_rows), c(num_rows), x_rows(num_rows), h_rows(num_rows);
+  Vector<float*> sum_rows(num_rows);
+  Vector<ForwardRow> active(num_rows);
   const int at_once = UnitsAtOnce(), sum_columns = kGroups.count * at_once;
   Floats sums(size_t(num_rows) * sum_columns);
   for (int i = 0; i < num_rows; ++i) sum_rows[i] = sums.get() + size_t(i) * sum_columns;

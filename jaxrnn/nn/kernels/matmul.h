@@ -4,33 +4,15 @@
 #define JAXRNN_MATMUL_H_
 
 #include <algorithm>
-#include <memory>
-#include <new>
 #include <utility>
-#include <vector>
 
+#include "memory.h"
 #include "vector.h"
 
 // Unrolls a loop over a tile's registers early, or they take a turn through memory between one loop and the next.
 #define JAXRNN_UNROLL _Pragma("GCC unroll 16")
 
 namespace jaxrnn {
-
-constexpr std::align_val_t kCacheLine{64};
-struct Free {
-  void operator()(float* pointer) const { ::operator delete(pointer, kCacheLine); }
-};
-// Uninitialised floats on a cache line's boundary.
-class Floats {
- public:
-  Floats() = default;
-  explicit Floats(size_t size)
-      : data_(size ? static_cast<float*>(::operator new(size * sizeof(float), kCacheLine)) : nullptr) {}
-  float* get() const { return data_.get(); }
-
- private:
-  std::unique_ptr<float, Free> data_;
-};
 
 // Columns are cut into panels of two vectors, the last perhaps of one; a panel holds its columns row by row.
 constexpr int kPanelVectors = 2;

@@ -157,7 +157,7 @@ void RunBackward(ffi::ThreadPool& pool, const Sizes& sizes, bool reverse, const 
     if (own_gradients.c_first) std::fill_n(own_gradients.c_first, rows, 0.0f);
     if (own_gradients.h_targets) std::fill_n(own_gradients.h_targets, sizes.targets * rows, 0.0f);
     if (own_gradients.c_targets) std::fill_n(own_gradients.c_targets, sizes.targets * rows, 0.0f);
-    std::vector<typename Recurrence<cell>::Sums> sums(deal.tasks_per_model);
+    Vector<typename Recurrence<cell>::Sums> sums(deal.tasks_per_model);
     spread([&](int task) {
       recurrence.Backward(arrays, weights, dealt[task], own, own_cotangents, own_gradients, sums[task]);
     });

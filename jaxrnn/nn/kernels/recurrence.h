@@ -4,11 +4,11 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <vector>
 
 #include "arrays.h"
 #include "cells.h"
 #include "matmul.h"
+#include "memory.h"
 
 namespace jaxrnn {
 
@@ -19,7 +19,7 @@ constexpr int64_t kPairsWithoutPacking = 4;
 // of resets, and the number behind the last target is zeros.
 class Origins {
  public:
-  Origins(const Sizes& sizes, const Arrays& arrays, const std::vector<int>& rows, bool has_cell_state)
+  Origins(const Sizes& sizes, const Arrays& arrays, const Vector<int>& rows, bool has_cell_state)
       : targets_(arrays.reset ? int(std::min(sizes.targets, kMaxTargets)) : 0),
         batch_(sizes.batch),
         hidden_(sizes.hidden),
@@ -58,7 +58,7 @@ class Origins {
   int64_t batch_, hidden_;
   int padded_;
   const Arrays* arrays_;
-  const std::vector<int>* rows_;
+  const Vector<int>* rows_;
   Floats zeros_, c_;
 };
 
@@ -80,8 +80,8 @@ struct Recurrence {
   Recurrence(const Sizes& sizes, bool reverse)
       : sizes(sizes), reverse(reverse), padded(sizes.padded()), gate_columns(kGroups.count * sizes.padded()) {}
 
-  static std::vector<Section> Sections() {
-    std::vector<Section> sections;
+  static Vector<Section> Sections() {
+    Vector<Section> sections;
     for (int g = 0; g < kGroups.count; ++g) {
       const bool inputs = kGroups.input_gate[g] >= 0, hidden = kGroups.hidden_gate[g] >= 0;
       if (!sections.empty() && sections.back().reads_inputs == inputs && sections.back().reads_hidden == hidden) {
@@ -105,8 +105,8 @@ struct Recurrence {
 
   // What the forward steps multiply by; `packed` is empty where the weights are read as they are.
   struct ForwardWeights {
-    std::vector<Section> sections = Sections();
-    std::vector<Packed> packed;
+    Vector<Section> sections = Sections();
+    Vector<Packed> packed;
     Floats bias;
   };
 
@@ -119,7 +119,7 @@ struct Recurrence {
   ForwardWeights PackForward(const Arrays& arrays) const;
 
   // Copies rows of (batch, hidden), null for zeros, into padded ones.
-  void CopyPadded(float* to, const float* from, const std::vector<int>& rows) const {
+  void CopyPadded(float* to, const float* from, const Vector<int>& rows) const {
     for (size_t i = 0; i < rows.size(); ++i) {
       float* row = to + i * padded;
       std::fill_n(row, padded, 0.0f);
@@ -176,7 +176,7 @@ struct Recurrence {
   }
 
   // Adds up the tasks' sums for the units from `begin`, a multiple of kLanes, to `end`, in PyTorch's layouts.
-  void Reduce(const std::vector<Sums>& tasks, Gradients gradients, int begin, int end) const;
+  void Reduce(const Vector<Sums>& tasks, Gradients gradients, int begin, int end) const;
 };
 
 }  // namespace jaxrnn

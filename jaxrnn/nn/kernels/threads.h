@@ -11,9 +11,9 @@
 #include <memory>
 #include <mutex>
 #include <utility>
-#include <vector>
 
 #include "arrays.h"
+#include "memory.h"
 #include "xla/ffi/api/ffi.h"
 
 namespace jaxrnn {
@@ -62,23 +62,38 @@ inline void RunTasks(ffi::ThreadPool& pool, int count, const std::function<void(
   if (shared->error) std::rethrow_exception(std::move(shared->error));
 }
 
-// Deals the rows of a batch out to tasks: the longest ones first, back and forth, so that all get about as many steps.
-inline std::vector<Share> DealRows(const Sizes& sizes, const bool* valid, bool resets, int num_tasks) {
+// Counts the steps of every row that count, of masks of 0 and 1; returns whether they are its first ones.
+inline bool CountSteps(const Sizes& sizes, const uint8_t* valid, int* lengths) {
+  constexpr int64_t kMostInAByte = 255;
   const int64_t batch = sizes.batch;
-  std::vector<int> lengths(batch, valid ? 0 : int(sizes.steps));
-  bool is_simple = !resets;
-  for (int64_t t = 0; t < sizes.steps && valid; ++t) {
-    const bool *now = valid + t * batch, *before = t ? now - batch : now;
-    unsigned char gaps = 0;
-    for (int64_t b = 0; b < batch; ++b) gaps |= now[b] & !before[b];
-    for (int64_t b = 0; b < batch; ++b) lengths[b] += now[b];
-    is_simple &= !gaps;
+  Vector<uint8_t> few(batch), gaps(batch);  // a byte a row: vectors of them
+  uint8_t *__restrict__ few_at = few.data(), *__restrict__ gaps_at = gaps.data();
+  for (int64_t t = 0; t < sizes.steps; ++t) {
+    const uint8_t *now = valid + t * batch, *before = t ? now - batch : now;
+    for (int64_t b = 0; b < batch; ++b) {
+      few_at[b] += now[b];
+      gaps_at[b] |= now[b] & ~before[b];
+    }
+    if ((t + 1) % kMostInAByte && t + 1 < sizes.steps) continue;
+    for (int64_t b = 0; b < batch; ++b) {
+      lengths[b] += few_at[b];
+      few_at[b] = 0;
+    }
   }
-  std::vector<int> order(batch), place(sizes.steps + 2);  // sorted by counting, which keeps the order of equals
+  return std::all_of(gaps.begin(), gaps.end(), [](uint8_t gap) { return !gap; });
+}
+
+// Deals the rows of a batch out to tasks: the longest ones first, back and forth, so that all get about as many steps.
+inline Vector<Share> DealRows(const Sizes& sizes, const bool* valid, bool resets, int num_tasks) {
+  const int64_t batch = sizes.batch;
+  Vector<int> lengths(batch, valid ? 0 : int(sizes.steps));
+  const bool is_simple =
+      (!valid || CountSteps(sizes, reinterpret_cast<const uint8_t*>(valid), lengths.data())) && !resets;
+  Vector<int> order(batch), place(sizes.steps + 2);  // sorted by counting, which keeps the order of equals
   for (int64_t b = 0; b < batch; ++b) ++place[sizes.steps - lengths[b] + 1];
   for (int64_t t = 0; t <= sizes.steps; ++t) place[t + 1] += place[t];
   for (int64_t b = 0; b < batch; ++b) order[place[sizes.steps - lengths[b]]++] = b;
-  std::vector<Share> shares(num_tasks);
+  Vector<Share> shares(num_tasks);
   if (num_tasks == 1) {
     if (is_simple) {
       shares[0].lengths.resize(batch);

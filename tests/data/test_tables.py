@@ -500,3 +500,21 @@ def test_numbers_read_at_once_are_those_of_cells_read_as_text(tmp_path, monkeypa
             assert found == outcome(), new
         refused += isinstance(found, str)
     assert 15 < refused < len(cells) - 15
+
+
+@pytest.mark.parametrize(
+    ("header", "names"),
+    [
+        ('size 5",weight', ['size 5"', "weight"]),
+        ('a",b', ['a"', "b"]),
+        ('"a\nc",b', ["a\nc", "b"]),
+        ("é,b", ["é", "b"]),
+    ],
+)
+def test_what_stands_behind_the_header_is_all_there(tmp_path, header, names):
+    """A quote within an unquoted name closes nothing."""
+    (tmp_path / "rows.csv").write_text(header + "\n" + "".join(f"{row},{row / 4}\n" for row in range(40)))
+    read = jaxrnn.read(tmp_path / "rows.csv", input_columns=names)
+    assert read.arrays()[0].tolist() == [[row, row / 4] for row in range(40)]
+    (tmp_path / "mark.csv").write_text("id,x\n\ufeffa,1\nb,2\n")
+    assert jaxrnn.read(tmp_path / "mark.csv", id_column="id", input_columns="x").rows["ids"].texts() == ["b", "\ufeffa"]

@@ -78,7 +78,6 @@ def features_of(model, batch):
     return model._features(batch.inputs, batch.categories, batch.statics, batch.lengths)
 
 
-@pytest.mark.slow
 def test_series_packed_in_a_row_do_not_see_each_other():
     """Neither what is known ahead nor the season before reaches over the end of a series."""
     generator = np.random.default_rng(5)

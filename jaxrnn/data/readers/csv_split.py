@@ -1,5 +1,6 @@
 """Records of CSV split into columns, of text or of numbers, by pyarrow."""
 
+import codecs
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -24,6 +25,13 @@ class Body(NamedTuple):
     def __contains__(self, part: object) -> bool:
         """Whether bytes are in it."""
         return self.source.find(part, self.begin) >= 0  # type: ignore[arg-type]
+
+
+def body_of(source: bytes, begin: int) -> Body:
+    """Returns what stands in a text from `begin` on; pyarrow would take a byte order mark there for the file's own."""
+    if source.startswith(codecs.BOM_UTF8, begin):
+        return Body(codecs.BOM_UTF8 + source[begin:], 0)
+    return Body(source, begin)
 
 
 def read_csv(body: Body, names: list[str], kinds: Mapping[str, "pa.DataType"], delimiter: str) -> "pa.Table":

@@ -48,7 +48,8 @@ def plain_numbers(array: "pa.Array", kind: "pa.DataType") -> NDArray[Any] | None
     # `cast` takes more than people write: hexadecimals, infinities.
     characters = b"0123456789-" if pa.types.is_integer(kind) else b"0123456789+-.eE"
     _, places, content = array.buffers()
-    offsets = np.frombuffer(places, np.int64 if pa.types.is_large_string(array.type) else np.int32)
+    width = np.int64 if pa.types.is_large_string(array.type) else np.int32
+    offsets = np.frombuffer(places, width, count=array.offset + len(array) + 1)
     begin, end = (int(offsets[array.offset + number]) for number in (0, len(array)))
     if content is None or content.slice(begin, end - begin).to_pybytes().translate(None, characters):
         return None

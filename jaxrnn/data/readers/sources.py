@@ -174,7 +174,7 @@ class _LimitedRaw(io.RawIOBase):
     def _piece(self, wanted: int) -> bytes:
         """Reads at most so much. One byte past the limit tells a file of just that size from a larger one."""
         try:
-            piece = self._stream.read(wanted)
+            piece = self._stream.read(wanted) or b""  # None of a stream that does not wait
         except (EOFError, OSError, zlib.error) as error:
             raise complaint(
                 self._name,

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from jaxrnn.data.readers.complaints import complaint, quote
-from jaxrnn.data.readers.csv_split import Body, read_csv
+from jaxrnn.data.readers.csv_split import Body, body_of, read_csv
 from jaxrnn.data.readers.options import FLOAT32_OVERFLOW
 from jaxrnn.data.readers.sources import decode
 from jaxrnn.data.tables import cells
@@ -80,7 +80,9 @@ def read_delimited(text: Text, options: TextOptions, columns: Columns, *, is_onl
     if not options.header:
         _require_names(names, name, text.line(1), has_roles=bool(columns.roles()))
     require_closed_cells(text, delimiter)
-    body = Body(text.content.encode() if text.source is None else text.source, len(header.encode()))
+    source = text.content.encode() if text.source is None else text.source
+    text = text._replace(source=None)  # what finds lines later keeps the text alone
+    body = body_of(source, len(header[: _end_of_first(header, delimiter)].encode()))
     kinds = _kinds_of(body, names, columns, delimiter) if is_only and options.decimal == "." else {}
     table = _numbers_split(body, names, kinds, delimiter) if kinds else None
     if table is None:
@@ -196,6 +198,16 @@ def _records(text: Text, delimiter: str) -> Iterator[tuple[int, list[str]]]:
         has_more = place < len(content) or ending == delimiter
 
 
+def _end_of_first(text: str, delimiter: str) -> int:
+    """Returns where the first record ends, with its line end: a quote within an unquoted cell is one like others."""
+    cell, place = _cell_pattern(delimiter), 0
+    while match := cell.match(text, place):
+        place = match.end()
+        if match[2] != delimiter:
+            break
+    return place
+
+
 def _cell_pattern(delimiter: str) -> re.Pattern[str]:
     """Makes a pattern of a cell, quoted or not, and of what ends it."""
     end = re.escape(delimiter)
@@ -267,8 +279,8 @@ def _numbers_split(body: Body, names: list[str], kinds: dict[str, "pa.DataType"]
     import pyarrow as pa
 
     try:
-        table = read_csv(body, names, kinds, delimiter)
-    except pa.ArrowInvalid:
+        table = read_csv(body, names, kinds, delimiter).unify_dictionaries()
+    except pa.ArrowException:
         return None
     numbers = [name for name, kind in kinds.items() if kind == pa.float64()]
     # Infinities and NaN are words that pyarrow takes for numbers.
@@ -278,7 +290,7 @@ def _numbers_split(body: Body, names: list[str], kinds: dict[str, "pa.DataType"]
         for chunk in table.column(name).chunks
         if len(chunk)
     )
-    return table.unify_dictionaries() if are_usual else None
+    return table if are_usual else None
 
 
 def _split(text: Text, body: Body, names: list[str], delimiter: str) -> "pa.Table":

@@ -12,7 +12,17 @@ namespace jaxrnn {
 
 constexpr std::align_val_t kCacheLine{64};
 
-// Blocks of 64 bytes, 128 and so on, on a cache line's boundary; at most some of each size are kept, and no large ones.
+#if defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define JAXRNN_KEEP_NOTHING
+#endif
+#endif
+#if defined(__SANITIZE_ADDRESS__)
+#define JAXRNN_KEEP_NOTHING
+#endif
+
+// Blocks of 64 bytes, 128 and so on, on a cache line's boundary; at most some of each size are kept, and no large ones: a
+// thread keeps 4 MiB at most, and that only if its calls have needed so many of every size.
 class Blocks {
  public:
   static void* Take(size_t bytes) {
@@ -35,7 +45,7 @@ class Blocks {
 
  private:
   static constexpr size_t kSmallest = 64;
-#ifdef __SANITIZE_ADDRESS__  // which sees what is used after it was given back only where nothing is kept
+#ifdef JAXRNN_KEEP_NOTHING  // an address sanitizer, which sees what is used after it was given back only where nothing is kept
   static constexpr int kSizes = 0;
 #else
   static constexpr int kSizes = 13;  // up to 256 KiB

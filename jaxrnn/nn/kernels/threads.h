@@ -80,7 +80,7 @@ inline bool CountSteps(const Sizes& sizes, const uint8_t* valid, int* lengths) {
       few_at[b] = 0;
     }
   }
-  return std::all_of(gaps.begin(), gaps.end(), [](uint8_t gap) { return !gap; });
+  return std::all_of(gaps_at, gaps_at + batch, [](uint8_t gap) { return !gap; });
 }
 
 // Deals the rows of a batch out to tasks: the longest ones first, back and forth, so that all get about as many steps.

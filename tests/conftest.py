@@ -22,7 +22,7 @@ except ImportError:  # not on Windows
     fcntl = None  # type: ignore[assignment]
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-MEMORY_KEPT = 1 << 30  # bytes
+MEMORY_KEPT, MOST_MEMORY = 1 << 30, 5 << 28  # bytes
 
 # The modules that compute with arrays: --check-annotations holds what they are given against what they state.
 _CHECKED_MODULES = (
@@ -123,7 +123,16 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def memory_given_back():
     """Drops compiled programs behind a file of tests that left this process large: no later file uses many of them."""
     yield
-    if _resident_bytes() > MEMORY_KEPT:
+    _give_back_memory(MEMORY_KEPT)
+
+
+def pytest_runtest_teardown() -> None:
+    _give_back_memory(MOST_MEMORY)  # of a file whose tests compile many programs each
+
+
+def _give_back_memory(most: int) -> None:
+    """Drops this process's compiled programs if it holds more than so many bytes."""
+    if _resident_bytes() > most:
         import jax
 
         jax.clear_caches()

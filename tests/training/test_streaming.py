@@ -416,7 +416,6 @@ class TestCommands:
         assert done.code == 2
         assert "got other data than the run began with" in done.err
 
-    @pytest.mark.slow
     def test_an_epoch_that_diverges_is_undone(self, prepared, tmp_path, small_pieces):
         run_dir = tmp_path / "run"
         flags = [f"--run-dir={run_dir}", "--batching=pad", "--checkpoint-seconds=0"]

@@ -69,10 +69,11 @@ def variables_of_child(own: Path) -> dict[str, str]:
     Args:
       own: Where it keeps them if the tests keep none.
     """
-    return {
-        "JAX_COMPILATION_CACHE_DIR": str(_kept_by_all or own),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-    }
+    return _variables(_kept_by_all or own)
+
+
+def _variables(directory: Path) -> dict[str, str]:
+    return {"JAX_COMPILATION_CACHE_DIR": str(directory), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
 
 
 @contextlib.contextmanager
@@ -92,7 +93,7 @@ def lent_to_children(own: Path) -> Iterator[dict[str, str]]:
         for name in known:
             with contextlib.suppress(OSError):  # another run of the tests removes it, or this is another file system
                 os.link(shared / name, own / name)
-    yield {"JAX_COMPILATION_CACHE_DIR": str(own), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+    yield _variables(own)
     if shared != own:
         for name in {path.name for path in own.iterdir() if _PROGRAM.fullmatch(path.name)}.difference(known):
             with contextlib.suppress(OSError):

@@ -27,6 +27,7 @@ from jaxrnn.evaluation.pictures.plots import (
     label_text,
     new_figure,
     save_figure,
+    write_title,
 )
 from jaxrnn.tasks.figures import NO_FIGURE
 from jaxrnn.tasks.forecast_figures import calibrate
@@ -100,7 +101,7 @@ def _draw_series(axes: Any, evaluation: ForecastEvaluation, encoding: SeriesEnco
     given = ids_of(evaluation.sequences)[series]
     named = label_text(given, 24) if isinstance(given, str) else f"row {given}"
     said = f"{view.mase:.3g}" if np.isfinite(view.mase) else NO_FIGURE
-    axes.set_title(f"{kind}, {named}: mase {said}, from {view.start} on", fontsize=8)
+    write_title(axes, f"{kind}, {named}: mase {said}, from {view.start} on", 8)
     several = len(encoding.targets.names) > 1
     axes.set_ylabel(label_text(encoding.targets.names[0], 30) + " (the first target)" * several, fontsize=7)
     axes.tick_params(labelsize=7)
@@ -114,7 +115,7 @@ def _draw_steps(axes: Any, evaluation: ForecastEvaluation) -> None:
         kind = {"linewidth": 1.8} if name == MODEL else {"linewidth": 1.0, "linestyle": "--"}
         marker = "o" if len(steps) <= MAX_DOTTED else None
         axes.plot(steps, values, color=color, label=name, marker=marker, markersize=3, **kind)
-    axes.set_title(f"{figure} by step ahead", fontsize=10)
+    write_title(axes, f"{figure} by step ahead")
     axes.set_xlabel("steps ahead")
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.set_yscale("log") if is_log else axes.set_ylim(bottom=0)
@@ -127,7 +128,7 @@ def _draw_calibration(axes: Any, evaluation: ForecastEvaluation) -> None:
     axes.plot([0, 1], [0, 1], color=ACCENT_COLOR, linewidth=0.8, label="as it should be")
     axes.plot(evaluation.quantiles, shares, "o-", color=TRAINING_COLOR, label="the model")
     coverage, nominal = evaluation.figures["coverage"], evaluation.quantiles[-1] - evaluation.quantiles[0]
-    axes.set_title(f"calibration: the band holds {coverage:.1%} of the values, should {nominal:.1%}", fontsize=10)
+    write_title(axes, f"calibration: the band holds {coverage:.1%} of the values, should {nominal:.1%}")
     axes.set_xlabel("quantile")
     axes.set_ylabel("share of actual values at or below it")
     axes.set_xlim(0, 1)
@@ -146,7 +147,7 @@ def _draw_bars(axes: Any, evaluation: ForecastEvaluation) -> None:
             axes.axvline(median, color=color, label=f"{name}: median {median:.3g}", **kind)
     beyond = f", {bars.beyond:,} beyond in the last bar" * bool(bars.beyond)
     unknown = f", {bars.unknown:,} without" * bool(bars.unknown)
-    axes.set_title(f"mase of {len(known):,} series{beyond}{unknown}", fontsize=10)
+    write_title(axes, f"mase of {len(known):,} series{beyond}{unknown}")
     axes.set_xlabel("mase of a series")
     axes.set_ylabel("series")
     axes.yaxis.get_major_locator().set_params(integer=True)

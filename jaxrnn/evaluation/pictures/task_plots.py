@@ -17,6 +17,7 @@ from jaxrnn.evaluation.pictures.plots import (
     label_text,
     new_figure,
     save_figure,
+    write_title,
 )
 from jaxrnn.evaluation.sequence_errors import count_confusions, error_of_each, reliability
 from jaxrnn.evaluation.sequence_evaluation import SequenceEvaluation
@@ -128,7 +129,7 @@ def plot_sequences(evaluation: SequenceEvaluation, model: TrainedModel, path: Pa
         if rows.every:
             _shade_tags(axes, evaluation, rows, int(sequence))
         kind = "typical" if place < number else "worst"
-        axes.set_title(f"{kind}, row {sequence}: {_words(evaluation, model, int(sequence))}", fontsize=8)
+        write_title(axes, f"{kind}, row {sequence}: {_words(evaluation, model, int(sequence))}", 8)
         axes.tick_params(labelsize=7)
         axes.grid(alpha=0.25)
     save_figure(figure, path)

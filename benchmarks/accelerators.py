@@ -9,6 +9,7 @@ GPU every operation is a kernel, whose launch takes microseconds whatever it com
 the training program. Nothing is run, so nothing here is a time.
 """
 
+import argparse
 import importlib.util
 import sys
 from collections.abc import Callable, Sequence
@@ -90,8 +91,9 @@ def print_training(name: str, devices: Sequence[Any]) -> None:
     print(f"{name:6} training an LSTM of {num_parameters:,} parameters on {len(devices)}: {sent}")
 
 
-def main() -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Compiles and prints."""
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args(argv)
     import jax
 
     prepare_environment()

@@ -117,7 +117,7 @@ void TimeCell(const char* name, int gates, int steps, int input, int hidden, dou
   const double inference = Best(kRounds, [&] { forward({outputs.get(), nullptr, nullptr}); });
   const double training = Best(kRounds, [&] { forward(kept); });
   const double backward = Best(kRounds, [&] {
-    std::vector<typename Recurrence<cell>::Sums> sums(1);
+    jaxrnn::Vector<typename Recurrence<cell>::Sums> sums(1);
     recurrence.Backward(arrays, recurrence.PackBackward(arrays, true), share, kept, {d_outputs.get(), nullptr, nullptr},
                         gradients, sums[0]);
     recurrence.Reduce(sums, gradients, 0, hidden);

@@ -21,6 +21,12 @@ from jaxrnn.nn.engine import kernel_library
 SOURCE = Path(__file__).with_suffix(".cc")
 
 
+def compile_command(compiler: Sequence[str], variant: str) -> list[str]:
+    """The command that builds the program, less its output's name."""
+    flags = [flag for flag in FLAGS if flag not in ("-fPIC", "-shared")]
+    return [*compiler, *flags, *VARIANTS[variant], f"-I{KERNELS}", str(SOURCE)]
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Builds and runs it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -30,12 +36,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     if compiler is None or not found:
         raise SystemExit("there is no C++ compiler here, or no processor that the recurrence is compiled for")
     variant = "-avx512" if "avx512" in found[0].path.name and arguments.instructions is None else ""
+    command = compile_command(compiler, variant)
+    print(shlex.join(command), flush=True)
     with tempfile.TemporaryDirectory() as directory:
         program = Path(directory, "rates")
-        flags = [flag for flag in FLAGS if flag not in ("-fPIC", "-shared")]
-        command = [*compiler, *flags, *VARIANTS[variant], f"-I{KERNELS}", str(SOURCE), "-o", str(program)]
-        print(shlex.join(command[:-2]), flush=True)
-        subprocess.run(command, check=True)
+        subprocess.run([*command, "-o", str(program)], check=True)
         return subprocess.run([program], check=False).returncode
 
 

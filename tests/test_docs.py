@@ -22,7 +22,15 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 DOCS = REPOSITORY / "docs"
 BLOCK = re.compile(r"```(python|sh)( torch| quiet| roughly)?\n(.*?)```\n(?:\n```text\n(.*?)```\n)?", re.DOTALL)
 # They train models, or compute by many single operations, each of which JAX compiles.
-LONG_PAGES = {"data.md", "forecasting.md", "own-cells.md", "tasks.md", "training.md"}
+LONG_PAGES = {
+    "data.md",
+    "forecasting.md",
+    "from-flax.md",
+    "own-cells.md",
+    "tasks.md",
+    "training.md",
+    "variational-dropout.md",
+}
 PAGES = [page.name for page in sorted(DOCS.glob("*.md")) if BLOCK.search(page.read_text(encoding="utf-8"))]
 
 

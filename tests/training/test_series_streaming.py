@@ -82,8 +82,14 @@ def settings_of(kind: str, source: Path, **settings: object) -> Config:
 class TestReading:
     """What is read from the disk, compared with what training in memory holds."""
 
-    @pytest.mark.parametrize("batching", ["pad", "bucket", "pack"])
-    @pytest.mark.parametrize("refit", [False, True])
+    @pytest.mark.parametrize(
+        ("refit", "batching"),
+        [
+            *((False, batching) for batching in ("pad", "bucket", "pack")),
+            (True, "pack"),
+            *(pytest.param(True, batching, marks=pytest.mark.slow) for batching in ("pad", "bucket")),
+        ],
+    )
     @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "no-validation"])
     def test_batches_are_those_of_series_in_memory(self, made, kind, refit, batching, small_pieces):
         source, target = made(kind)
@@ -308,7 +314,8 @@ class TestCommands:
         assert "this run is finished" in call("train", "--resume", f"--run-dir={run_dir}").err
 
 
-@pytest.mark.parametrize("number", [3, *(pytest.param(number, marks=pytest.mark.slow) for number in (7, 25))])
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [3, 7, 25])
 def test_a_run_stopped_in_the_middle_of_an_epoch_ends_as_the_unbroken_one(made, run_dir, tmp_path, number):
     """In the first epoch of the first training, in a later one, and in the second training."""
     flags = [*SMALL, "--batching=pad", f"--data={made('time')[1]}", f"--run-dir={tmp_path / 'run'}"]

@@ -293,7 +293,7 @@ class TestDamage:
         paths = list(leaves(content))
         outcomes = []
         for number, path in enumerate(paths):
-            for junk in (None, -1, "x", [], {}, 1e308, 10**30)[number % 2 :: 2]:
+            for junk in (None, -1, "x", [], {}, 1e308, 10**30)[number % 3 :: 3]:
                 place = functools.reduce(operator.getitem, path[:-1], content)
                 true, place[path[-1]] = place[path[-1]], junk
                 rewrite(prepared, content)

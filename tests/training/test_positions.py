@@ -66,7 +66,6 @@ def test_before_the_first_epoch_is_finished_there_is_no_best_model(cut_short, pr
     assert served == within != initial, "the parameters so far, not those of the epoch's start"
 
 
-@pytest.mark.slow
 def test_goes_on_at_the_batch_with_pieces_of_another_size(cut_short, prepared, tmp_path):
     """The constant that cuts an epoch into pieces may change between two versions; the rows that come next do not."""
     run_dir = cut_short(4, "--batching=bucket", "--schedule=linear")

@@ -56,7 +56,7 @@ class Case:
         gates = NUM_GATES[self.kind] * hidden
         has_cells, has_targets = self.kind == "lstm", self.targets > 0
         shapes = {
-            "inputs": (num_steps, batch, num_inputs),
+            "inputs": (batch, num_steps, num_inputs),
             "valid": (num_steps, batch) if self.masked != "no" else (0,),
             "reset": (num_steps, batch) if self.reset else (0,),
             "weight_ih": (gates, num_inputs),
@@ -76,7 +76,7 @@ class Case:
         padded, groups = padded_size(hidden), _KEPT_GROUPS[self.kind]
         has_cells = self.kind == "lstm"
         results = {
-            "outputs": (num_steps, batch, hidden) if self.keep or self.with_outputs else (0,),
+            "outputs": (batch, num_steps, hidden) if self.keep or self.with_outputs else (0,),
             "h_last": (batch, hidden),
             "c_last": (batch, hidden) if has_cells else (0,),
             "cells": (num_steps, batch, padded) if has_cells and self.keep else (0,),
@@ -88,7 +88,7 @@ class Case:
         """Returns the shapes of the gradients that the backward call gets."""
         num_steps, batch, _, hidden = self.sizes
         shapes = {
-            "d_outputs": (num_steps, batch, hidden) if self.with_outputs else (0,),
+            "d_outputs": (batch, num_steps, hidden) if self.with_outputs else (0,),
             "d_h_last": (batch, hidden),
             "d_c_last": (batch, hidden) if self.kind == "lstm" else (0,),
         }
@@ -110,7 +110,7 @@ def are_right(kind: str, shapes: dict[str, tuple[int, ...]]) -> bool:
     inputs, weight_hh, h_targets = shapes["inputs"], shapes["weight_hh"], shapes["h_targets"]
     if len(inputs) < 3 or not weight_hh or weight_hh[-1] < 1:
         return False
-    models, (num_steps, batch, num_inputs), hidden = inputs[:-3], inputs[-3:], weight_hh[-1]
+    models, (batch, num_steps, num_inputs), hidden = inputs[:-3], inputs[-3:], weight_hh[-1]
     if max(num_steps, batch) > 2**31 - 3 or num_inputs > 2**30:
         return False
     targets = h_targets[len(models)] if len(h_targets) == len(models) + 3 else 0
@@ -227,7 +227,7 @@ def plain_loop(case: Case, given: Arrays) -> Arrays:
     for key in state:
         targets = np.zeros((0, batch, hidden)) if floats[f"{key}_targets"] is None else floats[f"{key}_targets"]
         origins[key] = np.concatenate([np.zeros((1, batch, hidden)), targets, np.zeros((1, batch, hidden))])
-    found: Arrays = {"outputs": np.zeros((num_steps, batch, hidden))}
+    found: Arrays = {"outputs": np.zeros((batch, num_steps, hidden))}
     tape = {}
     for step in order:
         counts = np.ones(batch, bool) if given["valid"] is None else given["valid"][step]
@@ -235,9 +235,9 @@ def plain_loop(case: Case, given: Arrays) -> Arrays:
         code = np.minimum(code, case.targets + 1)
         for key, now in state.items():
             state[key] = np.where(code[:, None] > 0, origins[key][code, rows], now)
-        after, pull = STEPS[case.kind](x[step] @ w_ih.T + b_ih, state["h"] @ w_hh.T + b_hh, state)
+        after, pull = STEPS[case.kind](x[:, step] @ w_ih.T + b_ih, state["h"] @ w_hh.T + b_hh, state)
         tape[step] = counts, code, state["h"], pull
-        found["outputs"][step] = np.where(counts[:, None], after["h"], 0)
+        found["outputs"][:, step] = np.where(counts[:, None], after["h"], 0)
         state = {key: np.where(counts[:, None], after[key], now) for key, now in state.items()}
     found |= {f"{key}_last": now for key, now in state.items()}
 
@@ -247,11 +247,11 @@ def plain_loop(case: Case, given: Arrays) -> Arrays:
     grads |= {"d_bias_ih": np.zeros(gates), "d_bias_hh": np.zeros(gates)}
     for step in reversed(order):
         counts, code, h_before, pull = tape[step]
-        d_output = 0 if floats["d_outputs"] is None else floats["d_outputs"][step]
+        d_output = 0 if floats["d_outputs"] is None else floats["d_outputs"][:, step]
         d_from_x, d_from_h, d_before = pull({**d_state, "h": d_state["h"] + d_output})
         d_from_x, d_from_h = d_from_x * counts[:, None], d_from_h * counts[:, None]
-        grads["d_inputs"][step] = d_from_x @ w_ih
-        grads["d_weight_ih"] += d_from_x.T @ x[step]
+        grads["d_inputs"][:, step] = d_from_x @ w_ih
+        grads["d_weight_ih"] += d_from_x.T @ x[:, step]
         grads["d_weight_hh"] += d_from_h.T @ h_before
         grads["d_bias_ih"] += d_from_x.sum(0)
         grads["d_bias_hh"] += d_from_h.sum(0)

@@ -185,7 +185,7 @@ struct Case {
       buffer.Make();
       to.push_back(buffer);
     };
-    add(args, "inputs", {steps, batch, input}, true);
+    add(args, "inputs", {batch, steps, input}, true);
     add(args, "valid", {steps, batch}, masked, XLA_FFI_DataType_PRED);
     add(args, "reset", {steps, batch}, reset, XLA_FFI_DataType_U8);
     add(args, "weight_ih", {width, input}, true);
@@ -196,15 +196,15 @@ struct Case {
     add(args, "c_first", {batch, hidden}, has_cells);
     add(args, "h_targets", {targets, batch, hidden}, targets);
     add(args, "c_targets", {targets, batch, hidden}, targets && has_cells);
-    add(forward, "outputs", {steps, batch, hidden}, keep || with_outputs);
+    add(forward, "outputs", {batch, steps, hidden}, keep || with_outputs);
     add(forward, "h_last", {batch, hidden}, true);
     add(forward, "c_last", {batch, hidden}, has_cells);
     add(forward, "cells", {steps, batch, padded}, has_cells && keep);
     add(forward, "gates", {steps, batch, kept}, kept && keep);
-    add(cotangents, "d_outputs", {steps, batch, hidden}, with_outputs);
+    add(cotangents, "d_outputs", {batch, steps, hidden}, with_outputs);
     add(cotangents, "d_h_last", {batch, hidden}, true);
     add(cotangents, "d_c_last", {batch, hidden}, has_cells);
-    add(backward, "d_inputs", {steps, batch, input}, with_inputs);
+    add(backward, "d_inputs", {batch, steps, input}, with_inputs);
     for (size_t i = 3; i < args.size(); ++i) {
       backward.push_back(args[i]);
       backward.back().name = "d_" + args[i].name;

@@ -194,7 +194,7 @@ class AbstractRecurrentLayer(AbstractCellStack):
             collected_states += directions
             if take is not loops.nothing_of:
                 hidden = [loops.hidden_of(collected) for collected in directions]
-                features = hidden[0] if len(hidden) == 1 else jnp.concatenate(hidden, axis=-1)
+                features = hidden[0] if len(hidden) == 1 else _joined(hidden)
             if not is_last:
                 features = self.dropout(features)
         finals = jax.tree.map(lambda *leaves: jnp.stack(leaves), *final_states)
@@ -283,3 +283,8 @@ def _valid_steps(num_steps: int, lengths: Array | None, mask: Mask | None) -> Ma
         return mask
     within = jnp.arange(num_steps)[None] < jnp.asarray(lengths)[:, None]
     return within if mask is None else within & mask
+
+
+def _joined(hidden: list[Array]) -> Array:
+    """Joins the features of both directions, (time, batch, size) each, with rows first: as layers' results are."""
+    return jnp.swapaxes(jnp.concatenate([jnp.swapaxes(part, 0, 1) for part in hidden], axis=-1), 0, 1)

@@ -166,8 +166,8 @@ def test_what_lies_behind_the_rows_ends_is_zeroed_whatever_the_memory_held(kind)
             outputs, d_inputs, d_targets = call_in_memory_of_arguments(case, arguments, cotangents)
             assert not d_targets.any(), (kind, batch)  # nothing resets
             for name, array in (("outputs", outputs), ("d_inputs", d_inputs)):
-                assert not array[~valid].any(), (kind, batch, name)
-                assert array[valid].any(axis=-1).all() or kind == "relu"
+                assert not array[~valid.T].any(), (kind, batch, name)
+                assert array[valid.T].any(axis=-1).all() or kind == "relu"
 
 
 def call_in_memory_of_arguments(case, arguments, cotangents):

@@ -24,8 +24,9 @@ _CELL_NUMBERS = {"rnn_tanh": 0, "rnn_relu": 1, "lstm": 2, "gru": 3}
 # Groups of gates that the backward call wants kept: a plain RNN's gradient needs its outputs only.
 _KEPT_GROUPS = {"rnn_tanh": 0, "rnn_relu": 0, "lstm": 4, "gru": 4}
 _NOTHING = (0,)
-# Where the rows stand in the arguments that both calls begin with; the others of the backward call all have them.
-_ROW_AXES = (-2, -1, -1, None, None, None, None, -2, -2, -2, -2)
+# Where the rows stand in the arguments that both calls begin with, and in those that the backward call has beside them.
+_ROW_AXES = (-3, -1, -1, None, None, None, None, -2, -2, -2, -2)
+_ROW_AXES_BACKWARD = (*_ROW_AXES, -3, -2, -2, -3, -2, -2)
 
 
 def is_built() -> bool:
@@ -106,7 +107,7 @@ class Kept(NamedTuple):
     """What a forward run keeps for the backward one: arrays of these shapes, whoever runs and whatever they hold.
 
     Attributes:
-      hidden: (time, batch, hidden).
+      hidden: (batch, time, hidden).
       cells: (time, batch, padded hidden), or empty.
       gates: (time, batch, groups * padded hidden), or empty.
     """
@@ -143,7 +144,7 @@ def run_forward(
     has_cells, groups = kernel == "lstm", _KEPT_GROUPS[kernel]
     makes_outputs = keep or recurrence.collect is loops.hidden_of  # the backward call reads them
     results = (
-        (num_steps, ROWS, hidden) if makes_outputs else _NOTHING,
+        (ROWS, num_steps, hidden) if makes_outputs else _NOTHING,
         (ROWS, hidden),
         (ROWS, hidden) if has_cells else _NOTHING,
         (num_steps, ROWS, padded) if has_cells and keep else _NOTHING,
@@ -151,7 +152,8 @@ def run_forward(
     )
     call = partitioning.Call("jaxrnn_forward", _attributes(recurrence), _ROW_AXES, results)
     outputs, h, c, cells, gates = call(_arrays(steps, weights, state, targets), is_partitioned=is_partitioned)
-    return recurrence.collect(outputs), _state_of(state, h, c), Kept(outputs, cells, gates) if keep else None
+    collected = recurrence.collect(_turned(outputs) if makes_outputs else outputs)
+    return collected, _state_of(state, h, c), Kept(outputs, cells, gates) if keep else None
 
 
 def run_backward(
@@ -187,7 +189,7 @@ def run_backward(
     gates, hidden = weights.weight_hh.shape
     to = (len(targets), ROWS, hidden) if targets else _NOTHING
     results = (
-        (num_steps, ROWS, input_size) if with_inputs else _NOTHING,
+        (ROWS, num_steps, input_size) if with_inputs else _NOTHING,
         (gates, input_size),
         (gates, hidden),
         (gates,) if has_bias else _NOTHING,
@@ -197,14 +199,15 @@ def run_backward(
         to,
         to if has_cells else _NOTHING,
     )
-    call = partitioning.Call("jaxrnn_backward", _attributes(recurrence), _ROW_AXES + (-2,) * 6, results)
-    arrays = (*_arrays(steps, weights, state, targets), *kept, _or_nothing(d_outputs), *_h_and_c(d_state))
+    call = partitioning.Call("jaxrnn_backward", _attributes(recurrence), _ROW_AXES_BACKWARD, results)
+    d_outputs = _or_nothing(None) if d_outputs is None else _turned(d_outputs)
+    arrays = (*_arrays(steps, weights, state, targets), *kept, d_outputs, *_h_and_c(d_state))
     d_inputs, d_ih, d_hh, d_bias_ih, d_bias_hh, d_h, d_c, d_h_to, d_c_to = call(arrays, is_partitioned=is_partitioned)
     d_weights = Weights(d_ih, d_hh, d_bias_ih, d_bias_hh) if has_bias else Weights(d_ih, d_hh)
     d_targets = tuple(
         _state_of(state, d_h_to[number], d_c_to[number] if has_cells else d_c_to) for number in range(len(targets))
     )
-    return _state_of(state, d_h, d_c), d_targets, d_inputs if with_inputs else None, d_weights
+    return _state_of(state, d_h, d_c), d_targets, _turned(d_inputs) if with_inputs else None, d_weights
 
 
 def pack_kept(recurrence: Recurrence, kept: tuple[State, loops.Gates]) -> Kept:
@@ -214,16 +217,17 @@ def pack_kept(recurrence: Recurrence, kept: tuple[State, loops.Gates]) -> Kept:
     """
     states, gates = kept
     hidden, cells = _h_and_c(states)
+    turned = _turned(hidden)
     padded = padded_size(hidden.shape[-1])
 
     def pad(array: Array) -> Array:
         return jnp.pad(array, ((0, 0), (0, 0), (0, padded - array.shape[-1])))
 
     if not _KEPT_GROUPS[_kernel_of(recurrence)]:
-        return Kept(hidden, cells, _or_nothing(None))
+        return Kept(turned, cells, _or_nothing(None))
     groups = [jnp.split(part, part.shape[-1] // hidden.shape[-1], axis=-1) for part in gates if part.shape[-1]]
     joined = jnp.concatenate([pad(group) for part in groups for group in part], axis=-1)
-    return Kept(hidden, pad(cells) if cells.ndim == 3 else cells, joined)
+    return Kept(turned, pad(cells) if cells.ndim == 3 else cells, joined)
 
 
 def unpack_kept(
@@ -232,13 +236,13 @@ def unpack_kept(
     """Undoes `pack_kept`; gates that have no place there are computed again, in one matmul over all steps."""
     hidden = weights.weight_hh.shape[1]
     cells = kept.cells[..., :hidden] if kept.cells.ndim == 3 else kept.cells
-    states = _state_of(state, kept.hidden, cells)
+    states = _state_of(state, _turned(kept.hidden), cells)
     number = recurrence.num_summed
     if not _KEPT_GROUPS[_kernel_of(recurrence)]:
         form = loops.forms.Form(project_first=True, platform=platform)
         products = loops.project_inputs(recurrence, form, steps.inputs, weights)
         gates_at = loops.gates_of(recurrence, form, weights, projected=True)
-        return states, jax.vmap(gates_at)(products, kept.hidden)
+        return states, jax.vmap(gates_at)(products, _turned(kept.hidden))
     groups = jnp.split(kept.gates, kept.gates.shape[-1] // padded_size(hidden), axis=-1)
     joined = jnp.concatenate([group[..., :hidden] for group in groups], axis=-1)
     rest = (joined.shape[-1] - number) // 2
@@ -258,6 +262,14 @@ def _kernel_of(recurrence: Recurrence) -> str:
 
 def _attributes(recurrence: Recurrence) -> tuple[tuple[str, Any], ...]:
     return (("cell", _CELL_NUMBERS[_kernel_of(recurrence)]), ("reverse", recurrence.reverse))
+
+
+def _turned(array: Array) -> Array:
+    """Returns (time, batch, size) for (batch, time, size), and the other way round.
+
+    The calls have rows first, as layers do, which turn their arrays for the loop's sake: XLA leaves both turns out.
+    """
+    return jnp.swapaxes(array, 0, 1)
 
 
 def _or_nothing(array: Array | None, dtype: Any = np.float32) -> Array:
@@ -280,4 +292,4 @@ def _arrays(steps: Timeline, weights: Weights, state: State, targets: tuple[Stat
     biases = (_or_nothing(bias) for bias in (weights.bias_ih, weights.bias_hh))
     nothing = (_or_nothing(None), _or_nothing(None))
     h_to, c_to = _h_and_c(jax.tree.map(lambda *leaves: jnp.stack(leaves), *targets)) if targets else nothing
-    return (steps.inputs, *masks, weights.weight_ih, weights.weight_hh, *biases, *_h_and_c(state), h_to, c_to)
+    return (_turned(steps.inputs), *masks, weights.weight_ih, weights.weight_hh, *biases, *_h_and_c(state), h_to, c_to)

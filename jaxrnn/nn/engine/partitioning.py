@@ -28,7 +28,7 @@ class Call:
       name: Under which it is registered.
       attributes: Its attributes, by name.
       row_axes: The axis of the rows in each argument, counted from the end; None where the rows share the argument. The
-        first argument is (time, rows, features).
+        first argument is (rows, time, features).
       shapes: Shapes of the results, in float32. `ROWS` stands for the number of rows; one without is a sum over rows.
     """
 
@@ -48,7 +48,7 @@ class Call:
 
     def at_once(self, *arrays: Array) -> tuple[Array, ...]:
         """Calls for all rows that the arrays have; they may all have the same axes in front, of mapped models."""
-        *models, _, rows, _ = arrays[0].shape
+        *models, rows, _, _ = arrays[0].shape
         sizes = [tuple(rows if size == ROWS else size for size in shape) for shape in self.shapes]
         results = [jax.ShapeDtypeStruct((*models, *size), np.float32) for size in sizes]
         return tuple(jax.ffi.ffi_call(self.name, results)(*arrays, **dict(self.attributes)))
@@ -98,7 +98,7 @@ def _dealt(call: Call, arrays: tuple[Array, ...]) -> tuple[Array, ...]:
     def partition(mesh: Any, argument_shapes: Any, result_shapes: Any) -> Any:
         inputs = argument_shapes[0]
         known = isinstance(inputs.sharding, NamedSharding)
-        rows = (*inputs.sharding.spec, *[None] * inputs.ndim)[inputs.ndim - 2] if known else None
+        rows = (*inputs.sharding.spec, *[None] * inputs.ndim)[inputs.ndim - 3] if known else None
         mesh = inputs.sharding.mesh if known else mesh
 
         def shard(shapes: Any, axes: list[int | None]) -> Any:

@@ -14,10 +14,14 @@ namespace jaxrnn {
 struct Sizes {
   int64_t models, steps, batch, input, hidden, targets;
   int padded() const { return RoundUp(int(hidden), kLanes); }
+  // Where a step of a row stands in what is (batch, time, ..), and in what is (time, batch, ..).
+  int64_t Place(int64_t row, int64_t step) const { return row * steps + step; }
+  int64_t Pair(int64_t row, int64_t step) const { return step * batch + row; }
 };
 
-// One model's arrays, time-major; null where there is none. Shapes are those of `jaxrnn.recurrence`, targets of resets
-// are (targets, batch, hidden). Before a step that counts, reset 0 does nothing, 1 and on put the state to that row's
+// One model's arrays; null where there is none. What has features lies as layers have it, (batch, time, features), so that
+// nothing is turned on the way here; masks and what is kept from one call for the other are (time, batch, ..). Targets of
+// resets are (targets, batch, hidden). Before a step that counts, reset 0 does nothing, 1 and on put the state to that row's
 // target 0 and on, and a code that has no target puts it to zeros.
 struct Arrays {
   const float* inputs;

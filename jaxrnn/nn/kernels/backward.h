@@ -38,7 +38,7 @@ void Recurrence<cell>::Backward(const Arrays& arrays, const BackwardWeights& wei
   const Vector<int>& rows = share.rows;
   const bool is_simple = !share.lengths.empty();
   const int num_rows = rows.size();
-  const int64_t batch = sizes.batch, hidden = sizes.hidden, input = sizes.input;
+  const int64_t hidden = sizes.hidden, input = sizes.input;
   const Section of_inputs = OfInputs(), of_hidden = OfHidden();
   const int input_columns = ColumnsOf(of_inputs), hidden_columns = ColumnsOf(of_hidden);
   const int capacity = std::max(kChunkRows, num_rows);
@@ -55,7 +55,7 @@ void Recurrence<cell>::Backward(const Arrays& arrays, const BackwardWeights& wei
   for (int i = 0; i < num_rows && !is_simple; ++i) {
     int32_t previous = -1;
     for (int64_t turn = 0; turn < sizes.steps; ++turn) {
-      const int64_t step = StepAt(turn), pair = step * batch + rows[i];
+      const int64_t step = StepAt(turn), pair = sizes.Pair(rows[i], step);
       if (arrays.valid && !arrays.valid[pair]) continue;
       const uint8_t code = arrays.reset ? arrays.reset[pair] : 0;
       before[turn * num_rows + i] = code ? -1 - origins.NumberOf(code) : previous;
@@ -102,33 +102,34 @@ void Recurrence<cell>::Backward(const Arrays& arrays, const BackwardWeights& wei
   float *const d_gates_begin = d_gates.get(), *const d_h_begin = d_h.get(), *const d_c_begin = d_c.get();
   const Origins* const origins_at = &origins;
   const int hidden_offset = of_hidden.begin * padded;
-  // Computes the gradients of one row's gates; `place` is among those gathered, `number` among those of its step.
-  auto take = [=](int place, int number, int i, int64_t row_number, int64_t step, int64_t previous) {
-    const int64_t pair = step * batch + row_number, pair_before = previous * batch + row_number;
-    const float* h_before = previous < 0 ? origins_at->h(-1 - previous, i) : kept.outputs + pair_before * hidden;
+  // Computes the gradients of one row's gates; `slot` is among those gathered, `number` among those of its step.
+  auto take = [=](int slot, int number, int i, int64_t row_number, int64_t step, int64_t previous) {
+    const int64_t place = sizes.Place(row_number, step), pair = sizes.Pair(row_number, step);
+    const float* h_before = previous < 0 ? origins_at->h(-1 - previous, i)
+                                         : kept.outputs + sizes.Place(row_number, previous) * hidden;
     const float* c_before = !Eq::kHasCellState ? nullptr
                             : previous < 0     ? origins_at->c(-1 - previous, i)
-                                               : kept.cells + pair_before * padded;
-    float* row_gates = d_gates_begin + size_t(place) * gate_stride;
+                                               : kept.cells + sizes.Pair(row_number, previous) * padded;
+    float* row_gates = d_gates_begin + size_t(slot) * gate_stride;
     const BackwardRow row = {At(kept.gates, pair, gate_columns),
                              h_before,
-                             kept.outputs + pair * hidden,
+                             kept.outputs + place * hidden,
                              c_before,
                              At(kept.cells, pair, padded),
                              row_gates,
                              d_h_begin + size_t(i) * padded,
                              d_c_begin + size_t(i) * padded};
-    const float* d_output = At(cotangents.outputs, pair, hidden);
+    const float* d_output = At(cotangents.outputs, place, hidden);
     for (int unit = 0; unit < hidden; unit += kLanes) {
       Vec d_after = Load(row.d_h + unit);
       if (d_output) d_after += LoadSome(d_output + unit, hidden - unit);
       Eq::Backward(row, unit, hidden - unit, padded, d_after);
     }
-    x_at[place] = arrays.inputs + pair * input;
-    h_at[place] = h_before;
-    gates_at[place] = row_gates;
-    if (gradients.inputs) dx_at[place] = gradients.inputs + pair * input;
-    part_at[place] = row_gates + hidden_offset;
+    x_at[slot] = arrays.inputs + place * input;
+    h_at[slot] = h_before;
+    gates_at[slot] = row_gates;
+    if (gradients.inputs) dx_at[slot] = gradients.inputs + place * input;
+    part_at[slot] = row_gates + hidden_offset;
     d_h_at[number] = row.d_h;
   };
   if (gradients.inputs) ZeroTails(share, gradients.inputs, input);
@@ -143,12 +144,11 @@ void Recurrence<cell>::Backward(const Arrays& arrays, const BackwardWeights& wei
     }
     gathered += count;
     for (int i = 0; i < num_rows && !is_simple; ++i) {
-      const int64_t pair = step * batch + rows[i];
-      if (!arrays.valid || arrays.valid[pair]) {
+      if (!arrays.valid || arrays.valid[sizes.Pair(rows[i], step)]) {
         take(gathered, gathered - begin, i, rows[i], step, before[turn * num_rows + i]);
         ++gathered;
       } else if (gradients.inputs) {
-        Zero(gradients.inputs + pair * input, input);
+        Zero(gradients.inputs + sizes.Place(rows[i], step) * input, input);
       }
     }
     const Packed& packed = weights.hidden;
@@ -160,8 +160,8 @@ void Recurrence<cell>::Backward(const Arrays& arrays, const BackwardWeights& wei
     }
     if (arrays.reset) {
       for (int i = 0; i < num_rows; ++i) {
-        const int64_t pair = step * batch + rows[i];
-        const int64_t code = arrays.reset[pair], target_row = (code - 1) * batch + rows[i];
+        const int64_t pair = sizes.Pair(rows[i], step);
+        const int64_t code = arrays.reset[pair], target_row = (code - 1) * sizes.batch + rows[i];
         if (!code || (arrays.valid && !arrays.valid[pair])) continue;
         const bool has_target = code <= sizes.targets;
         MoveToOrigin(has_target ? At(gradients.h_targets, target_row, hidden) : nullptr,

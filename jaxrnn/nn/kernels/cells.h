@@ -14,12 +14,14 @@ enum class Cell { kTanh = 0, kRelu = 1, kLstm = 2, kGru = 3 };
 
 constexpr int kMaxGroups = 4;
 
-// One row of a step, forward; `gates` gets activations, null where nobody reads them. An equation takes the sums of
+// One row of a step, forward; `gates` gets activations, `output` the hidden state once more, both null where nobody reads
+// them. An equation takes the sums of
 // kLanes units from `unit` on, the groups `stride` apart; `count` of these and the units behind them there are.
 struct ForwardRow {
   float* gates;
   const float* h_before;
   float* h;
+  float* output;
   const float* c_before;  // padded
   float* c;               // padded
 };
@@ -27,6 +29,11 @@ struct ForwardRow {
 // Keeps the activations of four groups, where somebody reads them.
 inline void Keep(const ForwardRow& row, int unit, int padded, const Vec (&groups)[4]) {
   for (int g = 0; row.gates && g < 4; ++g) Store(row.gates + g * padded + unit, groups[g]);
+}
+
+inline void StoreHidden(const ForwardRow& row, int unit, Vec h, int count) {
+  StoreSome(row.h + unit, h, count);
+  if (row.output) StoreSome(row.output + unit, h, count);
 }
 
 // One row of a step, backward. `d_gates` is written; `d_h` and `d_c`, padded, hold the gradients of the state after the
@@ -60,7 +67,7 @@ struct Elman {
 template <>
 struct Equation<Cell::kTanh> : Elman {
   static void Forward(const ForwardRow& row, const float* sums, int, int unit, int count, int) {
-    StoreSome(row.h + unit, Tanh(Load(sums)), count);
+    StoreHidden(row, unit, Tanh(Load(sums)), count);
   }
   static void Backward(const BackwardRow& row, int unit, int count, int, Vec d_h) {
     const Vec h = LoadSome(row.h + unit, count);
@@ -73,7 +80,7 @@ template <>
 struct Equation<Cell::kRelu> : Elman {
   static void Forward(const ForwardRow& row, const float* sums, int, int unit, int count, int) {
     const Vec sum = Load(sums);
-    StoreSome(row.h + unit, sum < 0.0f ? Vec{} : sum, count);  // NaN stays NaN
+    StoreHidden(row, unit, sum < 0.0f ? Vec{} : sum, count);  // NaN stays NaN
   }
   static void Backward(const BackwardRow& row, int unit, int count, int, Vec d_h) {
     const Vec h = LoadSome(row.h + unit, count);
@@ -92,7 +99,7 @@ struct Equation<Cell::kLstm> {
               o = Sigmoid(Load(sums + 3 * stride));
     const Vec c = f * Load(row.c_before + unit) + i * g;
     Store(row.c + unit, c);
-    StoreSome(row.h + unit, o * Tanh(c), count);
+    StoreHidden(row, unit, o * Tanh(c), count);
     Keep(row, unit, padded, {i, f, g, o});
   }
   static void Backward(const BackwardRow& row, int unit, int, int padded, Vec d_h) {
@@ -119,7 +126,7 @@ struct Equation<Cell::kGru> {
   static void Forward(const ForwardRow& row, const float* sums, int stride, int unit, int count, int padded) {
     const Vec r = Sigmoid(Load(sums + stride)), z = Sigmoid(Load(sums + 2 * stride)), of_hidden = Load(sums + 3 * stride);
     const Vec n = Tanh(Load(sums) + r * of_hidden);
-    StoreSome(row.h + unit, (1.0f - z) * n + z * LoadSome(row.h_before + unit, count), count);
+    StoreHidden(row, unit, (1.0f - z) * n + z * LoadSome(row.h_before + unit, count), count);
     Keep(row, unit, padded, {n, r, z, of_hidden});
   }
   static void Backward(const BackwardRow& row, int unit, int count, int padded, Vec d_h) {

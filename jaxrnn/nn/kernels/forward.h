@@ -79,7 +79,7 @@ void Recurrence<cell>::Forward(const Arrays& arrays, const ForwardWeights& weigh
                                Last last) const {
   const Vector<int>& rows = share.rows;
   const int num_rows = rows.size();
-  const int64_t batch = sizes.batch, hidden = sizes.hidden;
+  const int64_t hidden = sizes.hidden, input = sizes.input;
   Vector<const float*> h(num_rows), c(num_rows), x_rows(num_rows), h_rows(num_rows);
   Vector<float*> sum_rows(num_rows);
   Vector<ForwardRow> active(num_rows);
@@ -88,7 +88,9 @@ void Recurrence<cell>::Forward(const Arrays& arrays, const ForwardWeights& weigh
   for (int i = 0; i < num_rows; ++i) sum_rows[i] = sums.get() + size_t(i) * sum_columns;
   const Origins origins(sizes, arrays, rows, Eq::kHasCellState);
   Floats running_c(Eq::kHasCellState && !kept.cells ? size_t(num_rows) * padded : 0);
-  Floats running_h(kept.outputs ? 0 : 2 * size_t(num_rows) * hidden);  // before a step and after it
+  // The hidden state before a step and after it, and the step's inputs where they are read again and again: rows one
+  // behind the other. In the arrays they are many steps apart, and may then share a few places of the nearest cache.
+  Floats running_h(2 * size_t(num_rows) * hidden), step_x(ReadsInputsOften() ? size_t(num_rows) * input : 0);
   auto begin_from = [&](int origin, int i) {
     h[i] = origins.h(origin, i);
     if (Eq::kHasCellState) c[i] = origins.c(origin, i);
@@ -99,20 +101,25 @@ void Recurrence<cell>::Forward(const Arrays& arrays, const ForwardWeights& weigh
               **const c_now = c.data();
   ForwardRow* const active_at = active.data();
   float *const outputs = kept.outputs, *const kept_gates = kept.gates,
-               *const cells = kept.cells ? kept.cells : running_c.get(), *const own_h = running_h.get();
+               *const cells = kept.cells ? kept.cells : running_c.get(), *const own_h = running_h.get(),
+               *const own_x = step_x.get();
   const bool keeps_cells = kept.cells;
-  const int64_t input = sizes.input;
   const float* const inputs = arrays.inputs;
-  auto take = [=](int place, int i, int64_t pair) {
-    float* output = outputs ? outputs + pair * hidden : own_h + 2 * i * hidden;
-    if (output == h_now[i]) output += hidden;
-    x_at[place] = inputs + pair * input;
-    h_at[place] = h_now[i];
-    ForwardRow& row = active_at[place];
+  auto take = [=](int number, int i, int64_t row_number, int64_t step) {
+    const int64_t place = sizes.Place(row_number, step), pair = sizes.Pair(row_number, step);
+    x_at[number] = inputs + place * input;
+    if (own_x) {
+      CopySome(own_x + number * input, x_at[number], int(input));
+      x_at[number] = own_x + number * input;
+    }
+    h_at[number] = h_now[i];
+    ForwardRow& row = active_at[number];
     row.gates = kept_gates ? kept_gates + pair * gate_columns : nullptr;
-    row.h = output;
+    row.h = own_h + i * hidden;
+    if (row.h == h_now[i]) row.h += num_rows * hidden;
+    row.output = outputs ? outputs + place * hidden : nullptr;
     row.h_before = h_now[i];
-    h_now[i] = output;
+    h_now[i] = row.h;
     if (Eq::kHasCellState) {
       row.c_before = c_now[i];
       row.c = cells + (keeps_cells ? pair : i) * padded;
@@ -124,17 +131,17 @@ void Recurrence<cell>::Forward(const Arrays& arrays, const ForwardWeights& weigh
     const int64_t step = StepAt(turn);
     if (!share.lengths.empty()) {
       count = share.CountAt(step, count);
-      for (int i = 0; i < count; ++i) take(i, i, step * batch + rows[i]);
+      for (int i = 0; i < count; ++i) take(i, i, rows[i], step);
     } else {
       count = 0;
       for (int i = 0; i < num_rows; ++i) {
-        const int64_t pair = step * batch + rows[i];
+        const int64_t pair = sizes.Pair(rows[i], step);
         if (arrays.valid && !arrays.valid[pair]) {
-          if (outputs) Zero(outputs + pair * hidden, hidden);
+          if (outputs) Zero(outputs + sizes.Place(rows[i], step) * hidden, hidden);
           continue;
         }
         if (arrays.reset && arrays.reset[pair]) begin_from(origins.NumberOf(arrays.reset[pair]), i);
-        take(count++, i, pair);
+        take(count++, i, rows[i], step);
       }
     }
     for (int i = 0; i < count && ReadsWeightsDirectly(); ++i) {

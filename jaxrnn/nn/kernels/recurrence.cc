@@ -207,7 +207,7 @@ ffi::Error ForwardCall(ffi::ThreadPool pool, FloatBuffer inputs, MaskBuffer vali
     const auto [models, steps, batch, input, hidden, targets] = check.sizes();
     const int64_t padded = check.sizes().padded();
     const Presence cell_state = NeededIf(HasCellState(which));
-    check.Check("outputs", outputs->dimensions(), {steps, batch, hidden}, Presence::kOptional);
+    check.Check("outputs", outputs->dimensions(), {batch, steps, hidden}, Presence::kOptional);
     check.Check("h_last", h_last->dimensions(), {batch, hidden});
     check.Check("c_last", c_last->dimensions(), {batch, hidden}, cell_state);
     check.Check("cells", cells->dimensions(), {steps, batch, padded}, OptionalIf(HasCellState(which)));
@@ -237,13 +237,13 @@ ffi::Error BackwardCall(ffi::ThreadPool pool, FloatBuffer inputs, MaskBuffer val
     const int64_t padded = check.sizes().padded(), width = NumGates(which) * hidden;
     const Presence cell_state = NeededIf(HasCellState(which));
     const Presence biases = NeededIf(!check.IsAbsent(bias_ih.dimensions()));
-    check.Check("outputs", outputs.dimensions(), {steps, batch, hidden});
+    check.Check("outputs", outputs.dimensions(), {batch, steps, hidden});
     check.Check("cells", cells.dimensions(), {steps, batch, padded}, cell_state);
     check.Check("gates", gates.dimensions(), {steps, batch, NumKept(which) * padded}, NeededIf(NumKept(which)));
-    check.Check("d_outputs", d_outputs.dimensions(), {steps, batch, hidden}, Presence::kOptional);
+    check.Check("d_outputs", d_outputs.dimensions(), {batch, steps, hidden}, Presence::kOptional);
     check.Check("d_h_last", d_h_last.dimensions(), {batch, hidden});
     check.Check("d_c_last", d_c_last.dimensions(), {batch, hidden}, cell_state);
-    check.Check("d_inputs", d_inputs->dimensions(), {steps, batch, input}, Presence::kOptional);
+    check.Check("d_inputs", d_inputs->dimensions(), {batch, steps, input}, Presence::kOptional);
     check.Check("d_weight_ih", d_weight_ih->dimensions(), {width, input});
     check.Check("d_weight_hh", d_weight_hh->dimensions(), {width, hidden});
     check.Check("d_bias_ih", d_bias_ih->dimensions(), {width}, biases);

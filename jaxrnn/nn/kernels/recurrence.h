@@ -116,6 +116,9 @@ struct Recurrence {
 
   bool ReadsWeightsDirectly() const { return sizes.steps * sizes.batch <= kPairsWithoutPacking; }
 
+  // Whether a step's inputs are multiplied by more than a panel or two.
+  bool ReadsInputsOften() const { return gate_columns > 2 * kPanelColumns && !ReadsWeightsDirectly(); }
+
   ForwardWeights PackForward(const Arrays& arrays) const;
 
   // Copies rows of (batch, hidden), null for zeros, into padded ones.
@@ -133,12 +136,11 @@ struct Recurrence {
   void MultiplyDirectly(const Arrays& arrays, const ForwardWeights& weights, const float* x, const float* h,
                         float* gates) const;
 
-  // Zeroes what lies behind the rows' ends, in an array of (time, batch, size).
+  // Zeroes what lies behind the rows' ends, in an array of (batch, time, size).
   void ZeroTails(const Share& share, float* to, int64_t size) const {
     for (size_t i = 0; i < share.lengths.size(); ++i) {
-      for (int64_t step = share.lengths[i]; step < sizes.steps; ++step) {
-        Zero(to + (step * sizes.batch + share.rows[i]) * size, size);
-      }
+      const int64_t length = share.lengths[i];
+      Zero(to + sizes.Place(share.rows[i], length) * size, (sizes.steps - length) * size);
     }
   }
 

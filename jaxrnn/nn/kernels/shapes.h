@@ -32,17 +32,17 @@ constexpr double kMaxElements = double(int64_t{1} << 62);  // of an array, or wh
 // The sizes of a call, and the first of its buffers that has another shape.
 class ShapeCheck {
  public:
-  // Takes the sizes from the arrays that have them: `inputs` (models.., time, batch, input), `weight_hh`'s last axis and
+  // Takes the sizes from the arrays that have them: `inputs` (models.., batch, time, input), `weight_hh`'s last axis and
   // the first of `h_targets`.
   ShapeCheck(const char* call, int num_gates, Shape inputs, Shape weight_hh, Shape h_targets)
       : call_(call), inputs_(inputs), weight_hh_(weight_hh) {
     if (inputs.size() < 3) {
-      Refuse("inputs", inputs, "(time, batch, input), behind any axes of models");
+      Refuse("inputs", inputs, "(batch, time, input), behind any axes of models");
       return;
     }
     models_ = inputs.first(inputs.size() - 3);
     const Shape own = inputs.last(3);
-    sizes_ = {1, own[0], own[1], own[2], 0, 0};
+    sizes_ = {1, own[1], own[0], own[2], 0, 0};
     if (weight_hh.size() != models_.size() + 2 || weight_hh.back() < 1) {
       Refuse("weight_hh", weight_hh, "(gates, units), at least one unit, behind the inputs' axes of models");
       return;
@@ -59,7 +59,7 @@ class ShapeCheck {
     for (const int64_t axis : models_) models *= axis;
     const double width = double(num_gates + 1) * (sizes_.hidden + kLanes), pairs = double(own[0]) * own[1];
     const double most = std::max({pairs * std::max<double>(width, own[2]), width * (double(own[2]) + width),
-                                  (double(sizes_.targets) + 1) * own[1] * width});
+                                  (double(sizes_.targets) + 1) * own[0] * width});
     if (std::max(own[0], own[1]) > kMaxCount || own[2] > kMaxInputs || sizes_.hidden > kMaxUnits ||
         sizes_.targets > kMaxCount || models > kMaxCount || std::max(models, 1.0) * most > kMaxElements) {
       Refuse("inputs", inputs, "fewer models, steps, rows, inputs or units than that: indices would not hold them");

@@ -35,6 +35,11 @@ inline void StoreSome(float* to, Vec value, int count) {
   if (count >= kLanes) return Store(to, value);
   _mm512_mask_storeu_ps(to, __mmask16((1u << count) - 1), reinterpret_cast<__m512>(value));
 }
+// x, or the nearer limit; NaN stays NaN, since these instructions return their second operand then.
+inline Vec Clamp(Vec x, float limit) {
+  const __m512 least = _mm512_set1_ps(-limit), most = _mm512_set1_ps(limit);
+  return reinterpret_cast<Vec>(_mm512_max_ps(least, _mm512_min_ps(most, reinterpret_cast<__m512>(x))));
+}
 #elif defined(__AVX2__)
 inline __m256i FirstLanes(int count) {
   return _mm256_cmpgt_epi32(_mm256_set1_epi32(count), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
@@ -47,6 +52,10 @@ inline void StoreSome(float* to, Vec value, int count) {
   if (count >= kLanes) return Store(to, value);
   _mm256_maskstore_ps(to, FirstLanes(count), reinterpret_cast<__m256>(value));
 }
+inline Vec Clamp(Vec x, float limit) {
+  const __m256 least = _mm256_set1_ps(-limit), most = _mm256_set1_ps(limit);
+  return reinterpret_cast<Vec>(_mm256_max_ps(least, _mm256_min_ps(most, reinterpret_cast<__m256>(x))));
+}
 #else
 inline Vec LoadSome(const float* from, int count) {
   if (count >= kLanes) return Load(from);
@@ -57,6 +66,10 @@ inline Vec LoadSome(const float* from, int count) {
 inline void StoreSome(float* to, Vec value, int count) {
   if (count >= kLanes) return Store(to, value);
   for (int i = 0; i < count; ++i) to[i] = value[i];
+}
+inline Vec Clamp(Vec x, float limit) {
+  x = x > limit ? Splat(limit) : x;  // comparisons that NaN passes
+  return x < -limit ? Splat(-limit) : x;
 }
 #endif
 inline void CopySome(float* to, const float* from, int count) {
@@ -70,8 +83,7 @@ inline void CopySome(float* to, const float* from, int count) {
 inline Vec Expm1(Vec x) {
   constexpr float kLimit = 87.0f, kLog2E = 1.44269504f, kLn2High = 0.693359375f, kLn2Low = -2.12194440e-4f;
   constexpr float kRound = 12582912.0f;  // 1.5 * 2^23: what is added to it is rounded to an integer
-  x = x > kLimit ? Splat(kLimit) : x;  // comparisons that NaN passes
-  x = x < -kLimit ? Splat(-kLimit) : x;
+  x = Clamp(x, kLimit);
   Vec n = x * kLog2E + kRound;
   const IntVec bits = reinterpret_cast<IntVec>(n);
   n -= kRound;

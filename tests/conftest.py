@@ -22,9 +22,9 @@ except ImportError:  # not on Windows
     fcntl = None  # type: ignore[assignment]
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-# Bytes. A process that has dropped its programs still holds 0.8 to 1.1 GiB, of what tests import: a limit near that
-# would drop them behind every file.
-MEMORY_KEPT, MOST_MEMORY = 3 << 29, 7 << 28
+# Bytes that compiled programs and what comes with them may add before they are dropped, behind a file and behind a test.
+# What tests import takes 0.8 to 1.1 GiB, a GPU's libraries more.
+MEMORY_OF_PROGRAMS, MOST_OF_PROGRAMS = 1 << 29, 3 << 28
 
 # The modules that compute with arrays: --check-annotations holds what they are given against what they state.
 _CHECKED_MODULES = (
@@ -65,8 +65,9 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ.setdefault("JAX_INCLUDE_FULL_TRACEBACKS_IN_LOCATIONS", "false")
     import jax
 
-    # GPUs and TPUs multiply float32 matrices in a shorter format unless told otherwise.
+    # GPUs and TPUs multiply float32 matrices in a shorter format unless told otherwise; processes that tests start too.
     jax.config.update("jax_default_matmul_precision", "highest")
+    os.environ["JAX_DEFAULT_MATMUL_PRECISION"] = "highest"
     if config.getoption("--check-annotations"):
         from jaxtyping import install_import_hook
 
@@ -125,22 +126,27 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def memory_given_back():
     """Drops compiled programs behind a file of tests that left this process large: no later file uses many of them."""
     yield
-    _give_back_memory(MEMORY_KEPT)
+    _give_back_memory(MEMORY_OF_PROGRAMS)
 
 
 def pytest_runtest_teardown() -> None:
-    _give_back_memory(MOST_MEMORY)  # of a file whose tests compile many programs each
+    _give_back_memory(MOST_OF_PROGRAMS)  # of a file whose tests compile many programs each
+
+
+_held = 1 << 30  # when programs were last dropped
 
 
 def _give_back_memory(most: int) -> None:
-    """Drops this process's compiled programs if it holds more than so many bytes."""
-    if _resident_bytes() > most:
+    """Drops this process's compiled programs if it holds so many bytes more than when they were last dropped."""
+    global _held
+    if _resident_bytes() > _held + most:
         import jax
 
         jax.clear_caches()
         gc.collect()
         with contextlib.suppress(OSError, AttributeError):  # of glibc: what is free goes back to the system
             ctypes.CDLL(None).malloc_trim(0)
+        _held = max(_held, _resident_bytes())
 
 
 def _resident_bytes() -> int:

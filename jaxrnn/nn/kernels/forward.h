@@ -80,81 +80,94 @@ void Recurrence<cell>::Forward(const Arrays& arrays, const ForwardWeights& weigh
   const Vector<int>& rows = share.rows;
   const int num_rows = rows.size();
   const int64_t hidden = sizes.hidden, input = sizes.input;
-  Vector<const float*> h(num_rows), c(num_rows), x_rows(num_rows), h_rows(num_rows);
-  Vector<float*> sum_rows(num_rows);
-  Vector<ForwardRow> active(num_rows);
   const int at_once = UnitsAtOnce(), sum_columns = kGroups.count * at_once;
+  const bool at_once_all = at_once >= hidden;  // the sums of a step are all made before its first state is written
+  Vector<const float*> x(num_rows), c(num_rows), x_rows(num_rows), h_rows(num_rows);
+  Vector<float*> h(num_rows), h_after(num_rows), output(num_rows), sum_rows(num_rows);
+  Vector<int> active(num_rows);
   Floats sums(size_t(num_rows) * sum_columns);
-  for (int i = 0; i < num_rows; ++i) sum_rows[i] = sums.get() + size_t(i) * sum_columns;
   const Origins origins(sizes, arrays, rows, Eq::kHasCellState);
   Floats running_c(Eq::kHasCellState && !kept.cells ? size_t(num_rows) * padded : 0);
   // The hidden state before a step and after it, and the step's inputs where they are read again and again: rows one
   // behind the other. In the arrays they are many steps apart, and may then share a few places of the nearest cache.
   Floats running_h(2 * size_t(num_rows) * hidden), step_x(ReadsInputsOften() ? size_t(num_rows) * input : 0);
   auto begin_from = [&](int origin, int i) {
-    h[i] = origins.h(origin, i);
+    CopySome(h[i], origins.h(origin, i), int(hidden));
     if (Eq::kHasCellState) c[i] = origins.c(origin, i);
   };
-  for (int i = 0; i < num_rows; ++i) begin_from(0, i);
+  for (int i = 0; i < num_rows; ++i) {
+    x[i] = arrays.inputs + sizes.Place(rows[i], 0) * input;
+    output[i] = At(kept.outputs, sizes.Place(rows[i], 0), hidden);
+    sum_rows[i] = sums.get() + size_t(i) * sum_columns;
+    h[i] = running_h.get() + i * hidden;
+    h_after[i] = at_once_all ? h[i] : h[i] + num_rows * hidden;
+    begin_from(0, i);
+  }
   // Plain pointers in local variables: a vector's would be read again after each of the stores below.
-  const float **const x_at = x_rows.data(), **const h_at = h_rows.data(), **const h_now = h.data(),
-              **const c_now = c.data();
-  ForwardRow* const active_at = active.data();
-  float *const outputs = kept.outputs, *const kept_gates = kept.gates,
-               *const cells = kept.cells ? kept.cells : running_c.get(), *const own_h = running_h.get(),
-               *const own_x = step_x.get();
-  const bool keeps_cells = kept.cells;
-  const float* const inputs = arrays.inputs;
-  auto take = [=](int number, int i, int64_t row_number, int64_t step) {
-    const int64_t place = sizes.Place(row_number, step), pair = sizes.Pair(row_number, step);
-    x_at[number] = inputs + place * input;
-    if (own_x) {
-      CopySome(own_x + number * input, x_at[number], int(input));
-      x_at[number] = own_x + number * input;
-    }
-    h_at[number] = h_now[i];
-    ForwardRow& row = active_at[number];
-    row.gates = kept_gates ? kept_gates + pair * gate_columns : nullptr;
-    row.h = own_h + i * hidden;
-    if (row.h == h_now[i]) row.h += num_rows * hidden;
-    row.output = outputs ? outputs + place * hidden : nullptr;
-    row.h_before = h_now[i];
-    h_now[i] = row.h;
-    if (Eq::kHasCellState) {
-      row.c_before = c_now[i];
-      row.c = cells + (keeps_cells ? pair : i) * padded;
-      c_now[i] = row.c;
-    }
+  const float **const x_at = x.data(), **const c_at = c.data(), **const x_rows_at = x_rows.data(),
+              **const h_rows_at = h_rows.data();
+  float **const h_at = h.data(), **const h_after_at = h_after.data(), **const output_at = output.data(),
+              *const own_x = step_x.get(), *const own_c = running_c.get(), *const kept_gates = kept.gates,
+              *const kept_cells = kept.cells, *const all_sums = sums.get();
+  int* const active_at = active.data();
+  const int* const row_numbers = rows.data();
+  const int64_t batch = sizes.batch, gate_size = gate_columns, cell_size = padded;
+  const bool keeps_outputs = kept.outputs, has_lengths = !share.lengths.empty();
+  auto take = [=](int number, int i, int64_t step) {
+    const float* from = x_at[i] + step * input;
+    if (own_x) CopySome(own_x + number * input, from, int(input));
+    x_rows_at[number] = own_x ? own_x + number * input : from;
+    h_rows_at[number] = h_at[i];
+    active_at[number] = i;
   };
-  if (outputs) ZeroTails(share, outputs, hidden);
+  auto row_at = [=](int i, int64_t step) {
+    ForwardRow row{};
+    row.h_before = h_at[i];
+    row.h = h_after_at[i];
+    if (keeps_outputs) row.output = output_at[i] + step * hidden;
+    if (kept_gates) row.gates = kept_gates + (step * batch + row_numbers[i]) * gate_size;
+    if (Eq::kHasCellState) {
+      row.c_before = c_at[i];
+      row.c = kept_cells ? kept_cells + (step * batch + row_numbers[i]) * cell_size : own_c + i * cell_size;
+    }
+    return row;
+  };
+  if (kept.outputs) ZeroTails(share, kept.outputs, hidden);
   for (int64_t turn = 0, count = 0; turn < sizes.steps; ++turn) {
     const int64_t step = StepAt(turn);
-    if (!share.lengths.empty()) {
+    if (has_lengths) {
       count = share.CountAt(step, count);
-      for (int i = 0; i < count; ++i) take(i, i, rows[i], step);
+      for (int i = 0; i < count; ++i) take(i, i, step);
     } else {
       count = 0;
       for (int i = 0; i < num_rows; ++i) {
         const int64_t pair = sizes.Pair(rows[i], step);
         if (arrays.valid && !arrays.valid[pair]) {
-          if (outputs) Zero(outputs + sizes.Place(rows[i], step) * hidden, hidden);
+          if (kept.outputs) Zero(kept.outputs + sizes.Place(rows[i], step) * hidden, hidden);
           continue;
         }
         if (arrays.reset && arrays.reset[pair]) begin_from(origins.NumberOf(arrays.reset[pair]), i);
-        take(count++, i, rows[i], step);
+        take(count++, i, step);
       }
     }
     for (int i = 0; i < count && ReadsWeightsDirectly(); ++i) {
       MultiplyDirectly(arrays, weights, x_rows[i], h_rows[i], sum_rows[i]);
     }
     for (int begin = 0; begin < hidden; begin += at_once) {
-      SumGates(weights, begin, at_once, count, sum_rows.data(), x_at, h_at);
+      SumGates(weights, begin, at_once, count, sum_rows.data(), x_rows_at, h_rows_at);
       const int end = std::min<int>(begin + at_once, hidden);
-      for (int i = 0; i < count; ++i) {
+      for (int number = 0; number < count; ++number) {
+        const ForwardRow row = row_at(active_at[number], step);
+        const float* row_sums = all_sums + size_t(number) * sum_columns - begin;
         for (int unit = begin; unit < end; unit += kLanes) {
-          Eq::Forward(active_at[i], sum_rows[i] + unit - begin, at_once, unit, hidden - unit, padded);
+          Eq::Forward(row, row_sums + unit, at_once, unit, hidden - unit, cell_size);
         }
       }
+    }
+    for (int number = 0; number < count && (!at_once_all || Eq::kHasCellState); ++number) {
+      const int i = active_at[number];
+      if (Eq::kHasCellState) c_at[i] = row_at(i, step).c;
+      if (!at_once_all) std::swap(h_at[i], h_after_at[i]);
     }
   }
   for (int i = 0; i < num_rows; ++i) {

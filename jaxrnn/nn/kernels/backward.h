@@ -3,6 +3,7 @@
 #define JAXRNN_BACKWARD_H_
 
 #include <algorithm>
+#include <utility>
 
 #include "memory.h"
 #include "recurrence.h"
@@ -30,6 +31,32 @@ typename Recurrence<cell>::BackwardWeights Recurrence<cell>::PackBackward(const 
   weights.hidden = pack(OfHidden(), kGroups.hidden_gate, arrays.weight_hh, sizes.hidden);
   if (want_inputs) weights.inputs = pack(OfInputs(), kGroups.input_gate, arrays.weight_ih, sizes.input);
   return weights;
+}
+
+// A step back of R rows of a cell with one gate, all of whose units one vector holds: writes the gradients of their gates
+// and, in place, those of the state before the step. `h` and `d_output`, of null pointers where there is none, are the
+// rows' first steps; `panel` is the hidden state's weights.
+template <Cell cell, int R>
+void StepBackOfRows(const Sizes& sizes, const float* panel, const float* const* h, const float* const* d_output,
+                    float* const* d_gates, float* d_h, int64_t step) {
+  const int hidden = int(sizes.hidden);
+  const int64_t at = step * hidden;
+  JAXRNN_UNROLL
+  for (int i = 0; i < R; ++i) {
+    Vec d_after = Load(d_h + i * kLanes);
+    if (d_output[i]) d_after += LoadSome(d_output[i] + at, hidden);
+    Store(d_gates[i], Equation<cell>::Gradient(LoadSome(h[i] + at, hidden), d_after));
+  }
+  Vec sum[R][1] = {};
+  MultiplyAdd<R, 1>(sum, d_gates, kLanes, panel);
+  JAXRNN_UNROLL
+  for (int i = 0; i < R; ++i) Store(d_h + i * kLanes, sum[i][0]);
+}
+
+template <Cell cell, int... Rs>
+auto PickStepBack(int rows, std::integer_sequence<int, Rs...>) {
+  static constexpr decltype(&StepBackOfRows<cell, 1>) kSteps[] = {&StepBackOfRows<cell, Rs + 1>...};
+  return kSteps[rows - 1];
 }
 
 template <Cell cell>
@@ -132,17 +159,53 @@ void Recurrence<cell>::Backward(const Arrays& arrays, const BackwardWeights& wei
     part_at[slot] = row_gates + hidden_offset;
     d_h_at[number] = row.d_h;
   };
+  const bool is_narrow = IsNarrow() && is_simple;
+  Vector<const float*> outputs(is_narrow ? num_rows : 0), d_outputs(is_narrow ? num_rows : 0);
+  Vector<const float*> x_begin(is_narrow ? num_rows : 0), h_begin(is_narrow ? num_rows : 0);
+  Vector<float*> gate_rows(is_narrow ? capacity : 0);
+  for (int i = 0; i < num_rows && is_narrow; ++i) {
+    outputs[i] = kept.outputs + sizes.Place(rows[i], 0) * hidden;
+    d_outputs[i] = At(cotangents.outputs, sizes.Place(rows[i], 0), hidden);
+    x_begin[i] = arrays.inputs + sizes.Place(rows[i], 0) * input;
+    h_begin[i] = origins.h(0, i);
+  }
+  for (int slot = 0; slot < capacity && is_narrow; ++slot) {
+    gate_rows[slot] = d_gates_begin + slot * gate_stride;
+    gate_pointers[slot] = gate_rows[slot];
+  }
+  const float *const *const outputs_at = outputs.data(), *const *const x_begin_at = x_begin.data(),
+                     *const *const h_begin_at = h_begin.data();
+  // Does of `take` what is left where whole rows go through `StepBackOfRows`.
+  auto gather = [=](int slot, int i, int64_t step, int64_t previous) {
+    x_at[slot] = x_begin_at[i] + step * input;
+    h_at[slot] = previous < 0 ? h_begin_at[i] : outputs_at[i] + previous * hidden;
+  };
   if (gradients.inputs) ZeroTails(share, gradients.inputs, input);
   for (int64_t turn = sizes.steps - 1, count = 0; turn >= 0; --turn) {
     const int64_t step = StepAt(turn);
     if (is_simple) count = share.CountAt(step, count);
     if (gathered + (is_simple ? count : num_rows) > capacity) flush();
     const int begin = gathered;
+    for (int i = 0; i < count && is_narrow && gradients.inputs; ++i) {
+      dx_at[begin + i] = gradients.inputs + sizes.Place(rows[i], step) * input;
+    }
     for (int i = 0; i < count; ++i) {  // none unless is_simple
       const bool is_first = reverse ? step + 1 == share.lengths[i] : step == 0;
-      take(begin + i, i, i, rows[i], step, is_first ? -1 : reverse ? step + 1 : step - 1);
+      const int64_t previous = is_first ? -1 : reverse ? step + 1 : step - 1;
+      is_narrow ? gather(begin + i, i, step, previous) : take(begin + i, i, i, rows[i], step, previous);
     }
     gathered += count;
+    if constexpr (kGroups.count == 1) {
+      constexpr int kMostRows = TileRows(1);
+      for (int i = 0, tiles = is_narrow ? (count + kMostRows - 1) / kMostRows : 0; tiles > 0; --tiles) {
+        const int some = (int(count) - i + tiles - 1) / tiles;
+        PickStepBack<cell>(some, std::make_integer_sequence<int, kMostRows>())(
+            sizes, weights.hidden.panel(0), outputs_at + i, d_outputs.data() + i, gate_rows.data() + begin + i,
+            d_h_begin + i * kLanes, step);
+        i += some;
+      }
+      if (is_narrow) continue;
+    }
     for (int i = 0; i < num_rows && !is_simple; ++i) {
       if (!arrays.valid || arrays.valid[sizes.Pair(rows[i], step)]) {
         take(gathered, gathered - begin, i, rows[i], step, before[turn * num_rows + i]);

@@ -66,25 +66,26 @@ struct Elman {
 
 template <>
 struct Equation<Cell::kTanh> : Elman {
+  static Vec Activate(Vec sum) { return Tanh(sum); }
   static void Forward(const ForwardRow& row, const float* sums, int, int unit, int count, int) {
-    StoreHidden(row, unit, Tanh(Load(sums)), count);
+    StoreHidden(row, unit, Activate(Load(sums)), count);
   }
+  static Vec Gradient(Vec h, Vec d_h) { return d_h * (1.0f - h * h); }
   static void Backward(const BackwardRow& row, int unit, int count, int, Vec d_h) {
-    const Vec h = LoadSome(row.h + unit, count);
-    Store(row.d_gates + unit, d_h * (1.0f - h * h));
+    Store(row.d_gates + unit, Gradient(LoadSome(row.h + unit, count), d_h));
     Store(row.d_h + unit, Vec{});
   }
 };
 
 template <>
 struct Equation<Cell::kRelu> : Elman {
+  static Vec Activate(Vec sum) { return sum < 0.0f ? Vec{} : sum; }  // NaN stays NaN
   static void Forward(const ForwardRow& row, const float* sums, int, int unit, int count, int) {
-    const Vec sum = Load(sums);
-    StoreHidden(row, unit, sum < 0.0f ? Vec{} : sum, count);  // NaN stays NaN
+    StoreHidden(row, unit, Activate(Load(sums)), count);
   }
+  static Vec Gradient(Vec h, Vec d_h) { return h > 0.0f ? d_h : Vec{}; }
   static void Backward(const BackwardRow& row, int unit, int count, int, Vec d_h) {
-    const Vec h = LoadSome(row.h + unit, count);
-    Store(row.d_gates + unit, h > 0.0f ? d_h : Vec{});
+    Store(row.d_gates + unit, Gradient(LoadSome(row.h + unit, count), d_h));
     Store(row.d_h + unit, Vec{});
   }
 };

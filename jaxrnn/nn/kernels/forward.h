@@ -74,6 +74,38 @@ void Recurrence<cell>::MultiplyDirectly(const Arrays& arrays, const ForwardWeigh
   }
 }
 
+// A step of R rows of a cell with one gate, all of whose units one vector holds: sums are activated in the registers that
+// they are made in. `x` and `output`, of null pointers where nobody reads it, are the rows' first steps; `h` is written
+// in place.
+template <Cell cell, int R>
+void StepOfRows(const Sizes& sizes, const Packed& packed, const float* bias, const float* const* x, float* const* h,
+                float* const* output, int64_t step) {
+  const int input = int(sizes.input), hidden = int(sizes.hidden);
+  const int64_t from = step * input, to = step * hidden;
+  const float* panel = packed.panel(0);
+  Vec sum[R][1];
+  JAXRNN_UNROLL
+  for (int i = 0; i < R; ++i) sum[i][0] = Load(bias);
+  for (int k = 0; k < input; ++k, panel += kLanes) {
+    const Vec right = Load(panel);
+    JAXRNN_UNROLL
+    for (int i = 0; i < R; ++i) sum[i][0] += Splat(x[i][from + k]) * right;
+  }
+  MultiplyAdd<R, 1>(sum, h, hidden, panel);
+  JAXRNN_UNROLL
+  for (int i = 0; i < R; ++i) {
+    const Vec after = Equation<cell>::Activate(sum[i][0]);
+    StoreSome(h[i], after, hidden);
+    if (output[i]) StoreSome(output[i] + to, after, hidden);
+  }
+}
+
+template <Cell cell, int... Rs>
+auto PickStep(int rows, std::integer_sequence<int, Rs...>) {
+  static constexpr decltype(&StepOfRows<cell, 1>) kSteps[] = {&StepOfRows<cell, Rs + 1>...};
+  return kSteps[rows - 1];
+}
+
 template <Cell cell>
 void Recurrence<cell>::Forward(const Arrays& arrays, const ForwardWeights& weights, const Share& share, Kept kept,
                                Last last) const {
@@ -81,6 +113,7 @@ void Recurrence<cell>::Forward(const Arrays& arrays, const ForwardWeights& weigh
   const int num_rows = rows.size();
   const int64_t hidden = sizes.hidden, input = sizes.input;
   const int at_once = UnitsAtOnce(), sum_columns = kGroups.count * at_once;
+  constexpr int kMostRows = TileRows(1);
   const bool at_once_all = at_once >= hidden;  // the sums of a step are all made before its first state is written
   Vector<const float*> x(num_rows), c(num_rows), x_rows(num_rows), h_rows(num_rows);
   Vector<float*> h(num_rows), h_after(num_rows), output(num_rows), sum_rows(num_rows);
@@ -137,6 +170,17 @@ void Recurrence<cell>::Forward(const Arrays& arrays, const ForwardWeights& weigh
     const int64_t step = StepAt(turn);
     if (has_lengths) {
       count = share.CountAt(step, count);
+      if constexpr (kGroups.count == 1) {
+        if (IsNarrow()) {
+          for (int i = 0, tiles = (count + kMostRows - 1) / kMostRows; tiles > 0; --tiles) {
+            const int some = (int(count) - i + tiles - 1) / tiles;
+            PickStep<cell>(some, std::make_integer_sequence<int, kMostRows>())(
+                sizes, weights.packed[0], weights.bias.get(), x_at + i, h_at + i, output_at + i, step);
+            i += some;
+          }
+          continue;
+        }
+      }
       for (int i = 0; i < count; ++i) take(i, i, step);
     } else {
       count = 0;

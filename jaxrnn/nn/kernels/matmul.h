@@ -272,7 +272,11 @@ class OuterSum {
   void PackNarrowLeft(const float* const* first, const float* const* second, int num_rows) {
     float* to = left_.get();
     for (int row = 0; row < num_rows; ++row, to += tile_) {
-      CopySome(to, first[row], first_);
+      if (first_ < kLanes / 2) {  // whole instructions for a few values cost more than the values
+        for (int k = 0; k < first_; ++k) to[k] = first[row][k];
+      } else {
+        CopySome(to, first[row], first_);
+      }
       if (second_) CopySome(to + first_, second[row], second_);
       to[first_ + second_] = 1.0f;
     }

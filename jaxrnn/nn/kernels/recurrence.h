@@ -144,6 +144,9 @@ struct Recurrence {
     }
   }
 
+  // Whether steps can be taken by `StepOfRows` and `StepBackOfRows`.
+  bool IsNarrow() const { return kGroups.count == 1 && padded == kLanes && !ReadsWeightsDirectly(); }
+
   void Forward(const Arrays& arrays, const ForwardWeights& weights, const Share& share, Kept kept, Last last) const;
 
   // What the backward steps multiply by: the weights as they are, cut into panels.

@@ -22,8 +22,8 @@ except ImportError:  # not on Windows
     fcntl = None  # type: ignore[assignment]
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-# Bytes that compiled programs and what comes with them may add before they are dropped, behind a file and behind a test.
-# What tests import takes 0.8 to 1.1 GiB, a GPU's libraries more.
+# Bytes that compiled programs and what comes with them may add before they are dropped, behind a file and behind a
+# test. What tests import takes 0.8 to 1.1 GiB, a GPU's libraries more.
 MEMORY_OF_PROGRAMS, MOST_OF_PROGRAMS = 1 << 29, 3 << 28
 
 # The modules that compute with arrays: --check-annotations holds what they are given against what they state.

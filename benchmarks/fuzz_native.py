@@ -121,6 +121,7 @@ def spoil_shape(rng: random.Random, shape: tuple[int, ...], case: Case) -> tuple
     if kind == 6:  # what another buffer of the call has, or has in another call
         padded = hidden + -hidden % 8
         own = ((batch, hidden), (num_steps, batch, hidden), (num_steps, batch, padded), (num_steps, batch, 4 * padded))
+        own += ((batch, num_steps, hidden), (batch, num_steps, num_inputs))
         own += ((num_steps, batch), (1, batch, hidden), (0, batch, hidden), (hidden,), (num_steps, batch, num_inputs))
         return case.models + rng.choice(own)
     return shape[:axis] + tuple(rng.choice((2**31, 2**40)) for _ in shape[axis : axis + 1]) + shape[axis + 1 :]
@@ -131,10 +132,10 @@ def draw_call(rng: random.Random, case: Case, seed: int) -> Call:
     arguments, cotangents = draw_arguments(case, seed)
     attributes = {"cell": np.int64(KINDS.index(case.kind)), "reverse": case.reverse}
     if rng.random() < 0.5:
-        return Call("jaxrnn_forward", arguments, case.forward_results(), attributes)
+        return Call("jaxrnn_forward2", arguments, case.forward_results(), attributes)
     kept = dataclasses.replace(case, keep=True).forward_results()
     zeros = {name: np.zeros(kept[name], np.float32) for name in ("outputs", "cells", "gates")}
-    return Call("jaxrnn_backward", arguments | zeros | cotangents, case.backward_results(), attributes)
+    return Call("jaxrnn_backward2", arguments | zeros | cotangents, case.backward_results(), attributes)
 
 
 def check_wrong(rng: random.Random, case: Case, seed: int) -> str:

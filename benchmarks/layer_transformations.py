@@ -27,7 +27,7 @@ from benchmarks.layer_data import Data
 from benchmarks.layer_devices import make_mesh, nnx_shard_mapped, of_rows, pmapped, shard_mapped, spec_of
 from benchmarks.layer_programs import Program
 
-CUSTOM_CALLS = ("jaxrnn_forward", "jaxrnn_backward")
+CUSTOM_CALLS = ("jaxrnn_forward2", "jaxrnn_backward2")
 
 
 class Found(NamedTuple):

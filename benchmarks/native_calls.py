@@ -158,7 +158,7 @@ def draw_arguments(case: Case, seed: int) -> tuple[Arrays, Arrays]:
 
 
 def call(name: str, case: Case, arguments: Arrays, results: dict[str, tuple[int, ...]]) -> Arrays:
-    """Calls "jaxrnn_forward" or "jaxrnn_backward", and returns its results by their names."""
+    """Calls "jaxrnn_forward2" or "jaxrnn_backward2", and returns its results by their names."""
     structs = [jax.ShapeDtypeStruct(shape, np.float32) for shape in results.values()]
     run = jax.ffi.ffi_call(name, structs)
     found = run(*arguments.values(), cell=np.int64(KINDS.index(case.kind)), reverse=case.reverse)
@@ -170,12 +170,12 @@ def call_both(case: Case, arguments: Arrays, cotangents: Arrays) -> tuple[Arrays
 
     def run(arguments: list[Any], cotangents: list[Any]) -> tuple[Arrays, Arrays | None]:  # dicts would be sorted
         given = dict(zip(case.forward_shapes(), arguments, strict=True))
-        forward = call("jaxrnn_forward", case, given, case.forward_results())
+        forward = call("jaxrnn_forward2", case, given, case.forward_results())
         if not case.keep:
             return forward, None
         given |= {name: forward[name] for name in ("outputs", "cells", "gates")}
         given |= zip(case.cotangent_shapes(), cotangents, strict=True)
-        return forward, call("jaxrnn_backward", case, given, case.backward_results())
+        return forward, call("jaxrnn_backward2", case, given, case.backward_results())
 
     found = jax.jit(run)(list(arguments.values()), list(cotangents.values()))
     return jax.tree.map(np.asarray, found)

@@ -1,12 +1,13 @@
-"""Measures every row of README's first table: what was wanted and what came out, of several runs of all of it.
+"""Measures the first table of benchmarks/README.md: what was wanted and what came out, of several runs of all of it.
 
     python -m benchmarks.page [--runs=3] [--vowels=DIR] [--only=NAME,..] [--out=page.json]
 
 Each row is a ratio that one of the other benchmarks prints, run as a process of its own, all rows one after the other
 and then all of them again. Prints a table in Markdown: the median of the runs' figures, the least and the largest;
 below it the machine, the versions and the date. Needs the [torch] and [bench] extras; --vowels is the directory of
-JapaneseVowels_TRAIN.ts, unless aeon is installed. What is not installed is left out, and said. --out keeps what has
-been measured, and goes on with it: a run that was broken off costs nothing.
+JapaneseVowels_TRAIN.ts, unless aeon is installed. A command that fails is left out, and said; so is a peer that is not
+installed. --out keeps what has been measured, and goes on with it: a run that was broken off costs nothing, and only
+figures of the same machine and versions go into one file.
 """
 
 import argparse
@@ -74,12 +75,17 @@ def _compared(_: str, written: dict | None) -> dict[Row, float]:
     """Of a step the best peer counts; of an epoch both of PyTorch's ways."""
     rows = {}
     for result in written["results"] if written else ():
-        medians = {peer: statistics.median(ratios) for peer, ratios in result["ratios"].items() if "jaxrnn" not in peer}
+        medians = {
+            peer: statistics.median(ratios)
+            for peer, ratios in result["ratios"].items()
+            if "jaxrnn" not in peer and "marked" not in result["notes"].get(peer, {})
+        }
         workload = result["workload"]
         if workload in EPOCHS:
             for peer, wanted in zip(("torch-padded", "torch-packed"), EPOCHS[workload], strict=True):
-                rows[Row(f"ragged epoch, {workload}", peer.replace("torch-", "PyTorch "), wanted)] = medians[peer]
-        else:
+                if peer in medians:
+                    rows[Row(f"ragged epoch, {workload}", peer.replace("torch-", "PyTorch "), wanted)] = medians[peer]
+        elif medians:
             rows[Row(f"a step, {workload}", "the best of all peers", STEPS[workload])] = min(medians.values())
     return rows
 
@@ -158,21 +164,30 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=Path("page.json"))
     arguments = parser.parse_args(argv)
     names = arguments.only.split(",") if arguments.only else list(JOBS)
-    kept = json.loads(arguments.out.read_text()) if arguments.out.exists() else {"runs": []}
-    kept |= {"machine": machine(), "versions": versions(), "date": time.strftime("%Y-%m-%d")}
+    if unknown := set(names) - JOBS.keys():
+        parser.error(f"--only: there is no {', '.join(sorted(unknown))}")
+    here = {"machine": machine(), "versions": versions()}
+    kept = json.loads(arguments.out.read_text()) if arguments.out.exists() else {**here, "runs": []}
+    if {name: kept[name] for name in here} != here:
+        parser.error(f"--out: {arguments.out} is of {kept['machine']}; {kept['versions']}")
+    kept["date"] = time.strftime("%Y-%m-%d")
+    vowels = arguments.vowels and arguments.vowels.resolve()
     for number in range(arguments.runs):
         if len(kept["runs"]) == number:
             kept["runs"].append({})
         for name in names:
-            if name not in kept["runs"][number]:
-                kept["runs"][number][name] = measure(name, arguments.vowels)
-                arguments.out.write_text(json.dumps(kept, indent=1) + "\n")
+            rows = [] if name in kept["runs"][number] else measure(name, vowels)
+            if rows:
+                kept["runs"][number][name] = rows
+                beside = arguments.out.with_suffix(".new")
+                beside.write_text(json.dumps(kept, indent=1) + "\n")
+                beside.replace(arguments.out)
     print("\n".join(table(kept)))
     return 0
 
 
 def measure(name: str, vowels: Path | None) -> list[list]:
-    """Runs one command; returns its rows and their ratios, none if it could not run."""
+    """Runs one command; returns its rows and their ratios, none if it failed."""
     begin = time.perf_counter()
     with tempfile.TemporaryDirectory() as directory:
         out = Path(directory) / "written.json"
@@ -180,14 +195,19 @@ def measure(name: str, vowels: Path | None) -> list[list]:
         module, *flags = [part.format(**places) for part in JOBS[name].command]
         flags = [flag for flag in flags if flag != "--data="]
         command = [sys.executable, "-m", f"benchmarks.{module}", *flags]
-        paths = os.environ | {"PYTHONPATH": str(REPOSITORY)}
-        done = subprocess.run(command, cwd=REPOSITORY, env=paths, capture_output=True, text=True, check=False)
+        paths = [str(REPOSITORY), *filter(None, [os.environ.get("PYTHONPATH")])]
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
+        done = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=False)
         written = json.loads(out.read_text()) if out.exists() else None
     seconds = time.perf_counter() - begin
     if done.returncode:
         print(f"{name}: left out, {(done.stderr.strip() or '?').splitlines()[-1]}", file=sys.stderr, flush=True)
         return []
-    rows = [[list(row), ratio] for row, ratio in JOBS[name].read(done.stdout, written).items()]
+    try:
+        rows = [[list(row), ratio] for row, ratio in JOBS[name].read(done.stdout, written).items()]
+    except ValueError as error:
+        print(f"{name}: left out, {error} in\n{done.stdout}", file=sys.stderr, flush=True)
+        return []
     told = ", ".join(f"{row[0]} {ratio:.2f}" for row, ratio in rows)
     print(f"{name}, {seconds:.0f} s: {told}", file=sys.stderr, flush=True)
     return rows
@@ -200,9 +220,9 @@ def table(kept: dict) -> list[str]:
         for rows in run.values():
             for row, ratio in rows:
                 found.setdefault(Row(*row), []).append(ratio)
-    lines = ["| workload | against | wanted | median of runs | least, largest |", "|---|---|---|---|---|"]
+    lines = ["| workload | against | wanted | median of runs | least, largest | runs |", "|---|---|---|---|---|---|"]
     for row, ratios in found.items():
-        measured = f"{statistics.median(ratios):.2f} | {min(ratios):.2f}, {max(ratios):.2f}"
+        measured = f"{statistics.median(ratios):.2f} | {min(ratios):.2f}, {max(ratios):.2f} | {len(ratios)}"
         lines.append(f"| {row.workload} | {row.peer} | {row.wanted:g} | {measured} |")
     return [*lines, "", f"{len(kept['runs'])} runs, {kept['date']}; {kept['machine']}; {kept['versions']}"]
 

@@ -276,13 +276,13 @@ void ExpectWritten(const Case& one, const Buffers& results) {
 
 void CallBoth(Case& one, Buffers forward, Buffers backward) {
   Pool pool{one.threads, {}, {}};
-  auto error = Call(JaxrnnForward, pool, one.args, forward, one.cell, one.reverse);
+  auto error = Call(JaxrnnForward2, pool, one.args, forward, one.cell, one.reverse);
   Expect(!error, one, error ? error->message : "");
   if (error) return;
   ExpectWritten(one, forward);
   if (!one.keep) return;
   Buffers args = one.BackwardArgs(forward);
-  error = Call(JaxrnnBackward, pool, args, backward, one.cell, one.reverse);
+  error = Call(JaxrnnBackward2, pool, args, backward, one.cell, one.reverse);
   Expect(!error, one, error ? error->message : "");
   if (!error) ExpectWritten(one, backward);
 }
@@ -324,7 +324,7 @@ void CallWithAWrongShape(Case& one) {
   // No fault: what is optional is now absent; or the buffer alone had that size, and nothing contradicts.
   const bool may_be_right =
       !Count(wrong.dims) || (!is_backward && (wrong.name == "h_targets" || wrong.name == "inputs"));
-  auto error = Call(is_backward ? JaxrnnBackward : JaxrnnForward, pool, args, results, one.cell, one.reverse);
+  auto error = Call(is_backward ? JaxrnnBackward2 : JaxrnnForward2, pool, args, results, one.cell, one.reverse);
   ++tally[error ? "refused" : "accepted: also a right call"];
   Expect(error ? error->code == XLA_FFI_Error_Code_INVALID_ARGUMENT : may_be_right, one,
          wrong.name + (error ? " gives " + error->message : " is not refused"));
@@ -332,15 +332,15 @@ void CallWithAWrongShape(Case& one) {
 
 // Fails the first allocation of a call, then the second, and so on until none is left to fail.
 void CallWithoutMemory(Case& one) {
-  for (XLA_FFI_Handler* handler : {JaxrnnForward, JaxrnnBackward}) {
-    if (handler == JaxrnnBackward && !one.keep) return;
+  for (XLA_FFI_Handler* handler : {JaxrnnForward2, JaxrnnBackward2}) {
+    if (handler == JaxrnnBackward2 && !one.keep) return;
     for (long number = 0;; ++number) {
       bool has_failed;
       std::unique_ptr<XLA_FFI_Error> error;
       {
         Pool pool{one.threads, {}, {}};
-        Buffers args = handler == JaxrnnForward ? one.args : one.BackwardArgs(one.forward);
-        Buffers& results = handler == JaxrnnForward ? one.forward : one.backward;
+        Buffers args = handler == JaxrnnForward2 ? one.args : one.BackwardArgs(one.forward);
+        Buffers& results = handler == JaxrnnForward2 ? one.forward : one.backward;
         allocations_left = number;
         error = Call(handler, pool, args, results, one.cell, one.reverse);
         has_failed = allocations_left.exchange(-1) < 0;

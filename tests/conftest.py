@@ -146,7 +146,7 @@ def _give_back_memory(most: int) -> None:
         gc.collect()
         with contextlib.suppress(OSError, AttributeError):  # of glibc: what is free goes back to the system
             ctypes.CDLL(None).malloc_trim(0)
-        _held = max(_held, _resident_bytes())
+        _held = max(1 << 30, _resident_bytes())
 
 
 def _resident_bytes() -> int:

@@ -1,13 +1,15 @@
 """That what is under benchmarks/ still starts: no other test notices when the package changes under it."""
 
 import importlib
+import json
+import platform
 import subprocess
 import sys
 
 import jax
 import pytest
 
-from benchmarks import kernel_rates, sanitize
+from benchmarks import kernel_rates, page, sanitize
 from hatch_build import VARIANTS
 
 pytestmark = pytest.mark.slow
@@ -33,7 +35,62 @@ def test_a_command_says_how_it_is_used(name, monkeypatch, capsys):
     assert capsys.readouterr().out.startswith("usage: ")
 
 
+PRINTED = {
+    "tutorial": "whole process: 33.0 times faster (median; minimum 32.3); an epoch: 56.9 times (minimum 55.6)",
+    "reading": "median   ratio 26.0\nminimum  ratio 27.5",
+    "long tables": "pandas' time over ours: 0.75 (0.67 to 0.75)",
+    "classify": "epoch of 27,000 sequences, PyTorch, packed  median 11295 ms, least 11100; of jaxrnn's time 11.73 (11",
+    "inference": "\n".join(
+        f"{cell}, {what}    7.720 ms  10.625 ms   1.38 (1.36, 1.40)"
+        for cell in ("lstm", "gru", "tanh") for what in ("whole batch", "one step of one stream")
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("tutorial", [33.0, 56.9]), ("reading", [26.0]), ("long tables", [0.75]), ("classify", [11.73]),
+     ("inference", [1.38] * 6)],
+)  # fmt: skip
+def test_the_page_reads_what_commands_print(name, expected):
+    assert list(page.JOBS[name].read(PRINTED[name], None).values()) == expected
+    with pytest.raises(ValueError, match="no line has"):
+        page.JOBS[name].read("nothing", None)
+
+
+def test_the_page_takes_the_best_peer_of_a_step_and_both_ways_of_an_epoch():
+    ratios = {"jaxrnn": [1.0], "torch-padded": [2.0, 3.0, 4.0], "torch-packed": [5.0], "keras": [2.5], "other": [0.1]}
+    results = [{"workload": name, "ratios": ratios, "notes": {"other": {"marked": "another loss"}}}
+               for name in ("lstm-T100-H128", "lognormal-T500-H128")]  # fmt: skip
+    found = page.JOBS["steps"].read("", {"results": results})
+    assert [(row.workload, value) for row, value in found.items()] == [
+        ("a step, lstm-T100-H128", 2.5), ("ragged epoch, lognormal-T500-H128", 3.0),
+        ("ragged epoch, lognormal-T500-H128", 5.0),
+    ]  # fmt: skip
+
+
+def test_the_page_goes_on_where_it_was_broken_off(tmp_path, monkeypatch, capsys):
+    measured = []
+
+    def measure(name, vowels):
+        measured.append(name)
+        return [] if name == "gru" else [[["reading", "csv", 20], float(len(measured))]]
+
+    monkeypatch.setattr(page, "measure", measure)
+    flags = ["--only=reading,gru", f"--out={tmp_path / 'page.json'}"]
+    assert page.main([*flags, "--runs=1"]) == 0
+    assert page.main([*flags, "--runs=2"]) == 0
+    assert measured == ["reading", "gru", "gru", "reading", "gru"], "what failed is tried again"
+    assert "| reading | csv | 20 | 2.50 | 1.00, 4.00 | 2 |" in capsys.readouterr().out
+    kept = json.loads((tmp_path / "page.json").read_text())
+    (tmp_path / "page.json").write_text(json.dumps(kept | {"machine": "another"}))
+    for wrong in (flags, ["--only=read"]):
+        with pytest.raises(SystemExit):
+            page.main(wrong)
+
+
 @pytest.mark.skipif(jax.default_backend() != "cpu", reason="one machine is enough")
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="the variants are those of x86-64")
 @pytest.mark.parametrize("variant", list(VARIANTS))
 def test_the_rates_of_the_kernels_compile(variant):
     """They call what the kernels hide from everybody else."""

@@ -220,14 +220,14 @@ def test_an_exported_program_holds_the_compiled_call_where_it_was_asked_for() ->
     def run(leaves: Any, *others: Any) -> Any:
         return run_layer(graphdef, jax.tree.unflatten(structure, leaves), *others)[1]
 
-    allowed = [jax.export.DisabledSafetyCheck.custom_call("jaxrnn_forward")]
+    allowed = [jax.export.DisabledSafetyCheck.custom_call("jaxrnn_forward2")]
     exported = jax.export.export(run, platforms=("cpu",), disabled_checks=allowed)(leaves, *others)
-    assert "jaxrnn_forward" in exported.mlir_module()
+    assert "jaxrnn_forward2" in exported.mlir_module()
     outputs, final = jax.export.deserialize(exported.serialize()).call(leaves, *others)
     wanted = expected("lstm", "plain")
     np.testing.assert_allclose(outputs, wanted["[0][1][0]"], rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(final.c, wanted["[0][1][1].c"], rtol=1e-4, atol=1e-6)
-    with pytest.raises(ValueError, match="jaxrnn_forward"):  # JAX does not export what it does not know, unless told
+    with pytest.raises(ValueError, match="jaxrnn_forward2"):  # JAX does not export what it does not know, unless told
         jax.export.export(run, platforms=("cpu",))(leaves, *others)
 
 

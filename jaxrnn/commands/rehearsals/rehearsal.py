@@ -83,7 +83,7 @@ def describe_memory(compiled: Any, params: Any, held: int = 0) -> str:
     given, temporary, made = planned
     # The compiled recurrence packs a layer's weights for both directions, and adds up a gradient of them a core.
     packed = (2 + num_cores()) * tree_bytes(params)
-    own = f", the compiled recurrence up to {readable(packed)}" if "jaxrnn_forward" in compiled.as_text() else ""
+    own = f", the compiled recurrence up to {readable(packed)}" if "jaxrnn_forward2" in compiled.as_text() else ""
     before = f", {readable(held)} of the state that an epoch goes back to" if held else ""
     return (
         f"memory of a device, as XLA has planned the compiled epochs: {readable(sum(planned) + held)}:"

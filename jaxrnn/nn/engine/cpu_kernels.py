@@ -150,7 +150,7 @@ def run_forward(
         (num_steps, ROWS, padded) if has_cells and keep else _NOTHING,
         (num_steps, ROWS, groups * padded) if groups and keep else _NOTHING,
     )
-    call = partitioning.Call("jaxrnn_forward", _attributes(recurrence), _ROW_AXES, results)
+    call = partitioning.Call("jaxrnn_forward2", _attributes(recurrence), _ROW_AXES, results)
     outputs, h, c, cells, gates = call(_arrays(steps, weights, state, targets), is_partitioned=is_partitioned)
     collected = recurrence.collect(_turned(outputs) if makes_outputs else outputs)
     return collected, _state_of(state, h, c), Kept(outputs, cells, gates) if keep else None
@@ -199,7 +199,7 @@ def run_backward(
         to,
         to if has_cells else _NOTHING,
     )
-    call = partitioning.Call("jaxrnn_backward", _attributes(recurrence), _ROW_AXES_BACKWARD, results)
+    call = partitioning.Call("jaxrnn_backward2", _attributes(recurrence), _ROW_AXES_BACKWARD, results)
     d_outputs = _or_nothing(None) if d_outputs is None else _turned(d_outputs)
     arrays = (*_arrays(steps, weights, state, targets), *kept, d_outputs, *_h_and_c(d_state))
     d_inputs, d_ih, d_hh, d_bias_ih, d_bias_hh, d_h, d_c, d_h_to, d_c_to = call(arrays, is_partitioned=is_partitioned)

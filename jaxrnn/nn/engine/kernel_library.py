@@ -64,7 +64,7 @@ def load_libraries() -> Loaded | None:
         return None
     best, *others = found
     library = ctypes.CDLL(str(best.path))
-    handlers = {name: getattr(library, name) for name in ("JaxrnnForward", "JaxrnnBackward")}
+    handlers = {name: getattr(library, name) for name in ("JaxrnnForward2", "JaxrnnBackward2")}
     for other in others:
         with contextlib.suppress(OSError, AttributeError):
             narrow = ctypes.CDLL(str(other.path))

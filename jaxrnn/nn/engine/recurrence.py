@@ -18,7 +18,8 @@ chunk began with, and computes the chunk once more on the way back: memory then 
 What a program is compiled for decides how a run is computed: by the recurrence compiled ahead for CPUs, or by the form
 of the loop that suits the platform (`platforms`). All keep arrays of the same shapes.
 
-Arrays in, arrays out: nothing here knows a module or a configuration. All arrays are time-major.
+Arrays in, arrays out: nothing here knows a module or a configuration. All arrays are time-major, but for what the
+compiled recurrence keeps for itself.
 """
 
 import dataclasses

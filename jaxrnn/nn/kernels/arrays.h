@@ -20,8 +20,8 @@ struct Sizes {
 };
 
 // One model's arrays; null where there is none. What has features lies as layers have it, (batch, time, features), so that
-// nothing is turned on the way here; masks and what is kept from one call for the other are (time, batch, ..). Targets of
-// resets are (targets, batch, hidden). Before a step that counts, reset 0 does nothing, 1 and on put the state to that row's
+// nothing is turned on the way here; masks, and cells and gates that are kept for the other call, are (time, batch, ..).
+// Targets of resets are (targets, batch, hidden). Before a step that counts, reset 0 does nothing, 1 and on put the state to that row's
 // target 0 and on, and a code that has no target puts it to zeros.
 struct Arrays {
   const float* inputs;

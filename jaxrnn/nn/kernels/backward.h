@@ -201,7 +201,7 @@ void Recurrence<cell>::Backward(const Arrays& arrays, const BackwardWeights& wei
         const int some = (int(count) - i + tiles - 1) / tiles;
         PickStepBack<cell>(some, std::make_integer_sequence<int, kMostRows>())(
             sizes, weights.hidden.panel(0), outputs_at + i, d_outputs.data() + i, gate_rows.data() + begin + i,
-            d_h_begin + i * kLanes, step);
+            d_h_begin + size_t(i) * kLanes, step);
         i += some;
       }
       if (is_narrow) continue;

@@ -1,4 +1,4 @@
-// The cells: how their gates lie in memory, their equations and the gradients of these, eight units at a time.
+// The cells: how their gates lie in memory, their equations and the gradients of these, a vector of units at a time.
 //
 // A row of gates holds groups of `padded` values, one for every hidden unit and some 0 behind them. Each group is a sum
 // of what the inputs and the hidden state give, or of one of them only: a GRU's last gate keeps them apart.
@@ -15,8 +15,8 @@ enum class Cell { kTanh = 0, kRelu = 1, kLstm = 2, kGru = 3 };
 constexpr int kMaxGroups = 4;
 
 // One row of a step, forward; `gates` gets activations, `output` the hidden state once more, both null where nobody reads
-// them. An equation takes the sums of
-// kLanes units from `unit` on, the groups `stride` apart; `count` of these and the units behind them there are.
+// them. An equation takes the sums of kLanes units from `unit` on, the groups `stride` apart; `count` of these and the
+// units behind them there are.
 struct ForwardRow {
   float* gates;
   const float* h_before;

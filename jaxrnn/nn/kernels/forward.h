@@ -123,7 +123,7 @@ void Recurrence<cell>::Forward(const Arrays& arrays, const ForwardWeights& weigh
   Floats running_c(Eq::kHasCellState && !kept.cells ? size_t(num_rows) * padded : 0);
   // The hidden state before a step and after it, and the step's inputs where they are read again and again: rows one
   // behind the other. In the arrays they are many steps apart, and may then share a few places of the nearest cache.
-  Floats running_h(2 * size_t(num_rows) * hidden), step_x(ReadsInputsOften() ? size_t(num_rows) * input : 0);
+  Floats running_h(size_t(at_once_all ? 1 : 2) * num_rows * hidden), step_x(ReadsInputsOften() ? size_t(num_rows) * input : 0);
   auto begin_from = [&](int origin, int i) {
     CopySome(h[i], origins.h(origin, i), int(hidden));
     if (Eq::kHasCellState) c[i] = origins.c(origin, i);
@@ -202,9 +202,9 @@ void Recurrence<cell>::Forward(const Arrays& arrays, const ForwardWeights& weigh
       const int end = std::min<int>(begin + at_once, hidden);
       for (int number = 0; number < count; ++number) {
         const ForwardRow row = row_at(active_at[number], step);
-        const float* row_sums = all_sums + size_t(number) * sum_columns - begin;
+        const float* row_sums = all_sums + size_t(number) * sum_columns;
         for (int unit = begin; unit < end; unit += kLanes) {
-          Eq::Forward(row, row_sums + unit, at_once, unit, hidden - unit, cell_size);
+          Eq::Forward(row, row_sums + (unit - begin), at_once, unit, hidden - unit, cell_size);
         }
       }
     }

@@ -200,10 +200,10 @@ ffi::Error ForwardCall(ffi::ThreadPool pool, FloatBuffer inputs, MaskBuffer vali
                        FloatBuffer h_first, FloatBuffer c_first, FloatBuffer h_targets, FloatBuffer c_targets,
                        FloatResult outputs, FloatResult h_last, FloatResult c_last, FloatResult cells,
                        FloatResult gates, int64_t cell, bool reverse) {
-  return WithCell("jaxrnn_forward", cell, [&](auto which) {
+  return WithCell("jaxrnn_forward2", cell, [&](auto which) {
     const Given given = {inputs,  valid,   reset,   weight_ih, weight_hh, bias_ih,
                          bias_hh, h_first, c_first, h_targets, c_targets};
-    ShapeCheck check = CheckGiven("jaxrnn_forward", which, given);
+    ShapeCheck check = CheckGiven("jaxrnn_forward2", which, given);
     const auto [models, steps, batch, input, hidden, targets] = check.sizes();
     const int64_t padded = check.sizes().padded();
     const Presence cell_state = NeededIf(HasCellState(which));
@@ -229,10 +229,10 @@ ffi::Error BackwardCall(ffi::ThreadPool pool, FloatBuffer inputs, MaskBuffer val
                         FloatResult d_weight_hh, FloatResult d_bias_ih, FloatResult d_bias_hh, FloatResult d_h_first,
                         FloatResult d_c_first, FloatResult d_h_targets, FloatResult d_c_targets, int64_t cell,
                         bool reverse) {
-  return WithCell("jaxrnn_backward", cell, [&](auto which) {
+  return WithCell("jaxrnn_backward2", cell, [&](auto which) {
     const Given given = {inputs,  valid,   reset,   weight_ih, weight_hh, bias_ih,
                          bias_hh, h_first, c_first, h_targets, c_targets};
-    ShapeCheck check = CheckGiven("jaxrnn_backward", which, given);
+    ShapeCheck check = CheckGiven("jaxrnn_backward2", which, given);
     const auto [models, steps, batch, input, hidden, targets] = check.sizes();
     const int64_t padded = check.sizes().padded(), width = NumGates(which) * hidden;
     const Presence cell_state = NeededIf(HasCellState(which));
@@ -345,10 +345,10 @@ static bool IsNarrow(const XLA_FFI_CallFrame* frame) {
   return weights->rank > 0 && weights->dims[weights->rank - 1] <= narrow_lanes;
 }
 
-JAXRNN_SEEN XLA_FFI_Error* JaxrnnForward(XLA_FFI_CallFrame* frame) {
+JAXRNN_SEEN XLA_FFI_Error* JaxrnnForward2(XLA_FFI_CallFrame* frame) {
   return IsNarrow(frame) ? narrow_forward(frame) : JaxrnnForwardHere(frame);
 }
 
-JAXRNN_SEEN XLA_FFI_Error* JaxrnnBackward(XLA_FFI_CallFrame* frame) {
+JAXRNN_SEEN XLA_FFI_Error* JaxrnnBackward2(XLA_FFI_CallFrame* frame) {
   return IsNarrow(frame) ? narrow_backward(frame) : JaxrnnBackwardHere(frame);
 }

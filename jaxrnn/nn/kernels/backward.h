@@ -196,15 +196,15 @@ void Recurrence<cell>::Backward(const Arrays& arrays, const BackwardWeights& wei
     }
     gathered += count;
     if constexpr (kGroups.count == 1) {
-      constexpr int kMostRows = TileRows(1);
-      for (int i = 0, tiles = is_narrow ? (count + kMostRows - 1) / kMostRows : 0; tiles > 0; --tiles) {
-        const int some = (int(count) - i + tiles - 1) / tiles;
-        PickStepBack<cell>(some, std::make_integer_sequence<int, kMostRows>())(
-            sizes, weights.hidden.panel(0), outputs_at + i, d_outputs.data() + i, gate_rows.data() + begin + i,
-            d_h_begin + size_t(i) * kLanes, step);
-        i += some;
+      if (is_narrow) {
+        constexpr int kMostRows = TileRows(1);
+        InTiles(int(count), kMostRows, [&](int i, int some) {
+          PickStepBack<cell>(some, std::make_integer_sequence<int, kMostRows>())(
+              sizes, weights.hidden.panel(0), outputs_at + i, d_outputs.data() + i, gate_rows.data() + begin + i,
+              d_h_begin + size_t(i) * kLanes, step);
+        });
+        continue;
       }
-      if (is_narrow) continue;
     }
     for (int i = 0; i < num_rows && !is_simple; ++i) {
       if (!arrays.valid || arrays.valid[sizes.Pair(rows[i], step)]) {

@@ -172,12 +172,10 @@ void Recurrence<cell>::Forward(const Arrays& arrays, const ForwardWeights& weigh
       count = share.CountAt(step, count);
       if constexpr (kGroups.count == 1) {
         if (IsNarrow()) {
-          for (int i = 0, tiles = (count + kMostRows - 1) / kMostRows; tiles > 0; --tiles) {
-            const int some = (int(count) - i + tiles - 1) / tiles;
+          InTiles(int(count), kMostRows, [&](int i, int some) {
             PickStep<cell>(some, std::make_integer_sequence<int, kMostRows>())(
                 sizes, weights.packed[0], weights.bias.get(), x_at + i, h_at + i, output_at + i, step);
-            i += some;
-          }
+          });
           continue;
         }
       }

@@ -98,16 +98,24 @@ inline TileFunction TileOf(int rows, int vectors) {
                       : PickTile<2>(rows, std::make_integer_sequence<int, TileRows(2)>());
 }
 
-// Adds, for `num_rows` rows, to[i][offset ..] as `Tile` does, for one panel of `vectors`. Tiles are of about the same
-// size: one of a row or two would keep the sums waiting for each other.
-inline void MultiplyPanel(float* const* to, int num_rows, int offset, int columns, const float* start, Rows first,
-                          Rows second, const float* panel, int vectors) {
-  for (int tiles = (num_rows + TileRows(vectors) - 1) / TileRows(vectors), row = 0; tiles > 0; --tiles) {
+// Calls take(first row, number of rows) for tiles of at most so many rows, of about the same size: one of a row or two
+// would keep the sums waiting for each other.
+template <typename Take>
+inline void InTiles(int num_rows, int most, const Take& take) {
+  for (int tiles = (num_rows + most - 1) / most, row = 0; tiles > 0; --tiles) {
     const int count = (num_rows - row + tiles - 1) / tiles;
-    TileOf(count, vectors)(to + row, offset, columns, start, {first.pointers + row, first.depth},
-                           {second.pointers + row, second.depth}, panel);
+    take(row, count);
     row += count;
   }
+}
+
+// Adds, for `num_rows` rows, to[i][offset ..] as `Tile` does, for one panel of `vectors`.
+inline void MultiplyPanel(float* const* to, int num_rows, int offset, int columns, const float* start, Rows first,
+                          Rows second, const float* panel, int vectors) {
+  InTiles(num_rows, TileRows(vectors), [&](int row, int count) {
+    TileOf(count, vectors)(to + row, offset, columns, start, {first.pointers + row, first.depth},
+                           {second.pointers + row, second.depth}, panel);
+  });
 }
 
 // Adds to[j] += the sum of matrix[j][k] * row[k], for rows of a matrix as it is: what packing it first would cost more

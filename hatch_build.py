@@ -1,6 +1,7 @@
-"""Builds the compiled recurrence of jaxrnn/nn/kernels while the package is installed, if there is a C++ compiler.
+"""Builds what is compiled, the recurrence and the reader of plain text, while the package is installed.
 
-Without one, or where the build fails, the package is installed without it and runs the same recurrence in JAX.
+Without a C++ compiler, or where the build fails, the package is installed without them: it runs the same recurrence in
+JAX, and reads the same text in NumPy and Arrow.
 """
 
 import os
@@ -33,6 +34,8 @@ FLAGS = [
     "-fno-math-errno",
     "-pthread",
 ]
+READER_SOURCE = Path("jaxrnn", "data", "readers", "native", "plain_text.cc")
+READER_LIBRARY = READER_SOURCE.with_name("libplaintext.so")
 # Of x86-64 Linux; which of them a process loads, the package decides (jaxrnn/nn/engine/kernel_library.py). Elsewhere
 # there is one library, for the machine's own baseline.
 VARIANTS = {
@@ -42,7 +45,7 @@ VARIANTS = {
 
 
 class KernelBuildHook(BuildHookInterface):
-    """Compiles `SOURCE` into a library next to it."""
+    """Compiles `SOURCE` and `READER_SOURCE` into libraries next to them."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """Runs before a wheel is made, an editable one too."""
@@ -56,47 +59,56 @@ class KernelBuildHook(BuildHookInterface):
 
 
 def _compile(root: Path) -> list[Path]:
-    """Compiles every variant, at the same time; returns those that were made."""
+    """Compiles all libraries, at the same time; returns those that were made."""
     wanted = [os.environ["CXX"]] if os.environ.get("CXX") else ["c++", "g++", "clang++"]
     compiler = next((command for command in wanted if shutil.which(shlex.split(command)[0])), None)
+    version, include, fault = _find_header()
+    recurrences = {variant: Path(LIBRARY.format(version=version, variant=variant)) for variant in VARIANTS}
+    for library in (*recurrences.values(), READER_LIBRARY):
+        (root / library).unlink(missing_ok=True)  # never one of an older source
+    if fault:
+        _say_missing(fault)
+    if compiler is None:
+        _say_missing("no C++ compiler: install one (on Debian: g++) and install the package again")
+        return []
+    command = [*shlex.split(compiler), *FLAGS]
+    is_x86 = platform.system() == "Linux" and platform.machine() == "x86_64"
+    wanted_from = {READER_LIBRARY: [*command, str(READER_SOURCE)]}
+    for variant, flags in (VARIANTS if is_x86 else {"": []}).items():
+        if not fault:
+            wanted_from[recurrences[variant]] = [*command, *flags, "-isystem", str(include), str(SOURCE)]
+    made = []
+    with tempfile.TemporaryDirectory() as directory:
+        running = {
+            library: subprocess.Popen(
+                [*arguments, "-o", str(Path(directory, library.name))],
+                cwd=root, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+            )
+            for library, arguments in wanted_from.items()
+        }  # fmt: skip
+        for library, process in running.items():
+            _, error = process.communicate()
+            if process.returncode:
+                _say_missing(f"{shlex.join(map(str, process.args))} failed:\n{error[-2000:]}")  # type: ignore[arg-type]
+                continue
+            unfinished = (root / library).with_suffix(f".{os.getpid()}.tmp")
+            shutil.copyfile(Path(directory, library.name), unfinished)
+            unfinished.replace(root / library)
+            made.append(library)
+    return made
+
+
+def _find_header() -> tuple[str, Path, str]:
+    """Returns the version of XLA's interface, where its header files are, and why they are not to be had, if so."""
     try:
         import jaxlib
 
         include = Path(jaxlib.__file__).parent / "include"
         header = (include / "xla" / "ffi" / "api" / "c_api.h").read_text(encoding="utf-8")
-        version = re.findall(r"#define XLA_FFI_API_MINOR (\d+)", header)[0]
+        return re.findall(r"#define XLA_FFI_API_MINOR (\d+)", header)[0], include, ""
     except (ImportError, OSError, IndexError) as error:
-        return _without(f"no header files of XLA: {error}")
-    libraries = {variant: Path(LIBRARY.format(version=version, variant=variant)) for variant in VARIANTS}
-    for library in libraries.values():
-        (root / library).unlink(missing_ok=True)  # never one of an older source
-    if compiler is None:
-        return _without("no C++ compiler: install one (on Debian: g++) and install the package again")
-    command = [*shlex.split(compiler), *FLAGS, "-isystem", str(include)]
-    is_x86 = platform.system() == "Linux" and platform.machine() == "x86_64"
-    variants = VARIANTS if is_x86 else {"": []}
-    with tempfile.TemporaryDirectory() as directory:
-        running = {
-            variant: subprocess.Popen(
-                [*command, *flags, str(SOURCE), "-o", str(Path(directory, f"library{variant}.so"))],
-                cwd=root, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-            )
-            for variant, flags in variants.items()
-        }  # fmt: skip
-        made = []
-        for variant, process in running.items():
-            _, error = process.communicate()
-            if process.returncode:
-                tried = f"{shlex.join(map(str, process.args))} failed:\n{error[-2000:]}"  # type: ignore[arg-type]
-                print(f"jaxrnn: one of the libraries of its compiled recurrence is missing: {tried}", file=sys.stderr)
-                continue
-            unfinished = (root / libraries[variant]).with_suffix(f".{os.getpid()}.tmp")
-            shutil.copyfile(Path(directory, f"library{variant}.so"), unfinished)
-            unfinished.replace(root / libraries[variant])
-            made.append(libraries[variant])
-    return made or _without("no library could be built")
+        return "", Path(), f"no header files of XLA: {error}"
 
 
-def _without(reason: str) -> list[Path]:
-    print(f"jaxrnn is installed without its compiled recurrence, which is slower on CPUs: {reason}", file=sys.stderr)
-    return []
+def _say_missing(reason: str) -> None:
+    print(f"jaxrnn is installed without some of its compiled code, and slower on CPUs: {reason}", file=sys.stderr)

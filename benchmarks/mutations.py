@@ -48,6 +48,7 @@ _TRUNCATION = "training/test_truncation.py"
 _EPOCH_ENDS = "training/test_epoch_ends.py"
 _WRITING = "runs/test_run_lock.py"
 _TABLES = "data/test_tables.py"
+_PLAIN = "data/test_native_text.py data/test_fuzz_reader.py"
 _TASKS = "tasks/test_tasks.py"
 _SEQUENCES = "training/test_sequence_training.py"
 _FORECASTS = "tasks/test_forecast.py evaluation/test_forecasting.py models/test_forecast_model.py"
@@ -62,8 +63,19 @@ MUTATIONS = [
     Mutation("data/encoding.py", "np.flatnonzero(kept) + 1 if every", "np.flatnonzero(kept) if every", _SEQUENCES),
     Mutation("nn/kernels/threads.h", "kMostInAByte = 255", "kMostInAByte = 256", _KERNELS),
     Mutation("nn/kernels/threads.h", "now[b] & ~before[b]", "0", _KERNELS),
-    Mutation("data/tables/step_tables.py", "(times[1:] > times[:-1])", "(times[1:] >= times[:-1])", _TABLES),
-    Mutation("data/tables/delimited.py", " and not has_hexadecimals", "", _TABLES),
+    Mutation("data/readers/large_columns.py", "(when[1:] > when[:-1])", "(when[1:] >= when[:-1])", _TABLES),
+    Mutation("data/readers/large_columns.py", "ROWS_AT_ONCE + 1)", "ROWS_AT_ONCE)", _PLAIN),
+    Mutation("data/readers/native/plain_text.cc", "number <= kMostExactInteger && ", "", _PLAIN),
+    Mutation("data/readers/native/plain_text.cc", "|| (is_negative && number == 0)", "", _PLAIN),
+    Mutation("data/readers/native/plain_text.cc", "IsEnd(at[size_], delimiter) && ", "", _PLAIN),
+    Mutation("data/readers/native/plain_text.cc", "if (*at == '\"') return nullptr;", "", _PLAIN),
+    Mutation(
+        "data/readers/native/plain_text.cc", "at - field >= kMostCharacters", "at - field > kMostCharacters", _PLAIN
+    ),
+    Mutation("data/readers/gathering.py", "to_offsets += begin", "pass", _PLAIN),
+    Mutation("data/sequences.py", "if is_once and numbers", "if numbers", _PLAIN),
+    Mutation("data/sequences.py", ".equals(written)", " is not None", _PLAIN),
+    Mutation("data/tables/delimited.py", "kinds.items() if kind != pa.int64()}", "kinds.items()}", _TABLES),
     Mutation("data/tables/delimited.py", "if are_usual else None", "if True else None", _TABLES),
     Mutation("nn/engine/kernel_library.py", "needed <= flags", "True", "nn/test_cpu_kernels.py"),
     Mutation("nn/engine/kernel_library.py", "hidden <= self.narrow", "hidden < self.narrow", "nn/test_cpu_kernels.py"),
@@ -190,7 +202,7 @@ def try_one(mutation: Mutation) -> bool:
         mutated = _read(mutation).replace(mutation.right, mutation.wrong)
         (copy / "jaxrnn" / mutation.file).write_text(mutated, encoding="utf-8")
         environment = os.environ | {"PYTHONPATH": str(copy)}
-        if mutation.file.startswith("nn/kernels"):
+        if mutation.file.endswith((".h", ".cc")):
             build = "import hatch_build, pathlib; assert hatch_build._compile(pathlib.Path('.'))"
             subprocess.run([sys.executable, "-c", build], cwd=copy, env=environment, check=True, capture_output=True)
         tests = [f"tests/{test}" for test in mutation.tests.split()]

@@ -1,15 +1,17 @@
-"""Runs the compiled recurrence under sanitizers, on shapes from 0 and 1 to odd sizes.
+"""Runs what is compiled under sanitizers: the recurrence on shapes from 0 and 1 to odd sizes, the reader on odd texts.
 
     python -m benchmarks.sanitize                        # address and undefined, then thread: about a minute
     python -m benchmarks.sanitize --tools=valgrind       # reads of what was never written, too; needs valgrind
 
 Builds `sanitize_driver.cc`, which calls the handlers of jaxrnn/nn/kernels as XLA does, with each tool's flags, and runs
 it: forward and backward, all cells, masks, resets, targets, models and threads, calls from several threads at once,
-buffers of wrong shapes, and memory that runs out at every single allocation. Exits with 1 where a tool reports anything
-or a call does something else than it must, and with 2 where a tool is not to be had.
+buffers of wrong shapes, and memory that runs out at every single allocation. `sanitize_reader.cc` calls the reader of
+plain text as Python does, on texts near those that it takes. Exits with 1 where a tool reports anything or a call does
+something else than it must, and with 2 where a tool is not to be had.
 """
 
 import argparse
+import itertools
 import os
 import platform
 import shlex
@@ -24,6 +26,8 @@ from pathlib import Path
 import jax
 
 DRIVER = Path(__file__).with_name("sanitize_driver.cc")
+READER_DRIVER = Path(__file__).with_name("sanitize_reader.cc")
+TEXTS_A_CASE = 100  # they take so much less time
 KERNELS = Path(__file__).parents[1] / "jaxrnn" / "nn" / "kernels"
 # As the library is built (hatch_build.py), but not optimised: every access of the source is there to be looked at, and
 # under a sanitizer the optimiser takes four times as long as all the rest.
@@ -86,29 +90,30 @@ def run_command(tool: str, program: Path, *arguments: str) -> list[str]:
     return [*(VALGRIND if tool == "valgrind" else []), str(program), *arguments]
 
 
-def sanitize(tool: str, num_cases: int, seed: int) -> subprocess.CompletedProcess[str]:
-    """Builds the driver for a tool and runs it; its output ends in a report where the tool found something.
+def sanitize(tool: str, num_cases: int, seed: int, driver: Path = DRIVER) -> subprocess.CompletedProcess[str]:
+    """Builds a driver for a tool and runs it; its output ends in a report where the tool found something.
 
     Args:
       tool: One of `SANITIZERS`.
-      num_cases: How many recurrences are drawn.
+      num_cases: How many recurrences, or texts, are drawn.
       seed: What they are drawn from.
+      driver: `DRIVER` or `READER_DRIVER`.
 
     Raises:
       RuntimeError: The driver does not compile.
     """
     with tempfile.TemporaryDirectory() as directory:
         program = Path(directory, "driver")
-        built = subprocess.run(build_command(tool, DRIVER, program), capture_output=True, text=True, check=False)
+        built = subprocess.run(build_command(tool, driver, program), capture_output=True, text=True, check=False)
         if built.returncode:
-            raise RuntimeError(f"{DRIVER} does not compile:\n{built.stderr[-4000:]}")
+            raise RuntimeError(f"{driver} does not compile:\n{built.stderr[-4000:]}")
         command = run_command(tool, program, str(num_cases), str(seed))
         return subprocess.run(command, env=os.environ | OPTIONS, capture_output=True, text=True, check=False)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs every tool and prints what it reported."""
-    parser = argparse.ArgumentParser(description="Run the compiled recurrence under sanitizers.")
+    parser = argparse.ArgumentParser(description="Run what is compiled under sanitizers.")
     parser.add_argument("--tools", default="address,thread", help=f"of {', '.join(SANITIZERS)}")
     parser.add_argument("--cases", type=int, default=400, help="how many; of slower tools fewer")
     parser.add_argument("--seed", type=int, default=0, help="of the cases")
@@ -121,9 +126,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(f"{tool}: {reason}", file=sys.stderr)
             return 2
     num_failed = 0
-    for tool in tools:
+    for tool, driver in itertools.product(tools, (DRIVER, READER_DRIVER)):
         begin = time.perf_counter()
-        done = sanitize(tool, max(1, arguments.cases // SLOWER[tool]), arguments.seed)
+        num_cases = max(1, arguments.cases // SLOWER[tool]) * (TEXTS_A_CASE if driver == READER_DRIVER else 1)
+        done = sanitize(tool, num_cases, arguments.seed, driver)
         failed = done.returncode != 0 or bool(done.stderr.strip())
         num_failed += failed
         print(f"{tool}: {', '.join(done.stdout.splitlines())}; {time.perf_counter() - begin:.0f} s")

@@ -62,13 +62,15 @@ def test_a_wheel_needs_no_compiler_and_no_repository(tmp_path):
     (wheel,), (source,) = (list((tmp_path / "dist").glob(pattern)) for pattern in ("*.whl", "*.tar.gz"))
     names = zipfile.ZipFile(wheel).namelist()
     libraries = [name for name in names if name.endswith(".so")]
-    assert len(libraries) == 2
+    assert len(libraries) == 3
+    assert "jaxrnn/data/readers/native/libplaintext.so" in libraries
     assert any("avx512" in name for name in libraries)
     assert {"jaxrnn/py.typed", "jaxrnn/configs/lstm.toml"} <= set(names)
     assert not any(name.startswith(("tests/", "benchmarks/")) for name in names)
     with tarfile.open(source) as held:
         parts = {name.partition("/")[2] for name in held.getnames()}
     assert {"hatch_build.py", "ball.csv", "jaxrnn/nn/kernels/recurrence.cc", "tests/test_package.py"} <= parts
+    assert "jaxrnn/data/readers/native/plain_text.cc" in parts
     assert not any(name.endswith(".so") for name in parts)
 
     place = tmp_path / "place"

@@ -15,6 +15,7 @@ from jaxrnn.data.ragged import Ragged
 INPUTS, CATEGORIES, TARGETS, TIMES = "inputs", "categories", "targets", "times"  # of every step; targets of rows too
 KNOWN = "known"  # of every step: numbers that are known ahead
 LABELS, STATICS, IDS, GROUPS = "labels", "statics", "ids", "groups"  # of a sequence; labels of every step too
+_MANY_TEXTS = 1000
 _COUNTED = (INPUTS, KNOWN, TARGETS, CATEGORIES, STATICS)
 
 
@@ -278,9 +279,27 @@ def encode(texts: Iterable[str]) -> tuple[NDArray[np.int32], tuple[str, ...]]:
       (count,) int32, and the text that each number stands for.
     """
     listed = list(texts)
+    if len(listed) >= _MANY_TEXTS and (order := _order_by_size(listed)) is not None:
+        codes = np.empty(len(listed), np.int32)
+        codes[order] = np.arange(len(listed), dtype=np.int32)
+        return codes, tuple(map(listed.__getitem__, order.tolist()))
     words = sort_texts(set(listed))
     numbers = {text: number for number, text in enumerate(words)}
     return np.array([numbers[text] for text in listed], np.int32), tuple(words)
+
+
+def _order_by_size(texts: list[str]) -> NDArray[np.int64] | None:
+    """Returns the order of texts that are whole numbers as `str` writes them, none twice; None if some are not."""
+    import pyarrow as pa
+
+    try:
+        written = pa.array(texts, pa.large_string())
+        numbers = written.cast(pa.int64())
+    except (pa.ArrowInvalid, UnicodeEncodeError):
+        return None
+    order = np.argsort(numbers.to_numpy(), kind="stable")
+    is_once = bool(np.all(np.diff(numbers.to_numpy()[order]) > 0))
+    return order if is_once and numbers.cast(pa.large_string()).equals(written) else None
 
 
 def sort_texts(texts: Iterable[str]) -> list[str]:

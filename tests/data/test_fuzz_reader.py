@@ -1,6 +1,8 @@
 """Any bytes are read as Python's float reads their fields, or refused with the line of the first fault."""
 
+import contextlib
 import random
+from unittest import mock
 
 import pytest
 from hypothesis import given, settings
@@ -8,22 +10,32 @@ from hypothesis import strategies as st
 
 from benchmarks.fuzz_inputs import Failed, Input, check, draw_input, expected_rows
 from benchmarks.fuzz_reader import fuzz, main
-from jaxrnn.data.readers import short_integers, text_reader
+from jaxrnn.data.readers import native_text, short_integers, text_reader
 
 OPTIONS = {"delimiter": ",", "header": False, "blank_lines": "error", "min_length": 1, "max_row_length": 100}
 
 
+READERS = ("compiled", "numpy")
+
+
+def read_by(reader: str) -> contextlib.AbstractContextManager:
+    """Reads plain text by compiled code, where there is any, or without it."""
+    return mock.patch.object(native_text, "library", (lambda: None) if reader == "numpy" else native_text.library)
+
+
 @settings(max_examples=400, deadline=None)
-@given(st.randoms(use_true_random=True))
-def test_drawn_and_damaged_files(rng: random.Random) -> None:
-    check(draw_input(rng))
+@given(st.randoms(use_true_random=True), st.sampled_from(READERS))
+def test_drawn_and_damaged_files(rng: random.Random, reader: str) -> None:
+    with read_by(reader):
+        check(draw_input(rng))
 
 
-@settings(max_examples=200, deadline=None)
-@given(st.text("0123456789+-.eE, \n\r", max_size=40), st.sampled_from([1, 2, 3, 8, 1 << 19]))
-def test_text_of_the_characters_of_numbers(text: str, block: int) -> None:
+@settings(max_examples=300, deadline=None)
+@given(st.text("0123456789+-.eE, \n\r", max_size=40), st.sampled_from([1, 2, 3, 8, 1 << 19]), st.sampled_from(READERS))
+def test_text_of_the_characters_of_numbers(text: str, block: int, reader: str) -> None:
     content = text.encode()
-    check(Input(content, "text", text=content, options=OPTIONS, block=block))
+    with read_by(reader):
+        check(Input(content, "text", text=content, options=OPTIONS, block=block))
 
 
 def test_what_is_expected_is_what_float_reads() -> None:
@@ -40,7 +52,10 @@ def test_a_value_that_is_read_wrong_is_found(monkeypatch: pytest.MonkeyPatch) ->
         return None if values is None else values + (values == 99999999)
 
     monkeypatch.setattr(text_reader.short_integers, "parse_short_integers", wrong)
-    with pytest.raises(Failed, match=r"read \[\[1.0, 100000000.0\]\], expected \[\[1.0, 99999999.0\]\]"):
+    with (
+        read_by("numpy"),
+        pytest.raises(Failed, match=r"read \[\[1.0, 100000000.0\]\], expected \[\[1.0, 99999999.0\]\]"),
+    ):
         check(Input(b"1,99999999", "text", text=b"1,99999999", options=OPTIONS))
 
 

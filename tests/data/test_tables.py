@@ -14,7 +14,7 @@ import pytest
 
 import jaxrnn
 from benchmarks.fuzz_tables import main
-from jaxrnn.data.readers import csv_split
+from jaxrnn.data.readers import csv_split, native_text
 from jaxrnn.data.tables import delimited
 from jaxrnn.data.tables.columns import Columns
 from jaxrnn.foundation.errors import DataError, UserError
@@ -409,6 +409,9 @@ def test_blocks_that_threads_split_are_one_table(tmp_path, monkeypatch, ending):
     columns = COLUMNS | {"input_columns": ["speed", "load"]}
     (tmp_path / "whole.csv").write_text(many_rows(ending), newline="")
     whole = jaxrnn.read(tmp_path / "whole.csv", **columns)
+    monkeypatch.setattr(native_text, "BLOCK_BYTES", 60)
+    assert jaxrnn.read(tmp_path / "whole.csv", **columns) == whole
+    monkeypatch.setattr(native_text, "library", lambda: None)
     monkeypatch.setattr(csv_split, "BLOCK_BYTES", 60)
     assert jaxrnn.read(tmp_path / "whole.csv", **columns) == whole
     assert [len(whole), whole.arrays()[41].tolist()] == [43, [[row / 8, -row / 10] for row in range(287, 294)]]
@@ -486,6 +489,7 @@ def test_numbers_read_at_once_are_those_of_cells_read_as_text(tmp_path, monkeypa
 
     plain, refused = many_rows("\n"), 0
     monkeypatch.setattr(csv_split, "BLOCK_BYTES", 90)
+    monkeypatch.setattr(native_text, "BLOCK_BYTES", 90)
     body = csv_split.Body(plain.encode(), plain.index("\n") + 1)
     kinds = delimited._kinds_of(body, NAMES, Columns(**columns), ",")
     assert kinds.keys() == {"unit", "hour", "speed", "load"}
@@ -496,6 +500,8 @@ def test_numbers_read_at_once_are_those_of_cells_read_as_text(tmp_path, monkeypa
         (tmp_path / "odd.csv").write_text(plain.replace(old, new))
         found = outcome()
         with monkeypatch.context() as patch:
+            patch.setattr(native_text, "library", lambda: None)
+            assert found == outcome(), new
             patch.setattr(delimited, "_kinds_of", lambda *_: {})
             assert found == outcome(), new
         refused += isinstance(found, str)

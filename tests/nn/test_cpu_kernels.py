@@ -374,7 +374,9 @@ def test_the_package_installs_without_a_compiler(monkeypatch, tmp_path, capsys):
     header = Path(jax.ffi.include_dir(), "xla", "ffi", "api", "c_api.h").read_text(encoding="utf-8")
     version = re.findall(r"#define XLA_FFI_API_MINOR (\d+)", header)[0]
     libraries = [tmp_path / hatch_build.LIBRARY.format(version=version, variant=name) for name in hatch_build.VARIANTS]
-    libraries[0].parent.mkdir(parents=True)
+    libraries.append(tmp_path / hatch_build.READER_LIBRARY)
+    for library in libraries:
+        library.parent.mkdir(parents=True, exist_ok=True)
     for compiler, reason in (("false", "false"), ("no-such-compiler", "no C++ compiler")):
         for library in libraries:
             library.write_bytes(b"of an older source")

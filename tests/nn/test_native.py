@@ -251,7 +251,7 @@ def test_several_threads_call_at_once():
 def test_sanitizers_report_nothing(tool):
     if (reason := sanitize.missing_for(tool)) is not None:
         pytest.skip(reason)
-    done = sanitize.sanitize(tool, 100, seed=1)
+    done = sanitize.sanitize(tool, 100, seed=1)  # the reader's: tests/data/test_native_text.py
     assert not done.stderr
     assert done.stdout.endswith("\n0 failed\n")
     assert done.returncode == 0

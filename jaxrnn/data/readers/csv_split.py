@@ -1,8 +1,12 @@
-"""Records of CSV split into columns, of text or of numbers, by pyarrow."""
+"""Records of CSV split into columns, of text or of numbers: by compiled code where they are plain, by pyarrow else."""
 
 import codecs
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from jaxrnn.data.readers import native_text
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -27,13 +31,6 @@ class Body(NamedTuple):
         return self.source.find(part, self.begin) >= 0  # type: ignore[arg-type]
 
 
-def body_of(source: bytes, begin: int) -> Body:
-    """Returns what stands in a text from `begin` on; pyarrow would take a byte order mark there for the file's own."""
-    if source.startswith(codecs.BOM_UTF8, begin):
-        return Body(codecs.BOM_UTF8 + source[begin:], 0)
-    return Body(source, begin)
-
-
 def read_csv(body: Body, names: list[str], kinds: Mapping[str, "pa.DataType"], delimiter: str) -> "pa.Table":
     """Splits records; columns are texts but for those of `kinds`, which have no missing cell.
 
@@ -54,6 +51,48 @@ def read_csv(body: Body, names: list[str], kinds: Mapping[str, "pa.DataType"], d
     return _read(body, names, kinds, delimiter, most, in_threads=False, newlines_in_values=is_quoted)
 
 
+def read_plain(body: Body, names: list[str], kinds: Mapping[str, "pa.DataType"], delimiter: str) -> "pa.Table | None":
+    """Splits records none of whose cells is quoted as `read_csv` does; texts are dictionaries.
+
+    Args:
+      body: The records.
+      names: Those of the columns.
+      kinds: The types of columns of numbers, float64 and int64; others are texts.
+      delimiter: The character between two cells.
+
+    Returns:
+      The table; None if anything in it is not plain, or too large for float32, or the compiled code is missing.
+    """
+    import pyarrow as pa
+
+    kind_of = {pa.float64(): native_text.DECIMAL, pa.int64(): native_text.WHOLE}
+    wanted = [kind_of.get(kinds.get(name), native_text.TEXT) for name in names]
+    records = native_text.read_records(body.source, body.begin, wanted, delimiter)
+    if records is None:
+        return None
+    return pa.table(
+        [
+            pa.array(column) if isinstance(column, np.ndarray) else _dictionary_of(column, records.block_rows)
+            for column in records.columns
+        ],
+        names=names,
+    )
+
+
+def _dictionary_of(blocks: list[native_text.Texts], block_rows: list[int]) -> "pa.DictionaryArray":
+    import pyarrow as pa
+
+    texts = []
+    for block in blocks:
+        ends = np.concatenate([np.zeros(1, np.int32), block.ends])
+        texts.append(pa.StringArray.from_buffers(block.ends.size, pa.py_buffer(ends), pa.py_buffer(block.characters)))
+    encoded = pa.concat_arrays([array.cast(pa.large_string()) for array in texts]).dictionary_encode()
+    firsts = np.cumsum([0, *block_rows])
+    starts = np.concatenate([block.rows + first for block, first in zip(blocks, firsts, strict=False)] + [firsts[-1:]])
+    indices = np.repeat(encoded.indices, np.diff(starts))
+    return pa.DictionaryArray.from_arrays(pa.array(indices), encoded.dictionary)
+
+
 def _read(
     body: Body,
     names: list[str],
@@ -67,9 +106,12 @@ def _read(
     import pyarrow as pa
     from pyarrow import csv
 
+    content = pa.py_buffer(body.source).slice(body.begin)
+    if body.source.startswith(codecs.BOM_UTF8, body.begin):  # pyarrow takes it for the file's own
+        content = pa.py_buffer(codecs.BOM_UTF8 + body.source[body.begin :])
     numbered = [str(number) for number in range(len(names))]  # names may be there twice; that is said later
     table = csv.read_csv(
-        pa.BufferReader(pa.py_buffer(body.source).slice(body.begin)),
+        pa.BufferReader(content),
         read_options=csv.ReadOptions(column_names=numbered, block_size=block_bytes, use_threads=in_threads),
         parse_options=csv.ParseOptions(
             delimiter=delimiter, newlines_in_values=newlines_in_values, ignore_empty_lines=False

@@ -238,10 +238,11 @@ def _column_blocks(
 def _read(
     file: BinaryIO | HashingFile, name: str, options: ReadOptions, status: os.stat_result | None = None
 ) -> ReadReport:
-    _, stream = _open_stream(file, name, options, status)
+    raw, stream = _open_stream(file, name, options, status)
     if is_columnar(stream):
         return ReadReport(read_columns(stream, name=name, options=options), 0)
-    sequences, num_blank_lines = read_text(stream, name=name, options=options)
+    num_bytes = status.st_size if status is not None and stream is raw else None
+    sequences, num_blank_lines = read_text(stream, name=name, options=options, num_bytes=num_bytes)
     return ReadReport(sequences, num_blank_lines)
 
 

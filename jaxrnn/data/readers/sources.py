@@ -63,12 +63,14 @@ def open_file(path: str | os.PathLike[str]) -> BinaryIO:
     return file
 
 
-def limited(stream: "BinaryIO | gzip.GzipFile | HashingFile", *, name: str, max_bytes: int) -> io.BufferedReader:
+def limited(
+    stream: "BinaryIO | gzip.GzipFile | HashingFile", *, name: str, max_bytes: int, expected_bytes: int = 0
+) -> io.BufferedReader:
     """A buffered stream that ends with a DataError after `max_bytes` or on a damaged source.
 
-    Closing it leaves `stream` open.
+    Closing it leaves `stream` open. Read to its end in one call, `expected_bytes` are read in one piece.
     """
-    return io.BufferedReader(_LimitedRaw(stream, name, max_bytes), _BUFFER_BYTES)
+    return io.BufferedReader(_LimitedRaw(stream, name, max_bytes, expected_bytes), _BUFFER_BYTES)
 
 
 def decompressed(stream: io.BufferedReader, *, name: str, max_bytes: int) -> io.BufferedReader:
@@ -142,12 +144,15 @@ class HashingFile:
 class _LimitedRaw(io.RawIOBase):
     """Counts the bytes of a stream, and turns a failure to read it into a DataError."""
 
-    def __init__(self, stream: "BinaryIO | gzip.GzipFile | HashingFile", name: str, max_bytes: int):
+    def __init__(
+        self, stream: "BinaryIO | gzip.GzipFile | HashingFile", name: str, max_bytes: int, expected_bytes: int
+    ):
         super().__init__()
         self._stream = stream
         self._name = name
         self._max_bytes = max_bytes
         self._left = max_bytes
+        self._piece_bytes = max(_PIECE_BYTES, expected_bytes)
 
     def readable(self) -> bool:
         return True
@@ -166,10 +171,10 @@ class _LimitedRaw(io.RawIOBase):
 
     def readall(self) -> bytes:
         pieces = []  # larger than those of the base class
-        while piece := self._piece(min(_PIECE_BYTES, self._left + 1)):
+        while piece := self._piece(min(self._piece_bytes, self._left + 1)):
             pieces.append(piece)
             self._require_no_more()
-        return b"".join(pieces)
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def _piece(self, wanted: int) -> bytes:
         """Reads at most so much. One byte past the limit tells a file of just that size from a larger one."""

@@ -4,7 +4,6 @@ The fast path only ever accepts. A block in which anything at all is unusual goe
 exact_parser.py, which reads it or raises the error of its first bad field.
 """
 
-import os
 import re
 from collections import deque
 from collections.abc import Iterator
@@ -17,16 +16,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jaxrnn.data.ragged import Ragged
-from jaxrnn.data.readers import short_integers
+from jaxrnn.data.readers import native_text, short_integers
 from jaxrnn.data.readers.complaints import complaint, quote
 from jaxrnn.data.readers.exact_parser import blank_line, is_blank, parse_row
+from jaxrnn.data.readers.gathering import Gathered
 from jaxrnn.data.readers.options import FLOAT32_OVERFLOW, MAX_FIELD_LENGTH, ReadOptions
 
 # Threads hand Python's lock to each other at every step of smaller blocks; temporaries of larger ones
 # are mapped and unmapped anew for each block. On two cores 256 KiB and 2 MiB took about a sixth longer.
 BLOCK_BYTES = 1 << 19
 _MAX_HEADER_BYTES = 1 << 20
-_MAX_WORKERS = 4  # more wait for one another: cutting the blocks holds Python's lock
 _UTF8_MARK = b"\xef\xbb\xbf"
 _UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 _BLANK_LINES = re.compile(rb"^[ \t\v\f]{0,%d}\n" % MAX_FIELD_LENGTH, re.MULTILINE)
@@ -37,14 +36,16 @@ _NEWLINE, _SPACE = ord("\n"), ord(" ")
 class Block:
     """The rows of a block: values (num_values,), lengths (num_rows,), and its lines in all."""
 
-    values: NDArray[np.float64] | NDArray[np.int32]
+    values: NDArray[Any]  # float64, or int32 of whole numbers
     lengths: NDArray[np.int32]
     num_lines: int
     num_blank_lines: int = 0
 
 
-def read_text(stream: BufferedReader, *, name: str, options: ReadOptions) -> tuple[Ragged, int]:
-    """Reads the rows of a text stream.
+def read_text(
+    stream: BufferedReader, *, name: str, options: ReadOptions, num_bytes: int | None = None
+) -> tuple[Ragged, int]:
+    """Reads the rows of a text stream, of so many bytes if that is known.
 
     Returns:
       The rows, and the number of blank lines skipped.
@@ -52,9 +53,13 @@ def read_text(stream: BufferedReader, *, name: str, options: ReadOptions) -> tup
     Raises:
       DataError: The first line that is refused, or a stream without rows.
     """
-    blocks = deque(read_text_blocks(stream, name=name, options=options))
-    num_blank_lines = sum(block.num_blank_lines for block in blocks)
-    return _concatenate(blocks), num_blank_lines
+    num_blank_lines = 0
+    # A value takes two bytes at least, with what ends it.
+    with Gathered(None if num_bytes is None else num_bytes // 2 + 1) as gathered:
+        for block in read_text_blocks(stream, name=name, options=options):
+            gathered.add(block.values, block.lengths)
+            num_blank_lines += block.num_blank_lines
+        return gathered.rows(), num_blank_lines
 
 
 def read_text_blocks(stream: BufferedReader, *, name: str, options: ReadOptions) -> Iterator[Block]:
@@ -93,7 +98,7 @@ def read_text_blocks(stream: BufferedReader, *, name: str, options: ReadOptions)
 
 def _read_blocks(stream: BufferedReader, options: ReadOptions) -> Iterator[tuple[bytes, Block | None]]:
     """Parses blocks in threads, a few at a time, and yields them in the order of the file."""
-    num_workers = _num_workers()
+    num_workers = native_text.num_workers()
     pending: deque[tuple[bytes, Future[Block | None]]] = deque()
     with ThreadPoolExecutor(num_workers) as executor:
         for text in _cut_blocks(stream, options):
@@ -174,6 +179,9 @@ def _parse_plain(text: bytes, options: ReadOptions) -> Block | None:
     delimiter = options.delimiter.encode()
     if not text.endswith(b"\n"):
         return None
+    plain = native_text.read_rows(text, delimiter, options.min_length, options.max_row_length)
+    if plain is not None:
+        return Block(*plain, num_lines=plain[1].size)
     separators, field_lengths = _cut_fields(text, delimiter)
     values: Any = None
     if b"." not in text:
@@ -295,38 +303,3 @@ def _skip_header(stream: BufferedReader, name: str) -> None:
                 stream.read(1)
             return
         stream.read(len(head))
-
-
-def _concatenate(blocks: deque[Block]) -> Ragged:
-    """Joins the blocks and lets each go once it is copied: the peak is one copy, not two."""
-    values = np.empty(sum(block.values.size for block in blocks))
-    lengths = np.empty(sum(block.lengths.size for block in blocks), np.int64)
-
-    def copy(block: Block, first_value: int, first_row: int) -> None:
-        values[first_value : first_value + block.values.size] = block.values
-        lengths[first_row : first_row + block.lengths.size] = block.lengths
-
-    # In threads, since memory touched for the first time takes longer than the copying.
-    with ThreadPoolExecutor(_num_workers()) as executor:
-        value_end = row_end = 0
-        copies = []
-        while blocks:
-            block = blocks.popleft()
-            copies.append(executor.submit(copy, block, value_end, row_end))
-            value_end += block.values.size
-            row_end += block.lengths.size
-        for done in copies:
-            done.result()  # raises what a copy raised
-    values.flags.writeable = False
-    return Ragged.from_lengths(values, lengths)
-
-
-def _num_workers() -> int:
-    return min(_MAX_WORKERS, _num_cpus())
-
-
-def _num_cpus() -> int:
-    """The processors this process may use, which may be fewer than the machine has."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

@@ -60,11 +60,15 @@ def numbers(table: "Table", column: str) -> NDArray[np.float64]:
         if bad.any():
             row = int(np.argmax(bad))
             table.refuse(row, column, found=quote(array[row].as_py()), expected="a number", remedy=_NO_NUMBER)
+    elif array.type == pa.float64() and not array.null_count:
+        values = np.asarray(column_of(table, column))
     elif _is_numeric(array.type) or pa.types.is_boolean(array.type) or pa.types.is_null(array.type):
         values = np.asarray(array.cast(pa.float64()).fill_null(float("nan")), np.float64)
     else:
         found = f"the column {quote(column)} of type {quote(str(array.type))}"
         table.refuse_whole(found=found, expected="numbers", remedy=_NO_NUMBER)
+    if values.size and values.max() < FLOAT32_OVERFLOW and values.min() > -FLOAT32_OVERFLOW:  # and none is missing
+        return values
     bad = ~((np.abs(values) < FLOAT32_OVERFLOW) | np.isnan(values))
     if bad.any():
         row = int(np.argmax(bad))
@@ -94,7 +98,14 @@ def encoded(table: "Table", column: str) -> tuple[NDArray[np.int32], tuple[str, 
             found = f"the column {quote(column)} of type {quote(str(array.type))}"
             remedy = "leave it out, or write it as text"
             table.refuse_whole(found=found, expected="texts or numbers", remedy=remedy)
-    places = np.asarray(array.indices.cast(pa.int64()).fill_null(len(array.dictionary)))
+    indices = array.indices
+    places = np.asarray(
+        indices.cast(pa.int64()).fill_null(len(array.dictionary)) if indices.null_count else indices, copy=None
+    )
+    # The rows of a sequence mostly stand one behind the other: then runs of the same text are few.
+    begins = np.concatenate([np.zeros(min(places.size, 1), np.int64), np.flatnonzero(places[1:] != places[:-1]) + 1])
+    lengths = np.diff(begins, append=places.size)
+    places = places[begins]
     # A dictionary may hold what no cell has: a category of pandas that is not used.
     is_used = np.bincount(places, minlength=len(array.dictionary) + 1) > 0
     used = np.flatnonzero(is_used)
@@ -102,14 +113,14 @@ def encoded(table: "Table", column: str) -> tuple[NDArray[np.int32], tuple[str, 
     places = (np.cumsum(is_used) - 1)[places]
     if is_lost.any():
         table.refuse(
-            int(np.argmax(is_lost[places])),
+            int(begins[np.argmax(is_lost[places])]),
             column,
             found=f"nothing in {quote(column)}",
             expected="a text or a number",
             remedy="fill it in, or remove the row",
         )
     codes, vocabulary = encode(listed)
-    return codes[places], vocabulary
+    return np.repeat(codes[places], lengths), vocabulary
 
 
 def texts(table: "Table", column: str) -> list[str]:
@@ -264,7 +275,7 @@ def column_of(table: "Table", column: str, *, decode: bool = True) -> "pa.Array"
     chunks = table.content.column(column)
     if pa.types.is_string(chunks.type) or pa.types.is_string_view(chunks.type):
         chunks = chunks.cast(pa.large_string())  # together they may be longer than a string's offsets can say
-    array = chunks.combine_chunks()
+    array = chunks.chunk(0) if chunks.num_chunks == 1 else chunks.combine_chunks()
     if isinstance(array, pa.ChunkedArray):
         array = pa.concat_arrays(array.chunks) if array.num_chunks else pa.array([], array.type)
     if pa.types.is_dictionary(array.type) and decode:

@@ -10,10 +10,11 @@ import numpy as np
 
 from jaxrnn.data.readers.columnar_reader import is_columnar
 from jaxrnn.data.readers.complaints import complaint, quote
+from jaxrnn.data.readers.delimited_text import text_of
 from jaxrnn.data.readers.sources import decompressed, limited, open_file, require_size, too_many_bytes
 from jaxrnn.data.tables.columnar_tables import read_columnar
 from jaxrnn.data.tables.columns import Columns, TextOptions
-from jaxrnn.data.tables.delimited import read_delimited, text_of
+from jaxrnn.data.tables.delimited import read_delimited
 from jaxrnn.data.tables.json_lines import is_json_lines, read_json_lines
 from jaxrnn.data.tables.ragged_rows import holds_rows, read_rows
 from jaxrnn.data.tables.step_tables import Table
@@ -96,14 +97,18 @@ def _read_file(
 ) -> tuple[Table, int]:
     """Returns the table of a file, and how many bytes it has."""
     with open_file(path) as file:
-        require_size(path, os.fstat(file.fileno()), max_bytes)
+        status = os.fstat(file.fileno())
+        require_size(path, status, max_bytes)
         raw = limited(file, name=path, max_bytes=max_bytes)
         stream = decompressed(raw, name=path, max_bytes=max_bytes)
         is_table = is_columnar(stream)
+        if stream is raw:  # once more from its begin, in one piece that is not copied
+            file.seek(0)
+            stream = limited(file, name=path, max_bytes=max_bytes, expected_bytes=status.st_size)
         content = stream.read()
     head = content[:_HEAD_BYTES]
     if not (is_table or is_json_lines(head) or is_ts(head)):
-        text = text_of(content, path, options)
+        text = text_of(content, path, comment=options.comment, skip_lines=options.skip_lines)
         is_rows = holds_rows(text, columns, options)
         if is_rows:
             return read_rows(text, columns, options), len(content)

@@ -11,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jaxrnn.data.readers.complaints import complaint, quote
+from jaxrnn.data.readers.delimited_text import Text, names_of
 from jaxrnn.data.readers.options import FLOAT32_OVERFLOW
 from jaxrnn.data.tables import cells
 from jaxrnn.data.tables.columns import Columns, TextOptions
-from jaxrnn.data.tables.delimited import DELIMITERS, Text, is_number, names_of
+from jaxrnn.data.tables.delimited import DELIMITERS, is_number
 from jaxrnn.data.tables.step_tables import Table
 from jaxrnn.settings.checking import require
 

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jaxrnn.data.readers.complaints import complaint, quote
+from jaxrnn.data.readers.large_columns import are_in_order, side_by_side
 from jaxrnn.data.sequences import (
     CATEGORIES,
     GROUPS,
@@ -130,7 +131,7 @@ def read_table(table: Table, columns: Columns) -> Sequences:
         steps[TARGETS] = sequences.numbers(tuple(columns.target_columns), missing)
     if columns.known_columns:
         steps[KNOWN] = sequences.numbers(tuple(columns.known_columns), columns.missing)
-    if columns.time_column is not None:
+    if times is not None and columns.time_column is not None:
         steps[TIMES] = Field((columns.time_column,), sequences.in_order(times)[:, None])
     if columns.label_column is not None and columns.each_step_has_a_label:
         steps[LABELS] = sequences.categories((columns.label_column,))
@@ -209,24 +210,23 @@ def _likely_role(table: Table, columns: Columns, name: str, left: list[str], are
 
 def arrange(
     table: Table, columns: Columns
-) -> tuple[NDArray[np.int64], NDArray[np.int64], tuple[str, ...] | None, NDArray[Any]]:
+) -> tuple[NDArray[np.int64] | None, NDArray[np.int64], tuple[str, ...] | None, NDArray[Any] | None]:
     """Returns the rows in the order of ids and times, the lengths of the sequences, their ids, and the rows' times.
+
+    The order is None where it is that of the table.
 
     Raises:
       DataError: A time of a sequence is there twice.
     """
     number = table.content.num_rows
-    codes, ids, times = np.zeros(number, np.int32), None, np.empty(0)
+    codes, ids, times = np.zeros(number, np.int32), None, None
     if columns.id_column is not None:
         codes, ids = cells.encoded(table, columns.id_column)
     if columns.time_column is not None:
         times = cells.times(table, columns.time_column)
-    next_is_later = codes[1:] > codes[:-1]
-    is_same = codes[1:] == codes[:-1]
-    next_is_later |= is_same if columns.time_column is None else is_same & (times[1:] > times[:-1])
-    if next_is_later.all():  # as most tables are
-        order = np.arange(number)
-    elif columns.time_column is None:
+    if are_in_order(codes, times):  # as most tables are
+        return None, np.diff(np.searchsorted(codes, np.arange(codes[-1] + 2, dtype=np.int32))), ids, times
+    if times is None or columns.time_column is None:
         order = np.argsort(codes, kind="stable")
     else:
         order = np.lexsort((times, codes))  # stable: of two rows of one time the first stays before
@@ -251,20 +251,24 @@ class Arranged:
 
     Args:
       table: Where they stand.
-      order: The rows of the table, in the order of the sequences and of their steps.
+      order: The rows of the table, in the order of the sequences and of their steps; None if they stand so.
       lengths: How many steps each sequence has.
     """
 
-    def __init__(self, table: Table, order: NDArray[np.int64], lengths: NDArray[np.int64]):
+    def __init__(self, table: Table, order: NDArray[np.int64] | None, lengths: NDArray[np.int64]):
         self.table = table
-        self.order = order
         self.lengths = lengths
         self.starts = np.cumsum(lengths) - lengths
-        self._is_in_order = bool((order[1:] > order[:-1]).all())
+        self._order = order
+
+    @property
+    def order(self) -> NDArray[np.int64]:
+        """The rows of the table, in the order of the sequences and of their steps."""
+        return np.arange(self.table.content.num_rows) if self._order is None else self._order
 
     def in_order(self, values: Any) -> Any:
         """Puts what belongs to the rows of the table into the order of the sequences."""
-        return values if self._is_in_order else values[self.order]
+        return values if self._order is None else values[self._order]
 
     def numbers(self, names: tuple[str, ...], missing: str) -> Field:
         """Reads columns of numbers; what is missing is refused, filled, marked or kept; "never": it may not be."""
@@ -285,7 +289,7 @@ class Arranged:
                 else:
                     self._refuse_missing(name, lost, is_input=missing == "error")
             found.append(values)
-        return Field((*names, *marks), np.stack([*found, *marks.values()], axis=1))
+        return Field((*names, *marks), side_by_side([*found, *marks.values()]))
 
     def categories(self, names: tuple[str, ...]) -> Field:
         """Reads columns of texts, each different one a category."""

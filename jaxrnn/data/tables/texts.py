@@ -34,7 +34,8 @@ def read_texts(table: Table, columns: Columns) -> Sequences:
         require_each_id_once(table, columns.id_column)
     kind = columns.tokens or "character"
     order, _, ids, _ = arrange(table, columns)
-    codes, vocabulary, lengths = tokenise(texts.take(order), kind)
+    codes, vocabulary, lengths = tokenise(texts if order is None else texts.take(order), kind)
+    order = np.arange(lengths.size) if order is None else order
     if (lengths == 0).any():
         row = int(order[lengths == 0].min())
         table.refuse(

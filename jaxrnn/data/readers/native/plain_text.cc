@@ -1,0 +1,224 @@
+// Text that holds plain numbers, as nearly all files do, into arrays. What is anything else is refused as a whole, for the
+// readers in Python: they read all that may stand in a file, and say what is wrong with it and where.
+//
+// A text ends with a line feed, which no number and no cell holds; so no scan goes on behind it.
+#include <charconv>
+#include <cstdint>
+#include <cstring>
+
+#if defined(_WIN32)
+#define JAXRNN_EXPORT extern "C" __declspec(dllexport)
+#else
+#define JAXRNN_EXPORT extern "C" __attribute__((visibility("default")))
+#endif
+
+namespace {
+
+constexpr int64_t kMostCharacters = 4096;          // of a field: MAX_FIELD_LENGTH of options.py
+constexpr double kOverflow = 3.4028235677973366e38;  // FLOAT32_OVERFLOW there
+constexpr double kPowersOfTen[] = {1e0,  1e1,  1e2,  1e3,  1e4,  1e5,  1e6,  1e7,  1e8,  1e9,  1e10, 1e11,
+                                   1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18, 1e19, 1e20, 1e21, 1e22};
+constexpr int kMostExactPower = 22;
+constexpr uint64_t kMostExactInteger = uint64_t(1) << 53;
+constexpr int kMostDigits = 19;  // that 64 bits hold
+
+// Reads digits; returns the place behind them.
+inline const char* ReadDigits(const char* at, uint64_t* number) {
+  for (unsigned digit; (digit = unsigned(static_cast<unsigned char>(*at)) - '0') < 10; ++at) *number = *number * 10 + digit;
+  return at;
+}
+
+// A whole number of up to eight digits; not -0, whose sign it would lose.
+struct Short {
+  using Value = int32_t;
+  static const char* Read(const char* at, int32_t* value) {
+    const bool is_negative = *at == '-';
+    const char* const digits = at += is_negative;
+    uint64_t number = 0;
+    at = ReadDigits(at, &number);
+    if (at == digits || at - digits > 8 || (is_negative && number == 0)) return nullptr;
+    *value = is_negative ? -int32_t(number) : int32_t(number);
+    return at;
+  }
+};
+
+// A whole number of up to eighteen digits.
+struct Whole {
+  using Value = int64_t;
+  static const char* Read(const char* at, int64_t* value) {
+    const bool is_negative = *at == '-';
+    const char* const digits = at += is_negative;
+    uint64_t number = 0;
+    at = ReadDigits(at, &number);
+    if (at == digits || at - digits > 18) return nullptr;
+    *value = is_negative ? -int64_t(number) : int64_t(number);
+    return at;
+  }
+};
+
+// A decimal number below what float32 can hold, correctly rounded to a double. Digits that make a whole number of 53 bits
+// and a power of ten that a double holds are both exact, and one division or product rounds once (W. D. Clinger, "How to
+// read floating point numbers accurately", 1990); others are left to the standard library.
+struct Decimal {
+  using Value = double;
+  static const char* Read(const char* at, double* value) {
+    const bool is_negative = *at == '-';
+    const char* const unsigned_part = at += is_negative || *at == '+';
+    uint64_t number = 0;
+    at = ReadDigits(at, &number);
+    int64_t num_digits = at - unsigned_part, exponent = 0;
+    if (*at == '.') {
+      const char* const fraction = ++at;
+      at = ReadDigits(at, &number);
+      exponent = fraction - at;
+      num_digits += at - fraction;
+    }
+    if (num_digits == 0) return nullptr;
+    if (*at == 'e' || *at == 'E') {
+      const bool is_below_one = *++at == '-';
+      const char* const digits = at += is_below_one || *at == '+';
+      uint64_t written = 0;
+      at = ReadDigits(at, &written);
+      if (at == digits || at - digits > 5) return nullptr;
+      exponent += is_below_one ? -int64_t(written) : int64_t(written);
+    }
+    double found;
+    if (num_digits <= kMostDigits && number <= kMostExactInteger && exponent >= -kMostExactPower &&
+        exponent <= kMostExactPower) {
+      found = exponent < 0 ? double(number) / kPowersOfTen[-exponent] : double(number) * kPowersOfTen[exponent];
+    } else {
+#ifdef __cpp_lib_to_chars
+      const std::from_chars_result result = std::from_chars(unsigned_part, at, found);
+      if (result.ec != std::errc() || result.ptr != at) return nullptr;
+#else
+      return nullptr;
+#endif
+    }
+    if (!(found < kOverflow)) return nullptr;
+    *value = is_negative ? -found : found;
+    return at;
+  }
+};
+
+bool EndsWithLineFeed(const char* text, int64_t size) { return size > 0 && text[size - 1] == '\n'; }
+
+// Reads rows of numbers, perhaps with spaces around them. There is room for `capacity` values, and as many rows.
+template <typename Number>
+bool ReadRows(const char* text, int64_t size, char delimiter, int64_t least, int64_t most, typename Number::Value* values,
+              int32_t* lengths, int64_t capacity, int64_t* num_values, int64_t* num_rows) {
+  // A value takes two characters at least, its own and what ends it.
+  if (!EndsWithLineFeed(text, size) || capacity < size / 2) return false;
+  const bool may_have_spaces = delimiter != ' ';
+  int64_t value = 0, row = 0;
+  for (const char *at = text, *const end = text + size; at < end;) {
+    const int64_t first = value;
+    for (char ending = delimiter; ending == delimiter; ++value) {
+      const char* const field = at;
+      while (may_have_spaces && *at == ' ') ++at;
+      at = Number::Read(at, values + value);
+      if (!at) return false;
+      while (may_have_spaces && *at == ' ') ++at;
+      if (at - field >= kMostCharacters) return false;
+      ending = *at++;
+      if (ending != delimiter && ending != '\n') return false;
+    }
+    if (value - first < least || value - first > most) return false;
+    lengths[row++] = int32_t(value - first);
+  }
+  *num_values = value;
+  *num_rows = row;
+  return true;
+}
+
+enum Kind : uint8_t { kText = 0, kDecimal = 1, kWhole = 2 };
+
+// One column: of numbers, an array; of texts, the rows from which on a text is another than before, where each of these
+// texts ends among their characters, and the characters.
+struct Column {
+  void* numbers;
+  int32_t *rows, *ends;
+  char* characters;
+  int64_t num_texts;
+};
+
+template <typename Number>
+const char* ReadCell(const char* at, const Column& column, int64_t row) {
+  return Number::Read(at, static_cast<typename Number::Value*>(column.numbers) + row);
+}
+
+// Texts without quotes, the last of which began at `before`.
+class TextColumn {
+ public:
+  const char* Read(const char* at, const char* end, char delimiter, Column& column, int64_t row) {
+    if (before_ && end - at > size_ && IsEnd(at[size_], delimiter) && std::memcmp(at, before_, size_) == 0) return at + size_;
+    const char* const begin = at;
+    for (; !IsEnd(*at, delimiter); ++at) {
+      if (*at == '"') return nullptr;
+    }
+    before_ = begin;
+    size_ = at - begin;
+    std::memcpy(column.characters + num_characters_, begin, size_);
+    num_characters_ += size_;
+    column.rows[column.num_texts] = int32_t(row);
+    column.ends[column.num_texts++] = int32_t(num_characters_);
+    return at;
+  }
+
+ private:
+  static bool IsEnd(char c, char delimiter) { return c == delimiter || c == '\n' || c == '\r'; }
+
+  const char* before_ = nullptr;
+  int64_t size_ = 0, num_characters_ = 0;
+};
+
+constexpr int64_t kMostColumns = 64;
+
+}  // namespace
+
+// How many line feeds a text has.
+JAXRNN_EXPORT int64_t JaxrnnCountLines1(const char* text, int64_t size) {
+  int64_t count = 0;
+  for (int64_t i = 0; i < size;) {  // sums of a byte each, which the compiler adds up many at a time
+    const int64_t stop = size - i < 255 ? size : i + 255;
+    uint8_t some = 0;
+    for (; i < stop; ++i) some += text[i] == '\n';
+    count += some;
+  }
+  return count;
+}
+
+// Reads rows of numbers into values of int32, or of double where `is_whole` is 0; returns whether they are all plain.
+JAXRNN_EXPORT int JaxrnnReadRows1(const char* text, int64_t size, char delimiter, int is_whole, int64_t least, int64_t most,
+                                  void* values, int32_t* lengths, int64_t capacity, int64_t* num_values, int64_t* num_rows) {
+  return is_whole ? ReadRows<Short>(text, size, delimiter, least, most, static_cast<int32_t*>(values), lengths, capacity,
+                                    num_values, num_rows)
+                  : ReadRows<Decimal>(text, size, delimiter, least, most, static_cast<double*>(values), lengths, capacity,
+                                      num_values, num_rows);
+}
+
+// Reads `num_rows` records, of a cell for each column, into arrays of as many; texts are of `size` characters at most.
+// Returns whether there are just so many, all plain.
+JAXRNN_EXPORT int JaxrnnReadTable1(const char* text, int64_t size, char delimiter, int64_t num_columns, const uint8_t* kinds,
+                                   Column* columns, int64_t num_rows) {
+  if (!EndsWithLineFeed(text, size) || size > INT32_MAX || num_columns > kMostColumns) return false;
+  TextColumn texts[kMostColumns];
+  const char *at = text, *const end = text + size;
+  for (int64_t row = 0; row < num_rows; ++row) {
+    if (at == end || *at == '\n' || *at == '\r') return false;  // fewer records, or a blank line
+    for (int64_t c = 0; c < num_columns; ++c) {
+      switch (kinds[c]) {
+        case kDecimal: at = ReadCell<Decimal>(at, columns[c], row); break;
+        case kWhole: at = ReadCell<Whole>(at, columns[c], row); break;
+        default: at = texts[c].Read(at, end, delimiter, columns[c], row);
+      }
+      if (!at) return false;
+      if (c + 1 < num_columns) {
+        if (*at++ != delimiter) return false;
+      } else {
+        at += *at == '\r';
+        if (*at++ != '\n') return false;
+      }
+    }
+  }
+  return at == end;
+}

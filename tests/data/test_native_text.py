@@ -1,0 +1,299 @@
+"""Plain text read by compiled code is what float() and a plain split read; whatever is not plain is left to others."""
+
+import gzip
+import itertools
+import random
+import shutil
+import struct
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import jaxrnn
+from benchmarks import sanitize
+from jaxrnn.data import sequences
+from jaxrnn.data.readers import gathering, large_columns, native_text
+from jaxrnn.data.readers.delimited_text import Text, text_of
+from jaxrnn.data.readers.native_text import DECIMAL, TEXT, WHOLE
+from jaxrnn.data.readers.options import FLOAT32_OVERFLOW, MAX_FIELD_LENGTH
+
+needs_library = pytest.mark.skipif(native_text.library() is None, reason="the reader of plain text is not built here")
+
+
+def test_it_is_built_where_there_is_a_compiler():
+    if not any(shutil.which(command) for command in ("c++", "g++", "clang++")):
+        pytest.skip("there is no compiler here")
+    assert native_text.library() is not None
+
+
+def bits(values):
+    return [struct.pack("<d", value) for value in values]
+
+
+def decimal_of(text: str) -> float | None:
+    """The number that a field is, if digits, a point, an exponent and signs are all it has."""
+    if not text or set(text) - set("0123456789.eE+-"):
+        return None
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if abs(value) < FLOAT32_OVERFLOW else None
+
+
+numbers = (
+    st.floats(-3.4e38, 3.4e38).map(repr)
+    | st.floats(width=32, allow_nan=False, allow_infinity=False).map(repr)
+    | st.integers(-(10**20), 10**20).map(str)
+    | st.integers(-999, 999).map(str)
+    | st.decimals(-1000, 1000, places=4).map(str)
+    | st.from_regex(r"[+-]?[0-9]{0,24}\.?[0-9]{0,24}([eE][+-]?[0-9]{1,3})?", fullmatch=True)
+)
+odd_fields = st.text('0123456789+-.eE nx_a"', max_size=8) | st.sampled_from(["nan", "inf", "0x10", "1_0", "", "-0"])
+
+
+@needs_library
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.lists(numbers, min_size=1, max_size=6), min_size=1, max_size=5))
+def test_rows_of_numbers_are_those_of_float(rows):
+    read = native_text.read_rows("".join(",".join(row) + "\n" for row in rows).encode(), b",", 1, 100)
+    wanted = [decimal_of(field) for row in rows for field in row]
+    if read is None:  # what underflows, and what has more digits of an exponent, is left to others
+        assert any(value is None or abs(value) < 1e-300 for value in wanted)
+        return
+    values, lengths = read
+    assert lengths.tolist() == [len(row) for row in rows]
+    assert bits(values.astype(float)) == bits(wanted)
+    is_short = [
+        field.removeprefix("-").isdigit() and len(field.removeprefix("-")) <= 8 for row in rows for field in row
+    ]
+    assert (values.dtype == np.int32) == (all(is_short) and not any(bits([-0.0]) == bits([value]) for value in wanted))
+
+
+@needs_library
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.lists(numbers | odd_fields, min_size=1, max_size=4), min_size=1, max_size=3))
+def test_what_is_read_is_always_what_float_reads(rows):
+    read = native_text.read_rows("".join(",".join(row) + "\n" for row in rows).encode(), b",", 1, 100)
+    if read is not None:
+        wanted = [decimal_of(field.strip(" ")) for row in rows for field in row]
+        assert bits(read[0].astype(float)) == bits(wanted)
+
+
+@needs_library
+@pytest.mark.parametrize("byte", [byte for byte in range(256) if byte not in b",\n"])
+def test_every_byte_at_every_place_of_a_field(byte):
+    for field in (b"12345678", b"1.25e-10"):
+        for place in range(8):
+            changed = bytearray(field)
+            changed[place] = byte
+            read = native_text.read_rows(b"7," + bytes(changed) + b",-3\n", b",", 1, 9)
+            wanted = decimal_of(changed.decode("latin-1").strip(" "))
+            assert (None if read is None else read[0].tolist()) == (None if wanted is None else [7, wanted, -3])
+
+
+@needs_library
+def test_limits_of_rows_and_fields():
+    def lengths(text: bytes, least: int = 2, most: int = 3) -> list[int] | None:
+        read = native_text.read_rows(text, b",", least, most)
+        return None if read is None else read[1].tolist()
+
+    assert lengths(b"1,2\n3,4,5\n") == [2, 3]
+    for text in (b"", b"1,2", b"1\n", b"1,2,3,4\n", b"\n1,2\n", b"1,2\n\n", b"1,2,\n", b",1\n", b"1,2\r\n", b"1,2\n3"):
+        assert lengths(text) is None, text
+    for size, taken in ((MAX_FIELD_LENGTH - 1, True), (MAX_FIELD_LENGTH, False)):
+        for field in ("1".rjust(size, "0"), "1".rjust(size), "1".ljust(size), "0." + "0" * (size - 2)):
+            assert (lengths(f"2,{field}\n".encode()) is not None) == taken, field
+    assert native_text.read_rows(b"1 2\n3 4\n", b" ", 2, 2)[0].tolist() == [1, 2, 3, 4]
+    assert native_text.read_rows(b"1  2\n", b" ", 2, 2) is None
+    assert native_text.read_rows(b"3.4028235677973366e38,1\n", b",", 2, 2) is None
+    assert native_text.read_rows(b"-3.4028235677973362e38,1\n", b",", 2, 2)[0][0] == -3.4028235677973362e38
+
+
+def columns_of(records):
+    """The cells of records, columns of texts too."""
+    found = []
+    for column in records.columns:
+        if isinstance(column, np.ndarray):
+            found.append(column.tolist())
+            continue
+        texts = []
+        for block, rows in zip(column, records.block_rows, strict=True):
+            ends = [0, *block.ends.tolist()]
+            words = [bytes(block.characters[a:b]).decode() for a, b in itertools.pairwise(ends)]
+            texts += np.repeat(np.array(words, object), np.diff([*block.rows, rows])).tolist()
+        found.append(texts)
+    return found
+
+
+@needs_library
+@settings(max_examples=200, deadline=None)
+@given(st.randoms(use_true_random=True), st.sampled_from([1, 30, 1 << 20]), st.sampled_from(["\n", "\r\n"]))
+def test_records_are_those_of_a_plain_split(rng, block_bytes, ending):
+    kinds = [rng.choice([TEXT, DECIMAL, WHOLE]) for _ in range(rng.randint(1, 4))]
+    cells = {
+        TEXT: lambda: rng.choice(["unit 1", "unit 12", "unit", "Ä", "", "-3"]),
+        DECIMAL: lambda: repr(rng.uniform(-9, 9)) if rng.random() < 0.5 else str(rng.randint(-9, 9)),
+        WHOLE: lambda: str(rng.randint(-(10**17), 10**17)),
+    }
+    table = [[cells[kind]() for kind in kinds] for _ in range(rng.randint(1, 30))]
+    if len(kinds) == 1 and kinds[0] == TEXT:
+        table = [[cell or "x"] for (cell,) in table]
+    text = ("head" + ending + "".join(";".join(row) + ending for row in table)).encode()
+    text = text.removesuffix(b"\n") if ending == "\n" and rng.random() < 0.3 and table[-1] != [""] else text
+    native_block, native_text.BLOCK_BYTES = native_text.BLOCK_BYTES, block_bytes
+    try:
+        records = native_text.read_records(text, len("head" + ending), kinds, ";")
+    finally:
+        native_text.BLOCK_BYTES = native_block
+    make = {TEXT: str, DECIMAL: float, WHOLE: int}
+    assert sum(records.block_rows) == len(table)
+    assert columns_of(records) == [[make[kind](row[number]) for row in table] for number, kind in enumerate(kinds)]
+
+
+@needs_library
+def test_records_that_are_not_plain_are_left_to_others():
+    kinds = [TEXT, WHOLE, DECIMAL]
+    plain = b"a,1,2.5\nb,2,3.5\nb,3,4.5\n"
+    assert columns_of(native_text.read_records(plain, 0, kinds, ",")) == [["a", "b", "b"], [1, 2, 3], [2.5, 3.5, 4.5]]
+    for old, new in (
+        (b"b,2,", b"b,,"),
+        (b"b,2,", b'"b",2,'),
+        (b"b,2,", b'b"c,2,'),
+        (b"b,2,", b"b,2.0,"),
+        (b"b,2,", b"b, 2,"),
+        (b"b,2,", b"b,0x2,"),
+        (b"b,2,", b"b,1234567890123456789,"),
+        (b"b,2,", b"b\r,2,"),
+        (b"b,2,", b"b,2,1,"),
+        (b"b,2,", b"b,"),
+        (b"b,2,", b"\nb,2,"),
+        (b"b,2,", b"\r\nb,2,"),
+        (b"3.5", b"nan"),
+        (b"3.5", b"3.5 "),
+        (b"3.5", b"1e39"),
+        (b"3.5", b""),
+        (b"3.5", b"3.5\r5"),
+    ):
+        assert plain.count(old) == 1
+        assert native_text.read_records(plain.replace(old, new), 0, kinds, ",") is None, new
+    for begin, delimiter in ((len(plain), ","), (0, "ä"), (0, ";")):
+        assert native_text.read_records(plain, begin, kinds, delimiter) is None
+    assert native_text.read_records(b"1,2\n", 0, [WHOLE] * 65, ",") is None
+
+
+def test_without_the_library_the_same_is_read(tmp_path, monkeypatch):
+    path, table = tmp_path / "rows.csv", tmp_path / "table.csv"
+    path.write_text("1,2,3\n4.5, -6 \n-0,1e3\n")
+    table.write_text("id,t,x,y,side\n" + "".join(f"{n // 3},{n % 3},{n / 7},{-n},s{n // 6}\n" for n in range(30)))
+    roles = {"id_column": "id", "time_column": "t", "input_columns": ["x", "y"], "label_column": "side"}
+    found = jaxrnn.read_sequences(path), jaxrnn.read(table, **roles)
+    monkeypatch.setattr(native_text, "LIBRARY", tmp_path / "libnone.so")
+    native_text.library.cache_clear()
+    try:
+        assert native_text.library() is None
+        assert native_text.read_rows(b"1\n", b",", 1, 1) is None
+        assert native_text.read_records(b"1\n", 0, [WHOLE], ",") is None
+        assert bits(jaxrnn.read_sequences(path).values) == bits(found[0].values)
+        assert jaxrnn.read(table, **roles) == found[1]
+    finally:
+        monkeypatch.undo()
+        native_text.library.cache_clear()
+
+
+def test_blocks_are_gathered_whatever_room_there_was(tmp_path, monkeypatch):
+    rng = random.Random(0)
+    rows = [[float(rng.randint(-99, 99)) for _ in range(rng.randint(2, 5))] for _ in range(400)]
+    text = "".join(",".join(f"{value:g}" for value in row) + "\n" for row in rows).encode()
+    (tmp_path / "rows.csv").write_bytes(text)
+    (tmp_path / "rows.csv.gz").write_bytes(gzip.compress(text))
+    monkeypatch.setattr("jaxrnn.data.readers.text_reader.BLOCK_BYTES", 64)
+    monkeypatch.setattr(gathering, "_FIRST_VALUES", 3)
+    wanted = jaxrnn.Ragged.from_rows(rows)
+    for name in ("rows.csv", "rows.csv.gz"):
+        found = jaxrnn.read_sequences(tmp_path / name)
+        assert found == wanted
+        assert not found.values.flags.writeable
+    real = gathering.Gathered._make_room
+
+    def refuse(self, most_values):
+        if most_values > len(text) // 2:
+            raise MemoryError
+        real(self, most_values)
+
+    monkeypatch.setattr(gathering.Gathered, "_make_room", refuse)
+    assert jaxrnn.read_sequences(tmp_path / "rows.csv") == wanted
+
+
+def test_order_and_columns_some_rows_at_a_time(monkeypatch):
+    monkeypatch.setattr(large_columns, "ROWS_AT_ONCE", 4)
+    generator = np.random.default_rng(0)
+    in_order = 0
+    for number in range(300):
+        size = number % 14
+        codes = np.sort(generator.integers(0, 3, size)).astype(np.int32)
+        times = np.arange(size) if number % 3 else np.cumsum(generator.integers(0, 2, size))
+        if number % 5 == 0 and size > 1:
+            place = generator.integers(size - 1)
+            codes[place], codes[place + 1] = codes[place + 1], codes[place]
+        pairs = list(zip(codes.tolist(), times.tolist(), strict=True))
+        assert large_columns.are_in_order(codes, times) == all(a < b for a, b in itertools.pairwise(pairs))
+        assert large_columns.are_in_order(codes, None) == all(a <= b for a, b in itertools.pairwise(codes))
+        in_order += large_columns.are_in_order(codes, times)
+        columns = [generator.normal(size=size) for _ in range(1 + number % 3)]
+        np.testing.assert_array_equal(large_columns.side_by_side(columns), np.stack(columns, axis=1))
+    assert 50 < in_order < 290
+    assert not large_columns.are_in_order(np.zeros(2, np.int32), np.array([1.0, np.nan]))
+
+
+def test_many_whole_numbers_are_numbered_as_few_are(monkeypatch):
+    cases = [
+        [str(number) for number in (5, -3, 10, 2, 100)],
+        ["5", "05", "7"],
+        ["5", "5", "7"],
+        ["5", "-0", "7"],
+        ["5", "9" * 19, "7"],
+        ["5", " 7"],
+        ["5", "+7"],
+        ["5", "x"],
+        ["\ud800", "5"],
+        [],
+    ]
+    expected = [sequences.encode(texts) for texts in cases]
+    monkeypatch.setattr(sequences, "_MANY_TEXTS", 0)
+    for texts, (codes, vocabulary) in zip(cases, expected, strict=True):
+        found = sequences.encode(texts)
+        assert (found[0].tolist(), found[1]) == (codes.tolist(), vocabulary), texts
+
+
+@pytest.mark.parametrize("beginning", [1, 2, 3, 5, 1 << 16])
+def test_the_first_lines_of_bytes_are_those_of_the_text(beginning, monkeypatch):
+    monkeypatch.setattr("jaxrnn.data.readers.delimited_text._BEGINNING", beginning)
+    for content in (
+        "",
+        "a,b",
+        "a,b\n1,2\n",
+        "a,b\r\n1,2\r\n",
+        "a\rb\r",
+        '"a\r\nc",b\r\n1,2',
+        '"a\n\nc",b\n1',
+        "\r\n",
+        "\n\na",
+    ):
+        found, wanted = text_of(content.encode(), "x", comment=None, skip_lines=0), Text("x", content)
+        assert (found.header(), found.first_line()) == (wanted.header(), wanted.first_line()), content
+        assert found.header().encode() == content.encode()[: len(found.header())]
+        assert (found.content, found.encoded()) == (content, content.encode())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("tool", ["address"])
+def test_sanitizers_report_nothing(tool):
+    if (reason := sanitize.missing_for(tool)) is not None:
+        pytest.skip(reason)
+    done = sanitize.sanitize(tool, 20_000, seed=1, driver=sanitize.READER_DRIVER)
+    assert not done.stderr
+    assert "20000 texts" in done.stdout
+    assert done.returncode == 0

@@ -116,6 +116,7 @@ MUTATIONS = [
     Mutation("nn/kernels/forward.h", "from / padded * at_once", "from", _KERNELS),
     Mutation("nn/kernels/matmul.h", "right += right_stride) {", "right += V * kLanes) {", _KERNELS),
     Mutation("nn/kernels/recurrence.cc", "std::min((task + 1) * units, hidden)", "std::min(units, hidden)", _KERNELS),
+    Mutation("nn/kernels/matmul.h", "sum[kDepth - 1] += r;", "sum[kDepth - 1] += r + r;", _KERNELS),
     Mutation("nn/kernels/recurrence.cc", "- 1] <= narrow_lanes", "- 1] < narrow_lanes", _KERNELS),
     Mutation("nn/kernels/backward.h", "size_t(unit + j) * depth + k;", "size_t(unit + j) * depth;", _KERNELS),
     Mutation("models/windows.py", "jnp.minimum(left, steps) + 1", "jnp.minimum(left, steps)", _TRUNCATION),

@@ -1,5 +1,7 @@
 """``jaxrnn COMMAND``: one door to all commands."""
 
+import contextlib
+import gc
 import subprocess
 import sys
 import tomllib
@@ -8,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from jaxrnn import __main__, __version__
+from jaxrnn.console import command_line
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -93,3 +96,24 @@ class TestHelp:
         assert "STR" not in text
         assert "{None" not in text
         assert "(default: None)" not in text
+
+
+def test_a_process_that_ends_looks_for_no_cycles(monkeypatch):
+    monkeypatch.setattr(command_line, "end_at_once_on_signal", lambda code: None)
+    before = gc.get_freeze_count()
+    try:
+        with pytest.raises(SystemExit) as raised:
+            command_line.leave(0)
+        assert (raised.value.code, gc.get_freeze_count() > before) == (0, True)
+    finally:
+        gc.unfreeze()
+
+
+@pytest.mark.parametrize("own_process", [False, True])
+def test_only_a_process_of_its_own_collects_more_rarely(own_process, monkeypatch):
+    monkeypatch.setattr(command_line, "EndOnSignal", lambda words: contextlib.nullcontext())
+    before, seen = gc.get_threshold(), []
+    assert command_line.run(lambda: seen.append(gc.get_threshold()), own_process=own_process) == 0
+    assert (seen[0][0] > before[0]) == own_process
+    assert seen[0][1:] == before[1:]
+    assert gc.get_threshold() == before

@@ -252,6 +252,7 @@ def test_many_whole_numbers_are_numbered_as_few_are(monkeypatch):
     cases = [
         [str(number) for number in (5, -3, 10, 2, 100)],
         ["5", "05", "7"],
+        ["5", "07", "10"],
         ["5", "5", "7"],
         ["5", "-0", "7"],
         ["5", "9" * 19, "7"],

@@ -246,6 +246,15 @@ def test_several_threads_call_at_once():
             np.testing.assert_array_equal((parts[0] | parts[1])[name], array, err_msg=name)
 
 
+@pytest.mark.parametrize("hidden", [8, 16])
+def test_units_that_fill_a_vector(hidden):
+    """Their gradients are added up in registers, with up to three inputs from the rows as they lie."""
+    for number, inputs in enumerate((1, 2, 3, 4)):
+        assert_computes(
+            Case("tanh", (5, 7, inputs, hidden), masked=("no", "tails", "gaps", "tails")[number]), seed=number
+        )
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("tool", ["address", "thread"])
 def test_sanitizers_report_nothing(tool):

@@ -4,6 +4,7 @@
 #define JAXRNN_MATMUL_H_
 
 #include <algorithm>
+#include <iterator>
 #include <utility>
 
 #include "memory.h"
@@ -220,6 +221,36 @@ void OuterTile(float* to, size_t stride, const float* left, int left_stride, con
   }
 }
 
+// to[k] += the sums with value k of rows as they lie, I values of the first operand, a vector of the second, and a 1; one
+// vector each.
+template <int I>
+void OuterOfRows(float* to, const float* const* first, const float* const* second, const float* right, size_t right_stride,
+                 int num_rows) {
+  constexpr int kDepth = I + kLanes + 1;
+  Vec sum[kDepth];
+  JAXRNN_UNROLL
+  for (int k = 0; k < kDepth; ++k) sum[k] = Load(to + k * kLanes);
+  for (int row = 0; row < num_rows; ++row, right += right_stride) {
+    const Vec r = Load(right);
+    const float *const x = first[row], *const h = second[row];
+    JAXRNN_UNROLL
+    for (int k = 0; k < I; ++k) sum[k] += Splat(x[k]) * r;
+    JAXRNN_UNROLL
+    for (int k = 0; k < kLanes; ++k) sum[I + k] += Splat(h[k]) * r;
+    sum[kDepth - 1] += r;
+  }
+  JAXRNN_UNROLL
+  for (int k = 0; k < kDepth; ++k) Store(to + k * kLanes, sum[k]);
+}
+
+using OuterOfRowsFunction = void (*)(float*, const float* const*, const float* const*, const float*, size_t, int);
+
+// For so many values of the first operand; null if all sums together are not to be had in registers.
+inline OuterOfRowsFunction PickOuterOfRows(int first, int second, int columns) {
+  static constexpr OuterOfRowsFunction kOf[] = {nullptr, OuterOfRows<1>, OuterOfRows<2>, OuterOfRows<3>};
+  return second == kLanes && columns == kLanes && first < int(std::size(kOf)) ? kOf[first] : nullptr;
+}
+
 using OuterTileFunction = void (*)(float*, size_t, const float*, int, const float*, size_t, int);
 
 // The tiles of 1, 2, .. values of k.
@@ -250,6 +281,9 @@ class OuterSum {
 
   void Add(const float* const* first, const float* const* second, const float* right, size_t right_stride,
            int num_rows) {
+    if (const OuterOfRowsFunction of_rows = PickOuterOfRows(first_, second_, columns_)) {
+      return of_rows(sums_.get(), first, second, right, right_stride, num_rows);
+    }
     if (depth() <= tile_) {
       PackNarrowLeft(first, second, num_rows);
     } else {

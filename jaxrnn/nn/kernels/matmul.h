@@ -230,8 +230,8 @@ void OuterOfRows(float* to, const float* const* first, const float* const* secon
   Vec sum[kDepth];
   JAXRNN_UNROLL
   for (int k = 0; k < kDepth; ++k) sum[k] = Load(to + k * kLanes);
-  for (int row = 0; row < num_rows; ++row, right += right_stride) {
-    const Vec r = Load(right);
+  for (int row = 0; row < num_rows; ++row) {
+    const Vec r = Load(right + row * right_stride);
     const float *const x = first[row], *const h = second[row];
     JAXRNN_UNROLL
     for (int k = 0; k < I; ++k) sum[k] += Splat(x[k]) * r;

@@ -34,8 +34,8 @@ Command = TypeVar("Command")
 _USERS_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG, errno.ENAMETOOLONG}
 
 
-# Importing JAX and tracing a run makes hundreds of thousands of objects that stay, through which Python would look again
-# and again for cycles: that took a tenth of the time to the first epoch.
+# Importing JAX and tracing a run makes hundreds of thousands of objects that stay, through which Python would look
+# again and again for cycles: that took a tenth of the time to the first epoch.
 _OBJECTS_BETWEEN_COLLECTIONS = 50_000
 
 

@@ -204,7 +204,7 @@ def try_one(mutation: Mutation) -> bool:
         (copy / "jaxrnn" / mutation.file).write_text(mutated, encoding="utf-8")
         environment = os.environ | {"PYTHONPATH": str(copy)}
         if mutation.file.endswith((".h", ".cc")):
-            build = "import hatch_build, pathlib; assert hatch_build._compile(pathlib.Path('.'))"
+            build = "import hatch_build as b, pathlib; assert len(b._compile(pathlib.Path('.'))) == 1 + len(b.VARIANTS)"
             subprocess.run([sys.executable, "-c", build], cwd=copy, env=environment, check=True, capture_output=True)
         tests = [f"tests/{test}" for test in mutation.tests.split()]
         done = subprocess.run(

@@ -110,11 +110,11 @@ JOBS = {
         _tutorial(Row("the tutorial's run, whole process", SCRIPT, 40), Row("an epoch of it: tanh", SCRIPT, 60)),
     ),
     "lstm": Job(
-        ("tutorial", "--cell=lstm", "--epochs=200", "--rounds=1", "--torch-epochs=4"),
+        ("tutorial", "--cell=lstm", "--epochs=1000", "--rounds=1", "--torch-epochs=4"),
         _tutorial(None, Row("an epoch of it: LSTM", SCRIPT, 25)),
     ),
     "gru": Job(
-        ("tutorial", "--cell=gru", "--epochs=200", "--rounds=1", "--torch-epochs=4"),
+        ("tutorial", "--cell=gru", "--epochs=1000", "--rounds=1", "--torch-epochs=4"),
         _tutorial(None, Row("an epoch of it: GRU", SCRIPT, 25)),
     ),
     "seeds": Job(
@@ -139,9 +139,9 @@ JOBS = {
         },
     ),
     "long tables": Job(
-        ("long_tables", "--rows=3000000", "--rounds=3"),
+        ("long_tables", "--rounds=3"),
         lambda printed, _: {
-            Row("a long table of 3 million rows", "pandas", 3): _figures(r"time over ours: ([\d.]+)", printed)[0]
+            Row("a long table of 10 million rows", "pandas", 3): _figures(r"time over ours: ([\d.]+)", printed)[0]
         },
     ),
     "classify": Job(

@@ -81,7 +81,7 @@ void ReadOne() {
   std::vector<std::unique_ptr<int32_t[]>> first(columns), ends(columns);
   std::vector<std::unique_ptr<char[]>> characters(columns);
   for (int c = 0; c < columns; ++c) {
-    kinds[c] = uint8_t(Draw(3));
+    kinds[c] = uint8_t(Draw(4));
     numbers[c] = Exactly<double>(rows);
     first[c] = Exactly<int32_t>(rows);
     ends[c] = Exactly<int32_t>(rows);

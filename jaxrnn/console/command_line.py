@@ -257,7 +257,8 @@ def run(body: Callable[[], None], *, own_process: bool = False, how_to_go_on: Ca
         say(f"{error}{how_to_go_on()}")
         return errors.EXIT_SIGNAL_BASE + error.signal_number
     finally:
-        gc.set_threshold(*thresholds)
+        if own_process:
+            gc.set_threshold(*thresholds)
 
 
 def leave(code: int) -> NoReturn:

@@ -297,8 +297,11 @@ def _order_by_size(texts: list[str]) -> NDArray[np.int64] | None:
         numbers = written.cast(pa.int64())
     except (pa.ArrowInvalid, UnicodeEncodeError):
         return None
-    order = np.argsort(numbers.to_numpy(), kind="stable")
-    is_once = bool(np.all(np.diff(numbers.to_numpy()[order]) > 0))
+    values = numbers.to_numpy()
+    if not values.size or values.min() <= -(10**18):  # `sort_texts` takes texts of fewer than 20 characters
+        return None
+    order = np.argsort(values, kind="stable")
+    is_once = bool(np.all(np.diff(values[order]) > 0))
     return order if is_once and numbers.cast(pa.large_string()).equals(written) else None
 
 

@@ -16,7 +16,7 @@ from benchmarks import sanitize
 from jaxrnn.data import sequences
 from jaxrnn.data.readers import gathering, large_columns, native_text
 from jaxrnn.data.readers.delimited_text import Text, text_of
-from jaxrnn.data.readers.native_text import DECIMAL, TEXT, WHOLE
+from jaxrnn.data.readers.native_text import DECIMAL, TEXT, UNREAD, WHOLE
 from jaxrnn.data.readers.options import FLOAT32_OVERFLOW, MAX_FIELD_LENGTH
 
 needs_library = pytest.mark.skipif(native_text.library() is None, reason="the reader of plain text is not built here")
@@ -116,8 +116,8 @@ def columns_of(records):
     """The cells of records, columns of texts too."""
     found = []
     for column in records.columns:
-        if isinstance(column, np.ndarray):
-            found.append(column.tolist())
+        if column is None or isinstance(column, np.ndarray):
+            found.append([None] * sum(records.block_rows) if column is None else column.tolist())
             continue
         texts = []
         for block, rows in zip(column, records.block_rows, strict=True):
@@ -132,14 +132,15 @@ def columns_of(records):
 @settings(max_examples=200, deadline=None)
 @given(st.randoms(use_true_random=True), st.sampled_from([1, 30, 1 << 20]), st.sampled_from(["\n", "\r\n"]))
 def test_records_are_those_of_a_plain_split(rng, block_bytes, ending):
-    kinds = [rng.choice([TEXT, DECIMAL, WHOLE]) for _ in range(rng.randint(1, 4))]
+    kinds = [rng.choice([TEXT, DECIMAL, WHOLE, UNREAD]) for _ in range(rng.randint(1, 4))]
     cells = {
         TEXT: lambda: rng.choice(["unit 1", "unit 12", "unit", "Ä", "", "-3"]),
         DECIMAL: lambda: repr(rng.uniform(-9, 9)) if rng.random() < 0.5 else str(rng.randint(-9, 9)),
         WHOLE: lambda: str(rng.randint(-(10**17), 10**17)),
+        UNREAD: lambda: rng.choice(["1,5", "nan", "", "x y"]),
     }
     table = [[cells[kind]() for kind in kinds] for _ in range(rng.randint(1, 30))]
-    if len(kinds) == 1 and kinds[0] == TEXT:
+    if len(kinds) == 1 and kinds[0] in (TEXT, UNREAD):
         table = [[cell or "x"] for (cell,) in table]
     text = ("head" + ending + "".join(";".join(row) + ending for row in table)).encode()
     text = text.removesuffix(b"\n") if ending == "\n" and rng.random() < 0.3 and table[-1] != [""] else text
@@ -148,7 +149,7 @@ def test_records_are_those_of_a_plain_split(rng, block_bytes, ending):
         records = native_text.read_records(text, len("head" + ending), kinds, ";")
     finally:
         native_text.BLOCK_BYTES = native_block
-    make = {TEXT: str, DECIMAL: float, WHOLE: int}
+    make = {TEXT: str, DECIMAL: float, WHOLE: int, UNREAD: lambda cell: None}
     assert sum(records.block_rows) == len(table)
     assert columns_of(records) == [[make[kind](row[number]) for row in table] for number, kind in enumerate(kinds)]
 
@@ -218,10 +219,10 @@ def test_blocks_are_gathered_whatever_room_there_was(tmp_path, monkeypatch):
         assert not found.values.flags.writeable
     real = gathering.Gathered._make_room
 
-    def refuse(self, most_values):
-        if most_values > len(text) // 2:
+    def refuse(self, num_values, num_offsets):
+        if num_values > len(text) // 2:
             raise MemoryError
-        real(self, most_values)
+        real(self, num_values, num_offsets)
 
     monkeypatch.setattr(gathering.Gathered, "_make_room", refuse)
     assert jaxrnn.read_sequences(tmp_path / "rows.csv") == wanted
@@ -253,6 +254,7 @@ def test_many_whole_numbers_are_numbered_as_few_are(monkeypatch):
         [str(number) for number in (5, -3, 10, 2, 100)],
         ["5", "05", "7"],
         ["5", "07", "10"],
+        ["0", "-1000000000000000000", "7", "-999999999999999999"],
         ["5", "5", "7"],
         ["5", "-0", "7"],
         ["5", "9" * 19, "7"],
@@ -267,6 +269,45 @@ def test_many_whole_numbers_are_numbered_as_few_are(monkeypatch):
     for texts, (codes, vocabulary) in zip(cases, expected, strict=True):
         found = sequences.encode(texts)
         assert (found[0].tolist(), found[1]) == (codes.tolist(), vocabulary), texts
+
+
+def test_a_long_first_line_is_looked_for_once():
+    """From every place of it, it would take minutes."""
+    text = text_of(b"name," * 60_000, "x")
+    assert text.first_line() == text.header() == "name," * 60_000
+
+
+def test_ids_of_a_dictionary_of_any_numbers():
+    pa = pytest.importorskip("pyarrow")
+    for kind in (pa.uint64(), pa.int8(), pa.uint32()):
+        ids = pa.DictionaryArray.from_arrays(pa.array([1, 0, 1], kind), pa.array(["a", "b"]))
+        read = jaxrnn.read(pa.table({"id": ids, "x": [1.0, 2.0, 3.0]}), id_column="id")
+        assert [values.tolist() for values in read.arrays()] == [[[2.0]], [[1.0], [3.0]]]
+
+
+@pytest.mark.parametrize("delimiter", ["-", "e", "+", "."])
+def test_a_delimiter_that_numbers_hold_is_left_to_others(delimiter):
+    assert native_text.read_records(f"3{delimiter}4\n".encode(), 0, [WHOLE, WHOLE], delimiter) is None
+
+
+def test_columns_that_nobody_reads_and_those_that_are_yet_to_be_found(tmp_path):
+    """Cells of the first are passed over; the second are read as they were, since they may be inputs."""
+    lines = [f"{n // 3},{n % 3},{n / 7!r},{'left' if n % 2 else 'right'},2024-01-{n + 1:02d}" for n in range(20)]
+    path = tmp_path / "table.csv"
+    path.write_text("\n".join(["id,t,x,side,day", *lines]) + "\n")
+    roles = {"id_column": "id", "time_column": "t"}
+    known = jaxrnn.read(path, input_columns="x", **roles)
+    assert known == jaxrnn.read(path, input_columns="x", time_column="t", id_column="id", category_columns=())
+    assert [values[:, 0].tolist() for values in known.arrays()][1] == [3 / 7, 4 / 7, 5 / 7]
+    dated = jaxrnn.read(path, input_columns="x", id_column="id", time_column="day", category_columns="side")
+    assert dated.steps["categories"].texts()[:3] == ["right", "left", "right"]
+    assert dated.steps["times"].values[4, 0] == np.datetime64("2024-01-05")
+    path.write_text(
+        "\n".join(["id,t,x", *(line[: line.index("l" if "l" in line else "r") - 1] for line in lines)]) + "\n"
+    )
+    assert jaxrnn.read(path, **roles) == known
+    path.write_text("\n".join(["id,t,x,side,day", *lines]).replace("2024-01-07", '"2024-01-07"') + "\n")
+    assert jaxrnn.read(path, input_columns="x", **roles) == known
 
 
 @pytest.mark.parametrize("beginning", [1, 2, 3, 5, 1 << 16])

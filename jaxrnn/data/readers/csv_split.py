@@ -2,7 +2,7 @@
 
 import codecs
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -47,7 +47,7 @@ def read_csv(body: Body, names: list[str], kinds: Mapping[str, "pa.DataType"], d
             if "block" not in str(error):
                 raise
     # In one block: a quoted cell may be as long as the file, and any line longer than a block.
-    most = min(size + 1, _MOST_BLOCK_BYTES)
+    most = min(size + len(codecs.BOM_UTF8) + 1, _MOST_BLOCK_BYTES)
     return _read(body, names, kinds, delimiter, most, in_threads=False, newlines_in_values=is_quoted)
 
 
@@ -57,7 +57,8 @@ def read_plain(body: Body, names: list[str], kinds: Mapping[str, "pa.DataType"],
     Args:
       body: The records.
       names: Those of the columns.
-      kinds: The types of columns of numbers, float64 and int64; others are texts.
+      kinds: The types of columns of numbers, float64 and int64, and null for columns that nobody reads; others are
+        texts.
       delimiter: The character between two cells.
 
     Returns:
@@ -65,27 +66,35 @@ def read_plain(body: Body, names: list[str], kinds: Mapping[str, "pa.DataType"],
     """
     import pyarrow as pa
 
-    kind_of = {pa.float64(): native_text.DECIMAL, pa.int64(): native_text.WHOLE}
+    kind_of = {pa.float64(): native_text.DECIMAL, pa.int64(): native_text.WHOLE, pa.null(): native_text.UNREAD}
     wanted = [kind_of.get(kinds.get(name), native_text.TEXT) for name in names]
     records = native_text.read_records(body.source, body.begin, wanted, delimiter)
     if records is None:
         return None
-    return pa.table(
-        [
-            pa.array(column) if isinstance(column, np.ndarray) else _dictionary_of(column, records.block_rows)
-            for column in records.columns
-        ],
-        names=names,
-    )
+    number = sum(records.block_rows)
+    columns: list[Any] = []
+    for column in records.columns:
+        if column is None:
+            columns.append(pa.nulls(number))
+        elif isinstance(column, np.ndarray):
+            columns.append(pa.array(column))
+        else:
+            columns.append(_texts_of(column, records.block_rows))
+    return pa.table(columns, names=names)
 
 
-def _dictionary_of(blocks: list[native_text.Texts], block_rows: list[int]) -> "pa.DictionaryArray":
+def _texts_of(blocks: list[native_text.Texts], block_rows: list[int]) -> "pa.DictionaryArray | pa.ChunkedArray":
+    """Returns a column: a dictionary, or texts as they are where few rows have that of the row before."""
     import pyarrow as pa
 
     texts = []
     for block in blocks:
         ends = np.concatenate([np.zeros(1, np.int32), block.ends])
         texts.append(pa.StringArray.from_buffers(block.ends.size, pa.py_buffer(ends), pa.py_buffer(block.characters)))
+    if sum(map(len, texts)) > sum(block_rows) // 2:
+        lengths = [np.diff([*block.rows, rows]) for block, rows in zip(blocks, block_rows, strict=True)]
+        places = [np.repeat(np.arange(part.size), part) for part in lengths]
+        return pa.chunked_array([array.take(pa.array(part)) for array, part in zip(texts, places, strict=True)])
     encoded = pa.concat_arrays([array.cast(pa.large_string()) for array in texts]).dictionary_encode()
     firsts = np.cumsum([0, *block_rows])
     starts = np.concatenate([block.rows + first for block, first in zip(blocks, firsts, strict=False)] + [firsts[-1:]])

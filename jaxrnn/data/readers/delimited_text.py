@@ -80,7 +80,7 @@ class Text:
         place = 0
         if self._content is None and self._source is not None:
             beginning = self._source[:_BEGINNING].decode("ascii")
-            for match in _WHOLE_LINE.finditer(beginning):
+            while match := _WHOLE_LINE.match(beginning, place):
                 yield match[0]
                 place = match.end()
         for match in _LINE.finditer(self.content, place):

@@ -7,7 +7,7 @@ import ctypes
 import functools
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 LIBRARY = Path(__file__).parent / "native" / "libplaintext.so"
 # What a column holds.
-TEXT, DECIMAL, WHOLE = range(3)
+TEXT, DECIMAL, WHOLE, UNREAD = range(4)
 BLOCK_BYTES = 1 << 21  # of records
 _MOST_COLUMNS = 64
 _MOST_BLOCK_BYTES = (1 << 31) - 1  # what the places of texts in a block can say
@@ -54,11 +54,11 @@ class Records(NamedTuple):
     """Records as columns.
 
     Attributes:
-      columns: Of each column an array of numbers, (rows,); or, for each block of rows, its texts.
+      columns: Of each column an array of numbers, (rows,); or, for each block of rows, its texts; None of one not read.
       block_rows: How many rows each block has.
     """
 
-    columns: list[NDArray[Any] | list[Texts]]
+    columns: list[NDArray[Any] | list[Texts] | None]
     block_rows: list[int]
 
 
@@ -120,18 +120,28 @@ def read_records(source: bytes, begin: int, kinds: Sequence[int], delimiter: str
     """Reads lines of cells, as many on each as there are kinds; no cell is quoted.
 
     Args:
-      source: Text of which no line is blank.
+      source: A text.
       begin: Where the lines begin there.
-      kinds: What each column holds: `TEXT`, `DECIMAL` or `WHOLE`.
+      kinds: What each column holds: `TEXT`, `DECIMAL` or `WHOLE`; `UNREAD` of one whose cells nobody wants.
       delimiter: The character between two cells.
 
     Returns:
       The records; None if there is a quote, a blank line, a number that is not plain or another number of cells, or no
-      library.
+      library, or less memory than so many lines may take.
     """
     native, character = library(), delimiter.encode()
-    if native is None or len(character) != 1 or len(kinds) > _MOST_COLUMNS or begin >= len(source):
+    may_be_of_numbers = delimiter.isalnum() or delimiter in "+-."
+    if native is None or len(character) != 1 or may_be_of_numbers or len(kinds) > _MOST_COLUMNS or begin >= len(source):
         return None
+    try:
+        return _read_records(native, source, begin, kinds, character)
+    except MemoryError:  # before a line was looked at
+        return None
+
+
+def _read_records(
+    native: ctypes.CDLL, source: bytes, begin: int, kinds: Sequence[int], character: bytes
+) -> Records | None:
     blocks = _cut(source, begin)
     if any(len(block) > _MOST_BLOCK_BYTES for block in blocks):
         return None
@@ -139,9 +149,13 @@ def read_records(source: bytes, begin: int, kinds: Sequence[int], delimiter: str
         places = [block.ctypes.data for block in blocks]
         block_rows = [*threads.map(lambda block, at: native.JaxrnnCountLines1(at, len(block)), blocks, places)]
         number = sum(block_rows)
-        columns: list[Any] = [
-            [] if kind == TEXT else np.empty(number, np.int64 if kind == WHOLE else np.float64) for kind in kinds
-        ]
+        make: dict[int, Callable[[], Any]] = {
+            TEXT: list,
+            DECIMAL: lambda: np.empty(number),
+            WHOLE: lambda: np.empty(number, np.int64),
+            UNREAD: lambda: None,
+        }
+        columns = [make[kind]() for kind in kinds]
 
         def read(block: NDArray[np.uint8], first: int, rows: int) -> list[Texts] | None:
             given, texts = (_Column * len(kinds))(), []
@@ -151,7 +165,7 @@ def read_records(source: bytes, begin: int, kinds: Sequence[int], delimiter: str
                     one = Texts(np.empty(rows, np.int32), np.empty(rows, np.int32), np.empty(len(block), np.uint8))
                     to.rows, to.ends, to.characters = (part.ctypes.data for part in one)
                     texts.append((to, one))
-                else:
+                elif kind != UNREAD:
                     to.numbers = column.ctypes.data + first * column.itemsize
             if not native.JaxrnnReadTable1(
                 block.ctypes.data, len(block), character, len(kinds), bytes(kinds), ctypes.addressof(given), rows

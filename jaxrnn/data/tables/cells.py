@@ -105,7 +105,7 @@ def encoded(table: "Table", column: str) -> tuple[NDArray[np.int32], tuple[str, 
     # The rows of a sequence mostly stand one behind the other: then runs of the same text are few.
     begins = np.concatenate([np.zeros(min(places.size, 1), np.int64), np.flatnonzero(places[1:] != places[:-1]) + 1])
     lengths = np.diff(begins, append=places.size)
-    places = places[begins]
+    places = places[begins].astype(np.int64)
     # A dictionary may hold what no cell has: a category of pandas that is not used.
     is_used = np.bincount(places, minlength=len(array.dictionary) + 1) > 0
     used = np.flatnonzero(is_used)

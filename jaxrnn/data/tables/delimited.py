@@ -50,7 +50,7 @@ def read_delimited(text: Text, options: TextOptions, columns: Columns, *, is_onl
     body = Body(text.encoded(), len(header[: end_of_first(header, delimiter)].encode()))
     kinds = _kinds_of(body, names, columns, delimiter) if is_only and options.decimal == "." else {}
     text.let_go()
-    table = _numbers_split(body, names, kinds, delimiter) if kinds else None
+    table = _numbers_split(body, names, kinds, _unread(names, columns), delimiter) if kinds else None
     if table is None:
         table = _split(text, body, names, delimiter)
         _require_no_blank_line(text, table, delimiter)
@@ -129,16 +129,32 @@ def _kinds_of(body: Body, names: list[str], columns: Columns, delimiter: str) ->
     return kinds
 
 
-def _numbers_split(body: Body, names: list[str], kinds: dict[str, "pa.DataType"], delimiter: str) -> "pa.Table | None":
+def _unread(names: list[str], columns: Columns) -> "dict[str, pa.DataType] | None":
+    """Returns the columns that nobody will read, as null columns; None if those without a role may be inputs."""
+    import pyarrow as pa
+
+    left = set(names) - {name for name, _ in columns.roles()}
+    return dict.fromkeys(left, pa.null()) if columns.input_columns or not left else None
+
+
+def _numbers_split(
+    body: Body,
+    names: list[str],
+    kinds: dict[str, "pa.DataType"],
+    unread: dict[str, "pa.DataType"] | None,
+    delimiter: str,
+) -> "pa.Table | None":
     """Splits records, and reads columns of numbers at once; None if one holds anything but numbers of a usual size."""
     import pyarrow as pa
 
-    plain = read_plain(body, names, kinds, delimiter)
+    plain = read_plain(body, names, kinds | unread, delimiter) if unread is not None else None
     if plain is not None:
         return plain
     # pyarrow reads hexadecimals as whole numbers.
     if any(letter in body and b"0" + letter in body for letter in (b"x", b"X")):
         kinds = {name: kind for name, kind in kinds.items() if kind != pa.int64()}
+        if pa.float64() not in kinds.values():
+            return None
     try:
         table = read_csv(body, names, kinds, delimiter).unify_dictionaries()
     except pa.ArrowException:

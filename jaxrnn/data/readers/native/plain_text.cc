@@ -130,7 +130,7 @@ bool ReadRows(const char* text, int64_t size, char delimiter, int64_t least, int
   return true;
 }
 
-enum Kind : uint8_t { kText = 0, kDecimal = 1, kWhole = 2 };
+enum Kind : uint8_t { kText = 0, kDecimal = 1, kWhole = 2, kUnread = 3 };
 
 // One column: of numbers, an array; of texts, the rows from which on a text is another than before, where each of these
 // texts ends among their characters, and the characters.
@@ -146,15 +146,24 @@ const char* ReadCell(const char* at, const Column& column, int64_t row) {
   return Number::Read(at, static_cast<typename Number::Value*>(column.numbers) + row);
 }
 
+inline bool IsEnd(char c, char delimiter) { return c == delimiter || c == '\n' || c == '\r'; }
+
+// Goes past a cell; null if there is a quote in it.
+inline const char* PassText(const char* at, char delimiter) {
+  for (; !IsEnd(*at, delimiter); ++at) {
+    if (*at == '"') return nullptr;
+  }
+  return at;
+}
+
 // Texts without quotes, the last of which began at `before`.
 class TextColumn {
  public:
   const char* Read(const char* at, const char* end, char delimiter, Column& column, int64_t row) {
     if (before_ && end - at > size_ && IsEnd(at[size_], delimiter) && std::memcmp(at, before_, size_) == 0) return at + size_;
     const char* const begin = at;
-    for (; !IsEnd(*at, delimiter); ++at) {
-      if (*at == '"') return nullptr;
-    }
+    at = PassText(at, delimiter);
+    if (!at) return nullptr;
     before_ = begin;
     size_ = at - begin;
     std::memcpy(column.characters + num_characters_, begin, size_);
@@ -165,8 +174,6 @@ class TextColumn {
   }
 
  private:
-  static bool IsEnd(char c, char delimiter) { return c == delimiter || c == '\n' || c == '\r'; }
-
   const char* before_ = nullptr;
   int64_t size_ = 0, num_characters_ = 0;
 };
@@ -209,6 +216,7 @@ JAXRNN_EXPORT int JaxrnnReadTable1(const char* text, int64_t size, char delimite
       switch (kinds[c]) {
         case kDecimal: at = ReadCell<Decimal>(at, columns[c], row); break;
         case kWhole: at = ReadCell<Whole>(at, columns[c], row); break;
+        case kUnread: at = PassText(at, delimiter); break;
         default: at = texts[c].Read(at, end, delimiter, columns[c], row);
       }
       if (!at) return false;

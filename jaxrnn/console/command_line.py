@@ -35,7 +35,7 @@ _USERS_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EP
 
 
 # Importing JAX and tracing a run makes hundreds of thousands of objects that stay, through which Python would look
-# again and again for cycles: that took a tenth of the time to the first epoch.
+# again and again for cycles: that took up to a tenth of the time to the first epoch.
 _OBJECTS_BETWEEN_COLLECTIONS = 50_000
 
 

@@ -66,7 +66,7 @@ MUTATIONS = [
     Mutation("data/readers/large_columns.py", "(when[1:] > when[:-1])", "(when[1:] >= when[:-1])", _TABLES),
     Mutation("data/readers/large_columns.py", "ROWS_AT_ONCE + 1)", "ROWS_AT_ONCE)", _PLAIN),
     Mutation("data/readers/native/plain_text.cc", "number <= kMostExactInteger && ", "", _PLAIN),
-    Mutation("data/readers/native/plain_text.cc", "|| (is_negative && number == 0)", "", _PLAIN),
+    Mutation("data/readers/native/plain_text.cc", " && !kTakesMinusZero", " && false", _PLAIN),
     Mutation("data/readers/native/plain_text.cc", "IsEnd(at[size_], delimiter) && ", "", _PLAIN),
     Mutation("data/readers/native/plain_text.cc", "if (*at == '\"') return nullptr;", "", _PLAIN),
     Mutation(

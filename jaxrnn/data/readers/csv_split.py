@@ -52,7 +52,7 @@ def read_csv(body: Body, names: list[str], kinds: Mapping[str, "pa.DataType"], d
 
 
 def read_plain(body: Body, names: list[str], kinds: Mapping[str, "pa.DataType"], delimiter: str) -> "pa.Table | None":
-    """Splits records none of whose cells is quoted as `read_csv` does; texts are dictionaries.
+    """Splits records none of whose cells is quoted as `read_csv` does; texts may be dictionaries.
 
     Args:
       body: The records.

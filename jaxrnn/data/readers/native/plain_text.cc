@@ -28,33 +28,22 @@ inline const char* ReadDigits(const char* at, uint64_t* number) {
   return at;
 }
 
-// A whole number of up to eight digits; not -0, whose sign it would lose.
-struct Short {
-  using Value = int32_t;
-  static const char* Read(const char* at, int32_t* value) {
+// A whole number of so many digits at most; where it is to become a double, not -0, whose sign it would lose.
+template <typename Integer, int kMost, bool kTakesMinusZero>
+struct WholeNumber {
+  using Value = Integer;
+  static const char* Read(const char* at, Integer* value) {
     const bool is_negative = *at == '-';
     const char* const digits = at += is_negative;
     uint64_t number = 0;
     at = ReadDigits(at, &number);
-    if (at == digits || at - digits > 8 || (is_negative && number == 0)) return nullptr;
-    *value = is_negative ? -int32_t(number) : int32_t(number);
+    if (at == digits || at - digits > kMost || (is_negative && number == 0 && !kTakesMinusZero)) return nullptr;
+    *value = is_negative ? -Integer(number) : Integer(number);
     return at;
   }
 };
-
-// A whole number of up to eighteen digits.
-struct Whole {
-  using Value = int64_t;
-  static const char* Read(const char* at, int64_t* value) {
-    const bool is_negative = *at == '-';
-    const char* const digits = at += is_negative;
-    uint64_t number = 0;
-    at = ReadDigits(at, &number);
-    if (at == digits || at - digits > 18) return nullptr;
-    *value = is_negative ? -int64_t(number) : int64_t(number);
-    return at;
-  }
-};
+using Short = WholeNumber<int32_t, 8, false>;
+using Whole = WholeNumber<int64_t, 18, true>;
 
 // A decimal number below what float32 can hold, correctly rounded to a double. Digits that make a whole number of 53 bits
 // and a power of ten that a double holds are both exact, and one division or product rounds once (W. D. Clinger, "How to

@@ -176,9 +176,11 @@ class AbstractRecurrentLayer(AbstractCellStack):
         targets: tuple[State, ...] = () if segment_ids is None else (state,)  # in the order of the reset codes
         if resets is not None and reset_state is not None:
             targets = (*targets, reset_state)
-        # What stands at padding is replaced before anything else is made of it: NaN would be found and complained of.
-        features = inputs if steps.valid is None else jnp.where(steps.valid.T[:, :, None], inputs, 0)
-        features = jnp.swapaxes(features, 0, 1)
+        # What stands at padding the recurrence does not read. But JAX, where it is told to, looks for NaN in every array.
+        is_hidden = steps.valid is not None and not jax.config.jax_debug_nans
+        if steps.valid is not None and not is_hidden:
+            inputs = jnp.where(steps.valid.T[:, :, None], inputs, 0)
+        features = jnp.swapaxes(inputs, 0, 1)
         final_states, collected_states = [], []
         for layer in range(self.num_layers):
             is_last, directions = layer == self.num_layers - 1, []
@@ -187,7 +189,7 @@ class AbstractRecurrentLayer(AbstractCellStack):
                 index = layer * self.num_directions + direction
                 start, own_targets = jax.tree.map(lambda leaf, i=index: leaf[i], (state, targets))
                 collected, final_state = self._run_direction(
-                    take, features, start, own_targets, steps, layer, direction
+                    take, features, start, own_targets, steps, layer, direction, is_hidden and layer == 0
                 )
                 directions.append(collected)
                 final_states.append(final_state)
@@ -246,6 +248,7 @@ class AbstractRecurrentLayer(AbstractCellStack):
         steps: masks.Steps,
         layer: int,
         direction: int,
+        hides_padding: bool,
     ) -> tuple[Any, State]:
         parameters, pointwise = self.cell_parameters(layer, direction), self.equation.pointwise
         num_summed = self.equation.summed_gates
@@ -270,6 +273,7 @@ class AbstractRecurrentLayer(AbstractCellStack):
             dtype=self.compute_dtype,
             kernel=self.equation.kernel if self.mesh is None else None,
             backend=self.backend,
+            hides_padding=hides_padding,
         )
 
 

@@ -68,11 +68,19 @@ class Recurrence:
     dtype: Any
     kernel: str | None = None
     needs_kernel: bool = False
+    hides_padding: bool = False
 
 
 def hidden_of(state: State) -> Array:
     """Returns the hidden vector of a state: its first array."""
     return jax.tree.leaves(state)[0]
+
+
+def without_padding(recurrence: Recurrence, steps: Timeline) -> Timeline:
+    """Puts zeros for the inputs of steps that are passed over, if they may be anything: 0 times NaN is NaN."""
+    if not recurrence.hides_padding or steps.valid is None:
+        return steps
+    return steps._replace(inputs=jnp.where(steps.valid[:, :, None], steps.inputs, 0))
 
 
 def nothing_of(state: State) -> tuple[()]:

@@ -46,6 +46,7 @@ from jaxrnn.nn.engine.loops import (
     project_hidden,
     run_backward,
     run_forward,
+    without_padding,
     zeros_like,
 )
 from jaxrnn.nn.engine.platforms import Target
@@ -86,13 +87,14 @@ def recur(
     dtype: Any = None,
     kernel: cpu_kernels.Kernel | None = None,
     backend: Backend = "auto",
+    hides_padding: bool = False,
 ) -> tuple[Any, State]:
     """Runs a recurrence over time.
 
     Args:
       pointwise: ``pointwise(state, input_gates, hidden_gates, *extras) -> state``; elementwise over
         the batch. It may read every array of the state; the first one is the hidden vector.
-      inputs: The inputs of every step. Must be finite, also where `valid` is False.
+      inputs: The inputs of every step. Must be finite, also where `valid` is False, unless `hides_padding`.
       weights: The parameters.
       initial_state: Arrays of (batch, size).
       num_summed: How many gates, rows of the weights from the first, `pointwise` reads only as the sum of input and
@@ -111,6 +113,8 @@ def recur(
       kernel: The compiled recurrence that computes `pointwise`; None if none does.
       backend: "auto" uses it in programs that run in this process on a CPU, where it can; "compiled" in exported ones
         too, and refuses where it cannot; "scan" always runs the loop.
+      hides_padding: Whether inputs may be anything where `valid` is False. The compiled recurrence never reads them;
+        the loop puts zeros there first.
 
     Returns:
       ``(outputs, final_state)``: what `collect` gave, stacked over time, 0 at steps that are passed
@@ -125,7 +129,7 @@ def recur(
     if chunk is not None and isinstance(num_steps, int) and chunk >= num_steps:
         chunk = None
     pointwise, extras = closed.hoist_tracers(pointwise, initial_state, inputs, weights, extras)
-    recurrence = Recurrence(pointwise, collect, num_summed, reverse, chunk, dtype)
+    recurrence = Recurrence(pointwise, collect, num_summed, reverse, chunk, dtype, hides_padding=hides_padding)
     steps = Timeline(inputs, valid, reset)
     if backend != "scan":
         reason = cpu_kernels.reason_against(kernel, recurrence, steps, weights, initial_state, extras)
@@ -166,11 +170,12 @@ class _Forward(platforms.PlatformFunction):
                 recurrence, steps, weights, state, targets, keep=self.keep, is_partitioned=target.is_partitioned
             )
         outputs, last, kept = run_forward(
-            recurrence, steps, weights, state, targets, extras, keep=self.keep, platform=target.platform
+            recurrence, without_padding(recurrence, steps), weights, state, targets, extras, keep=self.keep, platform=target.platform
         )
         return outputs, last, cpu_kernels.pack_kept(recurrence, kept) if recurrence.kernel and self.keep else kept
 
     def plain(self, steps: Timeline, weights: Weights, state: State, *rest: Any) -> Any:
+        steps = without_padding(self.recurrence, steps)
         return run_forward(self.recurrence, steps, weights, state, *rest, keep=False, platform="any")[:2]
 
 
@@ -197,6 +202,7 @@ class _Backward(platforms.PlatformFunction):
                 recurrence, *arguments, with_inputs=with_inputs, is_partitioned=is_partitioned
             )
             return *compiled, extras  # of which there are none
+        steps = without_padding(recurrence, steps)
         if recurrence.kernel:
             kept = cpu_kernels.unpack_kept(recurrence, kept, steps, weights, state, target.platform)
         d_state, d_targets, d_inputs, *found = run_backward(
@@ -208,7 +214,7 @@ class _Backward(platforms.PlatformFunction):
         targets, extras, _, d_outputs, d_state = rest
 
         def run(state: State, targets: Any, inputs: Array, weights: Weights, extras: Any) -> Any:
-            timeline = steps._replace(inputs=inputs)
+            timeline = without_padding(self.recurrence, steps._replace(inputs=inputs))
             options: Any = {"keep": False, "platform": "any"}
             return run_forward(self.recurrence, timeline, weights, state, targets, extras, **options)[:2]
 

@@ -35,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     compiler, found = find_compiler(), kernel_library.find_libraries()
     if compiler is None or not found:
         raise SystemExit("there is no C++ compiler here, or no processor that the recurrence is compiled for")
-    variant = "-avx512" if "avx512" in found[0].path.name and arguments.instructions is None else ""
+    variant = "-avx512" if "avx512" in found[0].name and arguments.instructions is None else ""
     command = compile_command(compiler, variant)
     print(shlex.join(command), flush=True)
     with tempfile.TemporaryDirectory() as directory:

@@ -2,6 +2,8 @@
 
     python -m benchmarks.sanitize                        # address and undefined, then thread: about a minute
     python -m benchmarks.sanitize --tools=valgrind       # reads of what was never written, too; needs valgrind
+    python -m benchmarks.sanitize --tools=baseline       # address and undefined, on vectors of 4 floats, as without AVX2
+    python -m benchmarks.sanitize --tools=arm            # calls on an emulated ARM; on Debian: g++-aarch64-linux-gnu, qemu-user
 
 Builds `sanitize_driver.cc`, which calls the handlers of jaxrnn/nn/kernels as XLA does, with each tool's flags, and runs
 it: forward and backward, all cells, masks, resets, targets, models and threads, calls from several threads at once,
@@ -37,7 +39,10 @@ SANITIZERS = {
     "address": ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"],
     "thread": ["-fsanitize=thread"],
     "valgrind": [],
+    "baseline": ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-mno-avx2"],
+    "arm": ["-O2"],
 }
+ARM_COMPILER, ARM = "aarch64-linux-gnu-g++", ["qemu-aarch64", "-L", "/usr/aarch64-linux-gnu"]
 # The driver has an allocator of its own, which valgrind is not to replace.
 VALGRIND = ["valgrind", "--quiet", "--error-exitcode=99", "--soname-synonyms=somalloc=nouserintercepts"]
 OPTIONS = {
@@ -45,7 +50,7 @@ OPTIONS = {
     "UBSAN_OPTIONS": "print_stacktrace=1",
     "TSAN_OPTIONS": "halt_on_error=1",
 }
-SLOWER = {"address": 1, "thread": 2, "valgrind": 4}  # about: cases are fewer by as much
+SLOWER = {"address": 1, "thread": 2, "valgrind": 4, "baseline": 1, "arm": 1}  # about: cases are fewer by as much
 
 
 def find_compiler() -> list[str] | None:
@@ -62,9 +67,9 @@ def build_command(tool: str, source: Path, program: Path) -> list[str]:
       source: The C++ file.
       program: What it becomes.
     """
-    compiler = find_compiler()
+    compiler = [ARM_COMPILER] if tool == "arm" else find_compiler()
     assert compiler is not None
-    vectors = ["-mavx2", "-mfma"] if platform.machine() == "x86_64" else []
+    vectors = ["-mavx2", "-mfma"] if platform.machine() == "x86_64" and tool != "arm" else []
     paths = ["-isystem", jax.ffi.include_dir(), "-I", str(KERNELS)]
     return [*compiler, *FLAGS, *vectors, *SANITIZERS[tool], *paths, str(source), "-o", str(program)]
 
@@ -73,6 +78,8 @@ def missing_for(tool: str) -> str | None:
     """Says what a tool lacks on this machine; None if nothing."""
     if find_compiler() is None:
         return "no C++ compiler"
+    if tool == "arm" and not (shutil.which(ARM_COMPILER) and shutil.which(ARM[0])):
+        return f"{ARM_COMPILER} or {ARM[0]} is not installed"
     if tool == "valgrind" and not shutil.which("valgrind"):
         return "valgrind is not installed"
     with tempfile.TemporaryDirectory() as directory:
@@ -87,7 +94,7 @@ def missing_for(tool: str) -> str | None:
 
 def run_command(tool: str, program: Path, *arguments: str) -> list[str]:
     """Returns the command that runs a program under a tool."""
-    return [*(VALGRIND if tool == "valgrind" else []), str(program), *arguments]
+    return [*{"valgrind": VALGRIND, "arm": ARM}.get(tool, []), str(program), *arguments]
 
 
 def sanitize(tool: str, num_cases: int, seed: int, driver: Path = DRIVER) -> subprocess.CompletedProcess[str]:

@@ -173,7 +173,7 @@ struct Case {
         with_inputs(Chance(80)) {
     if (Chance(5)) batch = 200;  // more rows than a chunk of gradients has
     const bool has_cells = cell == 2;
-    const int64_t width = (cell == 2 ? 4 : cell == 3 ? 3 : 1) * hidden, padded = (hidden + 7) / 8 * 8;
+    const int64_t width = (cell == 2 ? 4 : cell == 3 ? 3 : 1) * hidden, padded = jaxrnn::RoundUp(int(hidden), jaxrnn::kLanes);
     // Some milliseconds at most.
     while (steps > 1 && Count(models) * steps * batch * width * (input + hidden) > 2000000) --steps;
     const int64_t kept = cell < 2 ? 0 : 4 * padded;

@@ -256,7 +256,7 @@ def test_units_that_fill_a_vector(hidden):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("tool", ["address", "thread"])
+@pytest.mark.parametrize("tool", ["address", "thread", "baseline"])
 def test_sanitizers_report_nothing(tool):
     if (reason := sanitize.missing_for(tool)) is not None:
         pytest.skip(reason)

@@ -11,26 +11,13 @@ from typing import Any, NamedTuple
 import jax
 
 LIBRARIES = Path(__file__).parent.parent / "kernels"
-# What a variant's name says, what the processor has to have for it, and how many floats a vector of it holds; the best
-# is first. ``JAXRNN_INSTRUCTIONS=avx2`` in the environment keeps a process from better ones, ``=avx512`` from others.
+# What a variant's name says, and what the processor has to have for it; the best is first. ``JAXRNN_INSTRUCTIONS=avx2`` in the environment keeps a process from better ones, ``=avx512`` from others.
 _VARIANTS = {
-    "-avx512": ({"avx512f", "avx512bw", "avx512dq", "avx512vl", "fma"}, 16),
-    "": ({"avx2", "fma"}, 8),
+    "-avx512": {"avx512f", "avx512bw", "avx512dq", "avx512vl", "fma"},
+    "": {"avx2", "fma"},
 }
 CHOICE = "JAXRNN_INSTRUCTIONS"
 _CHOICES = {"avx2": "", "avx512": "-avx512"}
-
-
-class Library(NamedTuple):
-    """A compiled library.
-
-    Attributes:
-      path: Where it lies.
-      lanes: How many floats a vector of it holds: rows of what is kept are filled up to whole vectors.
-    """
-
-    path: Path
-    lanes: int
 
 
 class Loaded(NamedTuple):
@@ -38,7 +25,7 @@ class Loaded(NamedTuple):
 
     Attributes:
       handlers: By their names, what XLA calls.
-      lanes: How many floats a vector of the library holds.
+      lanes: How many floats a vector of the library holds: rows of what is kept are filled up to whole vectors.
       narrow: How many those of another one hold, which takes the calls whose units fit into one of them; 0 where none
         does.
     """
@@ -63,18 +50,26 @@ def load_libraries() -> Loaded | None:
     if not found:
         return None
     best, *others = found
-    library = ctypes.CDLL(str(best.path))
+    library = ctypes.CDLL(str(best))
     handlers = {name: getattr(library, name) for name in ("JaxrnnForward2", "JaxrnnBackward2")}
+    lanes = _lanes_of(library)
     for other in others:
         with contextlib.suppress(OSError, AttributeError):
-            narrow = ctypes.CDLL(str(other.path))
+            narrow = ctypes.CDLL(str(other))
             given = [ctypes.cast(getattr(narrow, name), ctypes.c_void_p) for name in handlers]
-            library.JaxrnnUseNarrow(*given, ctypes.c_int64(other.lanes))
-            return Loaded(handlers, best.lanes, other.lanes)
-    return Loaded(handlers, best.lanes)
+            if (fewer := _lanes_of(narrow)) < lanes:
+                library.JaxrnnUseNarrow(*given, ctypes.c_int64(fewer))
+                return Loaded(handlers, lanes, fewer)
+    return Loaded(handlers, lanes)
 
 
-def find_libraries() -> list[Library]:
+def _lanes_of(library: ctypes.CDLL) -> int:
+    # It knows best: a compiler may be told to build for other instructions than a variant's (CXX="g++ -march=native").
+    library.JaxrnnLanes.restype = ctypes.c_int64
+    return library.JaxrnnLanes()
+
+
+def find_libraries() -> list[Path]:
     """Lists the libraries that XLA and the processor here can run, the best one first, each in its newest version.
 
     One for a later version of XLA's interface would end the process. They are named after that version and after the
@@ -85,26 +80,26 @@ def find_libraries() -> list[Library]:
         return []
     known = re.findall(r"#define XLA_FFI_API_MINOR (\d+)", header.read_text(encoding="utf-8"))
     found = []
-    for variant, lanes in _usable_variants():
+    for variant in _usable_variants():
         built = {}
         for path in LIBRARIES.glob("librecurrence-*.so"):
             match = re.fullmatch(rf"librecurrence-(\d+){variant}\.so", path.name)
             if match and known and int(match[1]) <= int(known[0]):
                 built[int(match[1])] = path
         if built:
-            found.append(Library(built[max(built)], lanes))
+            found.append(built[max(built)])
     return found
 
 
-def _usable_variants() -> list[tuple[str, int]]:
+def _usable_variants() -> list[str]:
     """Lists variants whose instructions the processor has, the best one first.
 
     Elsewhere than on x86-64 Linux there is one, for the machine's own baseline.
     """
     if platform.system() != "Linux" or platform.machine() != "x86_64":
-        return [("", 8)]
+        return [""]
     with open("/proc/cpuinfo", encoding="ascii", errors="replace") as file:
         flags = next((set(line.split()) for line in file if line.startswith("flags")), set())
     wanted = os.environ.get(CHOICE, "")
-    found = [(variant, lanes) for variant, (needed, lanes) in _VARIANTS.items() if needed <= flags]
-    return [entry for entry in found if entry[0] == _CHOICES.get(wanted)] or found
+    found = [variant for variant, needed in _VARIANTS.items() if needed <= flags]
+    return [variant for variant in found if variant == _CHOICES.get(wanted)] or found

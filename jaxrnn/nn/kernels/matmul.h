@@ -19,8 +19,10 @@ namespace jaxrnn {
 constexpr int kPanelVectors = 2;
 constexpr int kPanelColumns = kPanelVectors * kLanes;
 // Rows of a tile: as many sums as the registers hold beside one row of a panel.
-#ifdef __AVX512F__  // 32 registers
+#if defined(__AVX512F__)  // 32 registers
 constexpr int TileRows(int vectors) { return vectors == 1 ? 16 : 12; }
+#elif defined(__aarch64__)  // as many, but the other factor of a product takes some of them too
+constexpr int TileRows(int vectors) { return vectors == 1 ? 14 : 10; }
 #else
 constexpr int TileRows(int vectors) { return vectors == 1 ? 12 : 6; }
 #endif

@@ -325,6 +325,9 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(JaxrnnBackwardHere, jaxrnn::BackwardCall,
 // What XLA and the package call; all else of this project stays hidden, since two libraries name it alike.
 #define JAXRNN_SEEN extern "C" __attribute__((visibility("default")))
 
+// How many floats a vector of this library holds.
+JAXRNN_SEEN int64_t JaxrnnLanes() { return jaxrnn::kLanes; }
+
 // The handlers of a library with shorter vectors, which fewer units fill; null where this one serves all calls.
 static XLA_FFI_Handler *narrow_forward = nullptr, *narrow_backward = nullptr;
 static int64_t narrow_lanes = 0;

@@ -1,5 +1,5 @@
-// Eight floats at a time, or sixteen where there is AVX-512, in the vector types of GCC and Clang, and the functions that
-// gates are made of.
+// As many floats at a time as a register holds, sixteen with AVX-512, eight with AVX2, elsewhere (NEON, SSE) four, in the
+// vector types of GCC and Clang, and the functions that gates are made of.
 #ifndef JAXRNN_VECTOR_H_
 #define JAXRNN_VECTOR_H_
 
@@ -13,8 +13,10 @@ namespace jaxrnn {
 
 #ifdef __AVX512F__
 constexpr int kLanes = 16;
-#else
+#elif defined(__AVX2__)
 constexpr int kLanes = 8;
+#else  // longer ones than a register's would be kept in memory
+constexpr int kLanes = 4;
 #endif
 
 typedef float Vec __attribute__((vector_size(sizeof(float) * kLanes)));
@@ -57,15 +59,18 @@ inline Vec Clamp(Vec x, float limit) {
   return reinterpret_cast<Vec>(_mm256_max_ps(least, _mm256_min_ps(most, reinterpret_cast<__m256>(x))));
 }
 #else
+// Every lane is asked for: a loop over `count` would be made a call of memcpy, around which all registers are saved.
 inline Vec LoadSome(const float* from, int count) {
   if (count >= kLanes) return Load(from);
   Vec value{};
-  for (int i = 0; i < count; ++i) value[i] = from[i];
+  for (int i = 0; i < kLanes; ++i) value[i] = i < count ? from[i] : 0.0f;
   return value;
 }
 inline void StoreSome(float* to, Vec value, int count) {
   if (count >= kLanes) return Store(to, value);
-  for (int i = 0; i < count; ++i) to[i] = value[i];
+  for (int i = 0; i < kLanes; ++i) {
+    if (i < count) to[i] = value[i];
+  }
 }
 inline Vec Clamp(Vec x, float limit) {
   x = x > limit ? Splat(limit) : x;  // comparisons that NaN passes

@@ -2,8 +2,8 @@
 
     python -m benchmarks.sanitize                        # address and undefined, then thread: about a minute
     python -m benchmarks.sanitize --tools=valgrind       # reads of what was never written, too; needs valgrind
-    python -m benchmarks.sanitize --tools=baseline       # address and undefined, on vectors of 4 floats, as without AVX2
-    python -m benchmarks.sanitize --tools=arm            # calls on an emulated ARM; on Debian: g++-aarch64-linux-gnu, qemu-user
+    python -m benchmarks.sanitize --tools=baseline       # address, undefined: vectors of 4 floats, as without AVX2
+    python -m benchmarks.sanitize --tools=arm            # emulated; Debian: g++-aarch64-linux-gnu, qemu-user
 
 Builds `sanitize_driver.cc`, which calls the handlers of jaxrnn/nn/kernels as XLA does, with each tool's flags, and runs
 it: forward and backward, all cells, masks, resets, targets, models and threads, calls from several threads at once,

@@ -176,8 +176,8 @@ class AbstractRecurrentLayer(AbstractCellStack):
         targets: tuple[State, ...] = () if segment_ids is None else (state,)  # in the order of the reset codes
         if resets is not None and reset_state is not None:
             targets = (*targets, reset_state)
-        # What stands at padding the recurrence does not read. But JAX, where it is told to, looks for NaN in every array.
-        is_hidden = steps.valid is not None and not jax.config.jax_debug_nans
+        # The recurrence does not read what stands at padding. But JAX looks for NaN in all arrays, where it is told to.
+        is_hidden = steps.valid is not None and not jax.config.jax_debug_nans  # type: ignore[attr-defined]
         if steps.valid is not None and not is_hidden:
             inputs = jnp.where(steps.valid.T[:, :, None], inputs, 0)
         features = jnp.swapaxes(inputs, 0, 1)

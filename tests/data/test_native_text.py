@@ -2,6 +2,7 @@
 
 import gzip
 import itertools
+import os
 import random
 import shutil
 import struct
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 import jaxrnn
 from benchmarks import sanitize
 from jaxrnn.data import sequences
-from jaxrnn.data.readers import gathering, large_columns, native_text
+from jaxrnn.data.readers import gathering, large_columns, native_text, sources
 from jaxrnn.data.readers.delimited_text import Text, text_of
 from jaxrnn.data.readers.native_text import DECIMAL, TEXT, UNREAD, WHOLE
 from jaxrnn.data.readers.options import FLOAT32_OVERFLOW, MAX_FIELD_LENGTH
@@ -234,19 +235,18 @@ def test_order_and_columns_some_rows_at_a_time(monkeypatch):
     in_order = 0
     for number in range(300):
         size = number % 14
-        codes = np.sort(generator.integers(0, 3, size)).astype(np.int32)
-        times = np.arange(size) if number % 3 else np.cumsum(generator.integers(0, 2, size))
-        if number % 5 == 0 and size > 1:
-            place = generator.integers(size - 1)
-            codes[place], codes[place + 1] = codes[place + 1], codes[place]
+        codes = np.sort(generator.integers(0, 3, size))
+        times = generator.integers(-9, 9, 3)[codes] + (
+            np.arange(size) if number % 3 else np.cumsum(generator.integers(0, 2, size))
+        )
         pairs = list(zip(codes.tolist(), times.tolist(), strict=True))
-        assert large_columns.are_in_order(codes, times) == all(a < b for a, b in itertools.pairwise(pairs))
-        assert large_columns.are_in_order(codes, None) == all(a <= b for a, b in itertools.pairwise(codes))
-        in_order += large_columns.are_in_order(codes, times)
+        ends = np.cumsum(np.unique(codes, return_counts=True)[1])
+        assert large_columns.rise_within(times, ends) == all(a < b for a, b in itertools.pairwise(pairs))
+        in_order += large_columns.rise_within(times, ends)
         columns = [generator.normal(size=size) for _ in range(1 + number % 3)]
         np.testing.assert_array_equal(large_columns.side_by_side(columns), np.stack(columns, axis=1))
     assert 50 < in_order < 290
-    assert not large_columns.are_in_order(np.zeros(2, np.int32), np.array([1.0, np.nan]))
+    assert not large_columns.rise_within(np.array([1.0, np.nan]), np.array([2]))
 
 
 def test_many_whole_numbers_are_numbered_as_few_are(monkeypatch):
@@ -283,6 +283,79 @@ def test_ids_of_a_dictionary_of_any_numbers():
         ids = pa.DictionaryArray.from_arrays(pa.array([1, 0, 1], kind), pa.array(["a", "b"]))
         read = jaxrnn.read(pa.table({"id": ids, "x": [1.0, 2.0, 3.0]}), id_column="id")
         assert [values.tolist() for values in read.arrays()] == [[[2.0]], [[1.0], [3.0]]]
+
+
+def test_ids_of_runs_and_of_parts_of_them():
+    pa = pytest.importorskip("pyarrow")
+    ids = pa.RunEndEncodedArray.from_arrays(pa.array([2, 4, 5, 7]), pa.array(["b", "a", "a", "b"]))
+    whole = pa.table({"id": ids, "x": np.arange(7.0)})
+    for begin, end in ((0, 7), (1, 7), (0, 6), (1, 4), (2, 3)):
+        part = whole.slice(begin, end - begin)
+        plain = part.set_column(0, "id", pa.array(part.column("id").to_pylist()))
+        assert jaxrnn.read(part, id_column="id") == jaxrnn.read(plain, id_column="id")
+        options = {"input_columns": "x", "category_columns": "id"}
+        assert jaxrnn.read(part, **options) == jaxrnn.read(plain, **options)
+
+
+@needs_library
+def test_numbers_of_every_width():
+    """Before a delimiter, a line's end and an exponent; in the midst of a text and at its end."""
+    written = [
+        sign + whole[:before] + point + fraction[:after]
+        for sign in ("", "-", "+")
+        for whole, fraction in (("120345678", "987065432"), ("000000000", "000000000"))
+        for before in range(10)
+        for point in (".", "")
+        for after in (range(10) if point else (0,))
+    ]
+    number_of = {text: float(text) for text in written if any(map(str.isdigit, text))}
+    for behind in ("", "e2", "E-1", " "):
+        for text in number_of:
+            for more in ("", ",7\n12345678,9\n"):
+                found = native_text.read_rows(f"{text}{behind}{more or chr(10)}".encode(), b",", 1, 9)
+                assert found is not None, text
+                wanted = float(text + behind)
+                assert (found[0][0], np.signbit(found[0][0])) == (wanted, np.signbit(wanted)), text + behind
+    for text in set(written) - set(number_of):
+        assert native_text.read_rows(f"{text}\n".encode(), b",", 1, 9) is None, text
+    rows = "".join(f"{text},{number!r}\n" for text, number in number_of.items() if "+" not in text)
+    records = native_text.read_records(rows.encode(), 0, [DECIMAL, DECIMAL], ",")
+    np.testing.assert_array_equal(*records.columns)
+    whole = [text for text in number_of if "." not in text and "+" not in text]
+    records = native_text.read_records("".join(f"{text}\n" for text in whole).encode(), 0, [WHOLE], ",")
+    np.testing.assert_array_equal(records.columns[0], [int(text) for text in whole])
+
+
+def test_a_text_is_looked_through_in_pieces(monkeypatch):
+    monkeypatch.setattr(native_text, "_SURVEYED_BYTES", 7)
+    generator = np.random.default_rng(0)
+    found = set()
+    for number in range(400):
+        text = generator.choice([65, 66, 10], number % 40).astype(np.uint8)
+        for byte in (0, 34, 34, 200, 127):
+            if text.size and generator.random() < 0.2:
+                text[generator.integers(text.size)] = byte
+        content = text.tobytes()
+        survey = native_text.survey(content)
+        assert survey == (content.isascii(), b"\0" in content, content.rfind(b'"'))
+        found.add((survey.is_ascii, survey.has_nul, survey.last_quote < 0))
+    assert len(found) == 8
+
+
+def test_a_large_file_is_read_in_parts(tmp_path, monkeypatch):
+    monkeypatch.setattr(sources, "_PART_BYTES", 1000)
+    content = np.random.default_rng(0).bytes(12_345)
+    (tmp_path / "file").write_bytes(content)
+    with open(tmp_path / "file", "rb") as file:
+        assert sources.read_at_once(file, len(content)) is None  # small
+        monkeypatch.setattr(sources, "_LARGE_BYTES", 0)
+        assert sources.read_at_once(file, len(content)) == content
+        assert sources.read_at_once(file, len(content) + 1) is None  # shrunk since
+        assert sources.read_at_once(file, len(content) - 1) is None  # grown
+        assert sources.read_at_once(file, 0) is None
+    closed = os.open(tmp_path / "file", os.O_WRONLY)
+    with os.fdopen(closed, "wb") as file:
+        assert sources.read_at_once(file, len(content)) is None  # cannot be read
 
 
 @pytest.mark.parametrize("delimiter", ["-", "e", "+", "."])

@@ -490,7 +490,7 @@ def test_numbers_read_at_once_are_those_of_cells_read_as_text(tmp_path, monkeypa
     plain, refused = many_rows("\n"), 0
     monkeypatch.setattr(csv_split, "BLOCK_BYTES", 90)
     monkeypatch.setattr(native_text, "BLOCK_BYTES", 90)
-    body = csv_split.Body(plain.encode(), plain.index("\n") + 1)
+    body = csv_split.Body(plain.encode(), plain.index("\n") + 1, is_quoted=False)
     kinds = delimited._kinds_of(body, NAMES, Columns(**columns), ",")
     assert kinds.keys() == {"unit", "hour", "speed", "load"}
     cells = [("\n30,3,", f"\n30,{odd},") for odd in ODD_TIMES] + [("\n30,3,", f"\n{odd},3,") for odd in ODD_IDS]

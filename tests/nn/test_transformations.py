@@ -341,6 +341,33 @@ def test_forward_mode_names_what_it_needs() -> None:
     np.testing.assert_allclose(jax.jit(jax.jacfwd(run))(arguments[1]), wanted["[1][1]"], rtol=1e-3, atol=1e-5)
 
 
+@each_case_by_both([("lstm", "plain"), ("gru", "in chunks"), ("rnn", "stacked"), ("own", "projected")])
+def test_what_stands_at_padding_does_not_count(kind: str, options: str, backend: str) -> None:
+    """In value, gradient, the gradient's own derivative, and forward mode: NaN there, or zeros."""
+    graphdef, arguments = arguments_of(build(kind, options, backend=backend))
+    plain = nnx.graphdef(build(kind, options, custom_gradient=False))
+    is_padding = jnp.arange(5)[None, :, None] >= jnp.asarray(LENGTHS)[:, None, None]
+
+    @jax.jit
+    def everything(params: Any, inputs: Any, *others: Any) -> Any:
+        run = functools.partial(run_layer, graphdef)
+        gradient = jax.value_and_grad(run, (0, 1, 2, 3), has_aux=True)
+
+        def of_gradient(params: Any) -> Any:
+            return sum(
+                jnp.sum(leaf**2) for leaf in jax.tree.leaves(jax.grad(run, has_aux=True)(params, inputs, *others)[0])
+            )
+
+        tangent = jnp.where(is_padding, jnp.nan, jnp.ones_like(inputs))
+        forward = jax.jvp(lambda inputs: run_layer(plain, params, inputs, *others), (inputs,), (tangent,))
+        return gradient(params, inputs, *others), jax.grad(of_gradient)(params), forward
+
+    params, inputs, *others = arguments
+    clean, spoilt = (everything(params, jnp.where(is_padding, what, inputs), *others) for what in (0.0, jnp.nan))
+    jax.tree.map(np.testing.assert_array_equal, spoilt, clean)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(spoilt))
+
+
 def test_nan_at_padding_is_never_made_into_anything(monkeypatch: pytest.MonkeyPatch) -> None:
     """Under jax_debug_nans, which looks at every result of every eager operation."""
     graphdef, arguments = arguments_of(build("gru", "plain"))

@@ -21,10 +21,12 @@ class Body(NamedTuple):
     Attributes:
       source: The whole text.
       begin: Where it begins there.
+      is_quoted: Whether a quote is in it.
     """
 
     source: bytes
     begin: int
+    is_quoted: bool
 
     def __contains__(self, part: object) -> bool:
         """Whether bytes are in it."""
@@ -39,8 +41,8 @@ def read_csv(body: Body, names: list[str], kinds: Mapping[str, "pa.DataType"], d
     """
     import pyarrow as pa
 
-    size, is_quoted = len(body.source) - body.begin, b'"' in body
-    if not is_quoted and size > BLOCK_BYTES:
+    size = len(body.source) - body.begin
+    if not body.is_quoted and size > BLOCK_BYTES:
         try:
             return _read(body, names, kinds, delimiter, BLOCK_BYTES, in_threads=True)
         except pa.ArrowInvalid as error:
@@ -48,11 +50,11 @@ def read_csv(body: Body, names: list[str], kinds: Mapping[str, "pa.DataType"], d
                 raise
     # In one block: a quoted cell may be as long as the file, and any line longer than a block.
     most = min(size + len(codecs.BOM_UTF8) + 1, _MOST_BLOCK_BYTES)
-    return _read(body, names, kinds, delimiter, most, in_threads=False, newlines_in_values=is_quoted)
+    return _read(body, names, kinds, delimiter, most, in_threads=False, newlines_in_values=body.is_quoted)
 
 
 def read_plain(body: Body, names: list[str], kinds: Mapping[str, "pa.DataType"], delimiter: str) -> "pa.Table | None":
-    """Splits records none of whose cells is quoted as `read_csv` does; texts may be dictionaries.
+    """Splits records none of whose cells is quoted as `read_csv` does; columns of texts may be run-end encoded.
 
     Args:
       body: The records.
@@ -83,8 +85,8 @@ def read_plain(body: Body, names: list[str], kinds: Mapping[str, "pa.DataType"],
     return pa.table(columns, names=names)
 
 
-def _texts_of(blocks: list[native_text.Texts], block_rows: list[int]) -> "pa.DictionaryArray | pa.ChunkedArray":
-    """Returns a column: a dictionary, or texts as they are where few rows have that of the row before."""
+def _texts_of(blocks: list[native_text.Texts], block_rows: list[int]) -> "pa.RunEndEncodedArray | pa.ChunkedArray":
+    """Returns a column: runs of the same text, or texts as they are where few rows have that of the row before."""
     import pyarrow as pa
 
     texts = []
@@ -95,11 +97,10 @@ def _texts_of(blocks: list[native_text.Texts], block_rows: list[int]) -> "pa.Dic
         lengths = [np.diff([*block.rows, rows]) for block, rows in zip(blocks, block_rows, strict=True)]
         places = [np.repeat(np.arange(part.size), part) for part in lengths]
         return pa.chunked_array([array.take(pa.array(part)) for array, part in zip(texts, places, strict=True)])
-    encoded = pa.concat_arrays([array.cast(pa.large_string()) for array in texts]).dictionary_encode()
     firsts = np.cumsum([0, *block_rows])
     starts = np.concatenate([block.rows + first for block, first in zip(blocks, firsts, strict=False)] + [firsts[-1:]])
-    indices = np.repeat(encoded.indices, np.diff(starts))
-    return pa.DictionaryArray.from_arrays(pa.array(indices), encoded.dictionary)
+    listed = pa.concat_arrays([array.cast(pa.large_string()) for array in texts])
+    return pa.RunEndEncodedArray.from_arrays(pa.array(starts[1:]), listed)
 
 
 def _read(

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from jaxrnn.data.readers import native_text
 from jaxrnn.data.readers.complaints import complaint, quote
 from jaxrnn.data.readers.sources import decode
 from jaxrnn.foundation.errors import DataError
@@ -32,10 +33,19 @@ class Text:
       content: Its lines; bytes of ASCII become text when somebody asks for it.
       numbers: The number of each of them in the file; None if they count from 1.
       source: The content as bytes, where it is at hand.
+      last_quote: The place of its last quote among the bytes, -1 without one, where it is known.
     """
 
-    def __init__(self, name: str, content: str | bytes, numbers: list[int] | None = None, source: bytes | None = None):
+    def __init__(
+        self,
+        name: str,
+        content: str | bytes,
+        numbers: list[int] | None = None,
+        source: bytes | None = None,
+        last_quote: int | None = None,
+    ):
         self.name = name
+        self._last_quote = last_quote
         self._content = content if isinstance(content, str) else None
         self._source = source if isinstance(content, str) else content
         self._numbers = numbers
@@ -52,6 +62,12 @@ class Text:
         if self._source is None:
             self._source = self.content.encode()
         return self._source
+
+    def last_quote(self) -> int:
+        """Returns the place of the last quote among the bytes, -1 if there is none."""
+        if self._last_quote is None:
+            self._last_quote = self.encoded().rfind(b'"')
+        return self._last_quote
 
     def let_go(self) -> None:
         """Keeps one of the text and its bytes, for what finds lines later."""
@@ -98,8 +114,10 @@ def text_of(content: bytes, name: str, *, comment: str | None = None, skip_lines
     Raises:
       DataError: It is no UTF-8, or has a NUL byte.
     """
-    if comment is None and not skip_lines and content.isascii() and b"\0" not in content:
-        return Text(name, content)
+    if comment is None and not skip_lines:
+        found = native_text.survey(content)
+        if found.is_ascii and not found.has_nul:
+            return Text(name, content, last_quote=found.last_quote)
     text = decode(content, name=name)
     if "\0" in text:
         line = text.count("\n", 0, text.index("\0")) + 1
@@ -173,11 +191,10 @@ def require_closed_cells(text: Text, delimiter: str) -> None:
     Raises:
       DataError: There is such a cell; names its line.
     """
-    content = text.encoded()
-    last = content.rfind(b'"')  # often of the header
+    last = text.last_quote()  # often of the header
     if last < 0:
         return
-    codes = np.frombuffer(content[: last + 2], np.uint8)
+    codes = np.frombuffer(text.encoded()[: last + 2], np.uint8)
     quotes = np.flatnonzero(codes == ord('"'))
     ends = np.array([ord(delimiter), ord("\n"), ord("\r"), ord('"')], np.uint8)
     padded = np.concatenate([ends[1:2], codes, ends[1:2]])

@@ -19,6 +19,7 @@ LIBRARY = Path(__file__).parent / "native" / "libplaintext.so"
 # What a column holds.
 TEXT, DECIMAL, WHOLE, UNREAD = range(4)
 BLOCK_BYTES = 1 << 21  # of records
+_SURVEYED_BYTES = 1 << 20  # at once: what stays in a core's cache
 _MOST_COLUMNS = 64
 _MOST_BLOCK_BYTES = (1 << 31) - 1  # what the places of texts in a block can say
 _MOST_WORKERS = 4
@@ -73,15 +74,45 @@ def library() -> ctypes.CDLL | None:
     """Loads the library; None where it was not built, or is not for this machine."""
     try:
         found = ctypes.CDLL(str(LIBRARY))
-        functions = [found.JaxrnnCountLines1, found.JaxrnnReadRows1, found.JaxrnnReadTable1]
+        functions = [found.JaxrnnCountLines1, found.JaxrnnReadRows1, found.JaxrnnReadTable1, found.JaxrnnSurvey1]
     except (OSError, AttributeError):
         return None
     size, pointer, character = ctypes.c_int64, ctypes.c_void_p, ctypes.c_char
-    count_lines, read_rows, read_table = functions
+    count_lines, read_rows, read_table, survey_text = functions
     count_lines.argtypes, count_lines.restype = [pointer, size], size
     read_rows.argtypes = [pointer, size, character, ctypes.c_int, size, size, pointer, pointer, size, pointer, pointer]
     read_table.argtypes = [pointer, size, character, size, pointer, pointer, size]
+    survey_text.argtypes = [pointer, size]
     return found
+
+
+class Survey(NamedTuple):
+    """What there is in a text.
+
+    Attributes:
+      is_ascii: Whether all of it is ASCII.
+      has_nul: Whether a NUL byte is in it.
+      last_quote: The place of its last quote, -1 without one.
+    """
+
+    is_ascii: bool
+    has_nul: bool
+    last_quote: int
+
+
+def survey(source: bytes) -> Survey:
+    """Looks through a text, pieces of a large one at the same time."""
+    native = library()
+    if native is None or len(source) <= _SURVEYED_BYTES:
+        return Survey(source.isascii(), b"\0" in source, source.rfind(b'"'))
+    codes = np.frombuffer(source, np.uint8)
+    begins = range(0, len(source), _SURVEYED_BYTES)
+    pieces = [codes[begin : begin + _SURVEYED_BYTES] for begin in begins]
+    with ThreadPoolExecutor(num_workers()) as threads:
+        found = [*threads.map(lambda piece: native.JaxrnnSurvey1(piece.ctypes.data, len(piece)), pieces)]
+    quoted = [begin for begin, what in zip(begins, found, strict=True) if what & 4]
+    last = source.rfind(b'"', quoted[-1], quoted[-1] + _SURVEYED_BYTES) if quoted else -1
+    return Survey(not any(what & 2 for what in found), any(what & 1 for what in found), last)
 
 
 def read_rows(text: bytes, delimiter: bytes, least: int, most: int) -> tuple[NDArray[Any], NDArray[np.int32]] | None:

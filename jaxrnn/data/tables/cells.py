@@ -2,7 +2,7 @@
 
 import contextlib
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -77,10 +77,27 @@ def numbers(table: "Table", column: str) -> NDArray[np.float64]:
     return values
 
 
-def encoded(table: "Table", column: str) -> tuple[NDArray[np.int32], tuple[str, ...]]:
-    """Numbers the texts of a column as `encode` does; only those that differ are looked at one by one.
+class Runs(NamedTuple):
+    """A column of texts: the rows of a sequence mostly stand one behind the other.
 
-    Whole numbers have no point, whatever type holds them.
+    Attributes:
+      codes: (runs,) int32: which text; neighbours differ.
+      ends: (runs,) int64: the row behind the last one that has it.
+      vocabulary: The text that each number stands for, all of them there.
+    """
+
+    codes: NDArray[np.int32]
+    ends: NDArray[np.int64]
+    vocabulary: tuple[str, ...]
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """How many rows each run has."""
+        return np.diff(self.ends, prepend=0)
+
+
+def encoded(table: "Table", column: str) -> tuple[NDArray[np.int32], tuple[str, ...]]:
+    """Returns what `runs` returns row by row.
 
     Returns:
       (rows,) int32, and the text that each number stands for.
@@ -88,9 +105,23 @@ def encoded(table: "Table", column: str) -> tuple[NDArray[np.int32], tuple[str, 
     Raises:
       DataError: A cell is missing.
     """
+    found = runs(table, column)
+    return np.repeat(found.codes, found.lengths), found.vocabulary
+
+
+def runs(table: "Table", column: str) -> Runs:
+    """Numbers the texts of a column as `encode` does; only those that differ are looked at one by one.
+
+    Whole numbers have no point, whatever type holds them.
+
+    Raises:
+      DataError: A cell is missing.
+    """
     import pyarrow as pa
 
-    array = column_of(table, column, decode=False)
+    array, ends = column_of(table, column, decode=False), None
+    if pa.types.is_run_end_encoded(array.type):
+        array, ends = array.values, np.asarray(array.run_ends, np.int64)
     if not pa.types.is_dictionary(array.type):
         try:
             array = array.dictionary_encode()
@@ -102,10 +133,10 @@ def encoded(table: "Table", column: str) -> tuple[NDArray[np.int32], tuple[str, 
     places = np.asarray(
         indices.cast(pa.int64()).fill_null(len(array.dictionary)) if indices.null_count else indices, copy=None
     )
-    # The rows of a sequence mostly stand one behind the other: then runs of the same text are few.
-    begins = np.concatenate([np.zeros(min(places.size, 1), np.int64), np.flatnonzero(places[1:] != places[:-1]) + 1])
-    lengths = np.diff(begins, append=places.size)
-    places = places[begins].astype(np.int64)
+    if ends is None:
+        ends = np.arange(1, places.size + 1)
+    is_last = np.append(places[1:] != places[:-1], True)[: places.size]
+    places, ends = places[is_last].astype(np.int64), ends[is_last]
     # A dictionary may hold what no cell has: a category of pandas that is not used.
     is_used = np.bincount(places, minlength=len(array.dictionary) + 1) > 0
     used = np.flatnonzero(is_used)
@@ -113,14 +144,14 @@ def encoded(table: "Table", column: str) -> tuple[NDArray[np.int32], tuple[str, 
     places = (np.cumsum(is_used) - 1)[places]
     if is_lost.any():
         table.refuse(
-            int(begins[np.argmax(is_lost[places])]),
+            int(np.append(0, ends)[np.argmax(is_lost[places])]),
             column,
             found=f"nothing in {quote(column)}",
             expected="a text or a number",
             remedy="fill it in, or remove the row",
         )
     codes, vocabulary = encode(listed)
-    return np.repeat(codes[places], lengths), vocabulary
+    return Runs(codes[places], ends, vocabulary)
 
 
 def texts(table: "Table", column: str) -> list[str]:
@@ -146,8 +177,11 @@ def _as_texts(array: "pa.Array") -> tuple[list[str], NDArray[np.bool_]]:
                   for value in listed]  # fmt: skip
     elif pa.types.is_boolean(array.type):
         listed = [str(value).lower() for value in listed]
-    found = [value if isinstance(value, str) else str(value) for value in listed]
-    return found, lost | np.array([not text.strip() for text in found], bool)
+    if not (pa.types.is_string(array.type) or pa.types.is_large_string(array.type)) or array.null_count:
+        listed = [value if isinstance(value, str) else str(value) for value in listed]
+    if not all(map(str.strip, listed)):
+        lost = lost | np.array([not text.strip() for text in listed], bool)
+    return listed, lost
 
 
 def times(table: "Table", column: str) -> NDArray[Any]:
@@ -269,8 +303,9 @@ def _is_numeric(kind: "pa.DataType") -> bool:
 
 
 def column_of(table: "Table", column: str, *, decode: bool = True) -> "pa.Array":
-    """Returns a column in one piece; what a dictionary holds in full, unless `decode` is False."""
+    """Returns a column in one piece; what a dictionary or runs hold in full, unless `decode` is False."""
     import pyarrow as pa
+    import pyarrow.compute as pc
 
     chunks = table.content.column(column)
     if pa.types.is_string(chunks.type) or pa.types.is_string_view(chunks.type):
@@ -280,9 +315,17 @@ def column_of(table: "Table", column: str, *, decode: bool = True) -> "pa.Array"
         array = pa.concat_arrays(array.chunks) if array.num_chunks else pa.array([], array.type)
     if pa.types.is_dictionary(array.type) and decode:
         array = array.dictionary_decode()
+    if pa.types.is_run_end_encoded(array.type) and (decode or not _has_whole_runs(array)):
+        array = pc.run_end_decode(array)
     if pa.types.is_string_view(array.type):
         array = array.cast(pa.large_string())
     return array
+
+
+def _has_whole_runs(array: "pa.RunEndEncodedArray") -> bool:
+    """Whether it is no part of another, whose runs may begin before it and end behind it."""
+    ends = array.run_ends
+    return array.offset == 0 and len(array) == (ends[-1].as_py() if len(ends) else 0)
 
 
 def _trimmed(array: "pa.Array") -> "pa.Array":

@@ -47,7 +47,8 @@ def read_delimited(text: Text, options: TextOptions, columns: Columns, *, is_onl
     if not options.header:
         _require_names(names, name, text.line(1), has_roles=bool(columns.roles()))
     require_closed_cells(text, delimiter)
-    body = Body(text.encoded(), len(header[: end_of_first(header, delimiter)].encode()))
+    begin = len(header[: end_of_first(header, delimiter)].encode())
+    body = Body(text.encoded(), begin, text.last_quote() >= begin)
     kinds = _kinds_of(body, names, columns, delimiter) if is_only and options.decimal == "." else {}
     text.let_go()
     table = _numbers_split(body, names, kinds, _unread(names, columns), delimiter) if kinds else None

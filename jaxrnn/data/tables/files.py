@@ -11,7 +11,14 @@ import numpy as np
 from jaxrnn.data.readers.columnar_reader import is_columnar
 from jaxrnn.data.readers.complaints import complaint, quote
 from jaxrnn.data.readers.delimited_text import text_of
-from jaxrnn.data.readers.sources import decompressed, limited, open_file, require_size, too_many_bytes
+from jaxrnn.data.readers.sources import (
+    decompressed,
+    limited,
+    open_file,
+    read_at_once,
+    require_size,
+    too_many_bytes,
+)
 from jaxrnn.data.tables.columnar_tables import read_columnar
 from jaxrnn.data.tables.columns import Columns, TextOptions
 from jaxrnn.data.tables.delimited import read_delimited
@@ -102,10 +109,12 @@ def _read_file(
         raw = limited(file, name=path, max_bytes=max_bytes)
         stream = decompressed(raw, name=path, max_bytes=max_bytes)
         is_table = is_columnar(stream)
-        if stream is raw:  # once more from its begin, in one piece that is not copied
-            file.seek(0)
-            stream = limited(file, name=path, max_bytes=max_bytes, expected_bytes=status.st_size)
-        content = stream.read()
+        content = read_at_once(file, status.st_size) if stream is raw else None
+        if content is None:
+            if stream is raw:  # once more from its begin, in one piece that is not copied
+                file.seek(0)
+                stream = limited(file, name=path, max_bytes=max_bytes, expected_bytes=status.st_size)
+            content = stream.read()
     head = content[:_HEAD_BYTES]
     if not (is_table or is_json_lines(head) or is_ts(head)):
         text = text_of(content, path, comment=options.comment, skip_lines=options.skip_lines)

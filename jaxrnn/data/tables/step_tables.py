@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jaxrnn.data.readers.complaints import complaint, quote
-from jaxrnn.data.readers.large_columns import are_in_order, side_by_side
+from jaxrnn.data.readers.large_columns import rise_within, side_by_side
 from jaxrnn.data.sequences import (
     CATEGORIES,
     GROUPS,
@@ -219,13 +219,15 @@ def arrange(
       DataError: A time of a sequence is there twice.
     """
     number = table.content.num_rows
-    codes, ids, times = np.zeros(number, np.int32), None, None
+    codes, lengths, ids, times = np.zeros(1, np.int32), np.array([number]), None, None
     if columns.id_column is not None:
-        codes, ids = cells.encoded(table, columns.id_column)
+        found = cells.runs(table, columns.id_column)
+        codes, lengths, ids = found.codes, found.lengths, found.vocabulary
     if columns.time_column is not None:
         times = cells.times(table, columns.time_column)
-    if are_in_order(codes, times):  # as most tables are
-        return None, np.diff(np.searchsorted(codes, np.arange(codes[-1] + 2, dtype=np.int32))), ids, times
+    if (codes[1:] > codes[:-1]).all() and (times is None or rise_within(times, np.cumsum(lengths))):
+        return None, lengths, ids, times  # as most tables are
+    codes = np.repeat(codes, lengths)
     if times is None or columns.time_column is None:
         order = np.argsort(codes, kind="stable")
     else:
@@ -275,15 +277,16 @@ class Arranged:
         found, marks = [], {}
         for name in names:
             values = self.in_order(cells.numbers(self.table, name))
-            lost = np.isnan(values)
             if missing == "mask":  # of a column that lacks nothing too: the next file may lack some, and has to fit
                 mark = mark_of(name)
                 if mark in names:
                     expected = "no such name: missing = mask adds it"
                     self.table.refuse_whole(found=quote(mark), expected=expected, remedy="rename the column")
+                lost = np.isnan(values)
                 marks[mark] = lost.astype(np.float64)
                 values = np.where(lost, 0.0, values)
-            elif lost.any() and missing != "keep":
+            elif missing != "keep" and np.isnan(values.min(initial=0.0)):  # NaN counts as the least
+                lost = np.isnan(values)
                 if missing == "forward":
                     values = self._filled(name, values, lost)
                 else:

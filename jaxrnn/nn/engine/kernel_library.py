@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 import jax
 
 LIBRARIES = Path(__file__).parent.parent / "kernels"
-# What a variant's name says, and what the processor has to have for it; the best is first. ``JAXRNN_INSTRUCTIONS=avx2`` in the environment keeps a process from better ones, ``=avx512`` from others.
+# What a variant's name says, and what the processor has to have for it; the best is first. ``JAXRNN_INSTRUCTIONS=avx2``
+# in the environment keeps a process from better ones, ``=avx512`` from others.
 _VARIANTS = {
     "-avx512": {"avx512f", "avx512bw", "avx512dq", "avx512vl", "fma"},
     "": {"avx2", "fma"},

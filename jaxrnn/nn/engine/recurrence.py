@@ -169,8 +169,9 @@ class _Forward(platforms.PlatformFunction):
             return cpu_kernels.run_forward(
                 recurrence, steps, weights, state, targets, keep=self.keep, is_partitioned=target.is_partitioned
             )
+        steps = without_padding(recurrence, steps)
         outputs, last, kept = run_forward(
-            recurrence, without_padding(recurrence, steps), weights, state, targets, extras, keep=self.keep, platform=target.platform
+            recurrence, steps, weights, state, targets, extras, keep=self.keep, platform=target.platform
         )
         return outputs, last, cpu_kernels.pack_kept(recurrence, kept) if recurrence.kernel and self.keep else kept
 

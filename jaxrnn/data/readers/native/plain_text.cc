@@ -39,7 +39,7 @@ constexpr int kWord = 8;
 struct InWord {
   uint64_t number = 0;
   int fraction = 0;  // how many digits stand behind the point
-  int size = 0;      // of characters; 0 if it is not such a number
+  int size = 0;      // of characters, its sign among them; 0 if it is not such a number
   bool is_negative = false;
 };
 
@@ -51,26 +51,28 @@ inline InWord ReadWord(const char* at, const char* end) {
   uint64_t word;
   std::memcpy(&word, at, kWord);
   found.is_negative = (word & 0xff) == '-';
-  word >>= 8 * found.is_negative;
-  word ^= 0x3030303030303030;  // digits become their values, other characters 10 and more; so does what was shifted in
-  const uint64_t others = (((word & 0x7f7f7f7f7f7f7f7f) + 0x7676767676767676) | word) & 0x8080808080808080;
+  word ^= 0x3030303030303030;  // digits become their values, other characters 10 and more
+  uint64_t others = (((word & 0x7f7f7f7f7f7f7f7f) + 0x7676767676767676) | word) & 0x8080808080808080;
+  others ^= uint64_t(found.is_negative) << 7;
   if (!others) return found;
-  int digits = __builtin_ctzll(others) / 8, size = digits;
-  if (kTakesPoint && ((word >> 8 * digits) & 0xff) == ('.' ^ '0')) {
+  int size = __builtin_ctzll(others) / 8, digits = size - found.is_negative;
+  const bool has_point = kTakesPoint && ((word >> 8 * size) & 0xff) == ('.' ^ '0');
+  word >>= 8 * found.is_negative;
+  if (has_point) {
     const uint64_t behind = others & (others - 1);
     if (!behind) return found;
-    const int point = digits, before = 8 * point;
-    size = __builtin_ctzll(behind) / 8;
-    digits = size - 1;
-    found.fraction = digits - point;
+    const int before = 8 * digits;
     word = (word & ((uint64_t(1) << before) - 1)) | (word >> before >> 8 << before);  // without the point
+    found.fraction = __builtin_ctzll(behind) / 8 - size - 1;
+    digits += found.fraction;
+    size += found.fraction + 1;
   }
-  if (digits == 0 || size + found.is_negative >= kWord) return found;
+  if (digits == 0) return found;
   word <<= 8 * (kWord - digits);  // zeros in front
   word = (word * (1 + (10 << 8))) >> 8 & 0x00ff00ff00ff00ff;
   word = (word * (1 + (100 << 16))) >> 16 & 0x0000ffff0000ffff;
   found.number = (word * (1 + (uint64_t(10000) << 32))) >> 32;
-  found.size = size + found.is_negative;
+  found.size = size;
   return found;
 }
 
@@ -228,6 +230,17 @@ class TextColumn {
 constexpr int64_t kMostColumns = 64;
 
 }  // namespace
+
+// What a text holds: 1 for a NUL byte, 2 for one that is not ASCII, 4 for a quote, added up.
+JAXRNN_EXPORT int JaxrnnSurvey1(const char* text, int64_t size) {
+  uint8_t has_nul = 0, all = 0, has_quote = 0;
+  for (int64_t i = 0; i < size; ++i) {
+    has_nul |= text[i] == 0;
+    all |= uint8_t(text[i]);
+    has_quote |= text[i] == '"';
+  }
+  return has_nul | (all >> 7) << 1 | has_quote << 2;
+}
 
 // How many line feeds a text has.
 JAXRNN_EXPORT int64_t JaxrnnCountLines1(const char* text, int64_t size) {

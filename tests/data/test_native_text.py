@@ -353,6 +353,9 @@ def test_a_large_file_is_read_in_parts(tmp_path, monkeypatch):
         assert sources.read_at_once(file, len(content) + 1) is None  # shrunk since
         assert sources.read_at_once(file, len(content) - 1) is None  # grown
         assert sources.read_at_once(file, 0) is None
+        read = os.preadv
+        monkeypatch.setattr(os, "preadv", lambda *given: 0 if given[2] == 4000 else read(*given))
+        assert sources.read_at_once(file, len(content)) is None  # shorter for a while
     closed = os.open(tmp_path / "file", os.O_WRONLY)
     with os.fdopen(closed, "wb") as file:
         assert sources.read_at_once(file, len(content)) is None  # cannot be read

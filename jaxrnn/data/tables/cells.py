@@ -325,7 +325,7 @@ def column_of(table: "Table", column: str, *, decode: bool = True) -> "pa.Array"
 def _has_whole_runs(array: "pa.RunEndEncodedArray") -> bool:
     """Whether it is no part of another, whose runs may begin before it and end behind it."""
     ends = array.run_ends
-    return array.offset == 0 and len(array) == (ends[-1].as_py() if len(ends) else 0)
+    return len(array) == (ends[-1].as_py() if len(ends) else 0)
 
 
 def _trimmed(array: "pa.Array") -> "pa.Array":

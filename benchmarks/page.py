@@ -1,13 +1,14 @@
 """Measures the first table of benchmarks/README.md: what was wanted and what came out, of several runs of all of it.
 
-    python -m benchmarks.page [--runs=3] [--vowels=DIR] [--only=NAME,..] [--out=page.json]
+    python -m benchmarks.page [--runs=3] [--vowels=DIR] [--forecasters=PYTHON] [--only=NAME,..] [--out=page.json]
 
 Each row is a ratio that one of the other benchmarks prints, run as a process of its own, all rows one after the other
 and then all of them again. Prints a table in Markdown: the median of the runs' figures, the least and the largest;
 below it the machine, the versions and the date. Needs the [torch] and [bench] extras; --vowels is the directory of
-JapaneseVowels_TRAIN.ts, unless aeon is installed. A command that fails is left out, and said; so is a peer that is not
-installed. --out keeps what has been measured, and goes on with it: a run that was broken off costs nothing, and only
-figures of the same machine and versions go into one file.
+JapaneseVowels_TRAIN.ts, unless aeon is installed; --forecasters is the interpreter of an environment that has darts and
+neuralforecast, which want older packages than the rest. A command that fails is left out, and said; so is a peer that
+is not installed. --out keeps what has been measured, and goes on with it: a run that was broken off costs nothing, and
+only figures of the same machine and versions go into one file.
 """
 
 import argparse
@@ -21,9 +22,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 STEP_PEERS = ("torch-padded", "torch-packed", "nnx", "keras", "equinox")
@@ -100,6 +101,15 @@ def _inference(printed: str, _: dict | None) -> dict[Row, float]:
     return rows
 
 
+def _forecasts(printed: str, _: dict | None) -> dict[Row, float]:
+    table = [[cell.strip() for cell in line.split("|")[1:]] for line in printed.splitlines()]
+    rates = {cells[0]: float(cells[9].replace(",", "")) for cells in table if len(cells) > 9 and cells[9][:1].isdigit()}
+    if len(rates) < 2 or "jaxrnn" not in rates:
+        raise ValueError("no two methods trained")
+    ours = rates.pop("jaxrnn")
+    return {Row("origins of forecasts trained a second", peer, 1): ours / rate for peer, rate in rates.items()}
+
+
 STEPS = {"lstm-T100-H128": 2.0, "gru-T100-H128": 2.5, "tanh-T100-H128": 2.5,
          "lstm-T200-H256": 1.5, "gru-T200-H256": 1.6, "tanh-T200-H256": 2.0}  # fmt: skip
 EPOCHS = {"uniform-T100-H128": (3.5, 5.0), "uniform-T200-H256": (2.8, 6.0), "lognormal-T500-H128": (6.0, 8.0)}
@@ -152,6 +162,11 @@ JOBS = {
             )[0]
         },
     ),
+    "forecasts": Job(
+        ("forecasting", "--data=panel", "--small", "--methods=jaxrnn,neuralforecast-lstm,darts-rnn",
+         "--seconds-limit=20", "--python={forecasters}", "--results={out}.results"),
+        _forecasts,
+    ),
 }  # fmt: skip
 
 
@@ -160,6 +175,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--vowels", type=Path)
+    parser.add_argument("--forecasters", type=Path)
     parser.add_argument("--only", help=f"some of: {', '.join(JOBS)}")
     parser.add_argument("--out", type=Path, default=Path("page.json"))
     arguments = parser.parse_args(argv)
@@ -171,12 +187,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     if {name: kept[name] for name in here} != here:
         parser.error(f"--out: {arguments.out} is of {kept['machine']}; {kept['versions']}")
     kept["date"] = time.strftime("%Y-%m-%d")
-    vowels = arguments.vowels and arguments.vowels.resolve()
+    places = {
+        "vowels": arguments.vowels.resolve() if arguments.vowels else "",
+        "forecasters": arguments.forecasters.absolute() if arguments.forecasters else "",
+    }
     for number in range(arguments.runs):
         if len(kept["runs"]) == number:
             kept["runs"].append({})
         for name in names:
-            rows = [] if name in kept["runs"][number] else measure(name, vowels)
+            rows = [] if name in kept["runs"][number] else measure(name, places)
             if rows:
                 kept["runs"][number][name] = rows
                 beside = arguments.out.with_suffix(".new")
@@ -186,14 +205,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def measure(name: str, vowels: Path | None) -> list[list]:
-    """Runs one command; returns its rows and their ratios, none if it failed."""
+def measure(name: str, places: Mapping[str, Any]) -> list[list]:
+    """Runs one command, with what was given of other places; returns its rows and their ratios, none if it failed."""
     begin = time.perf_counter()
     with tempfile.TemporaryDirectory() as directory:
         out = Path(directory) / "written.json"
-        places = {"out": out, "vowels": vowels or ""}
-        module, *flags = [part.format(**places) for part in JOBS[name].command]
-        flags = [flag for flag in flags if flag != "--data="]
+        module, *flags = [part.format(out=out, **places) for part in JOBS[name].command]
+        flags = [flag for flag in flags if not flag.endswith("=")]
         command = [sys.executable, "-m", f"benchmarks.{module}", *flags]
         paths = [str(REPOSITORY), *filter(None, [os.environ.get("PYTHONPATH")])]
         environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}

@@ -1,7 +1,8 @@
 """What RNN, LSTM and GRU layers share: stacking, directions, dropout, and everything about variable length."""
 
+import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +22,11 @@ from jaxrnn.nn import checks, shared_units
 from jaxrnn.nn.cell_stack import AbstractCellStack
 from jaxrnn.nn.engine import loops, masks, recurrence
 from jaxrnn.nn.sequential import check_sequential
+
+# The compiled recurrence leaves fewer rows than that to one thread (kernels/threads.h). Both directions then run side
+# by side, if their multiply-adds are worth waking a second thread and laying the weights one behind the other.
+_ROWS_OF_ONE_THREAD = 8
+_WORK_OF_TWO_THREADS = 1 << 22
 
 
 class AbstractRecurrentLayer(AbstractCellStack):
@@ -185,12 +191,20 @@ class AbstractRecurrentLayer(AbstractCellStack):
         for layer in range(self.num_layers):
             is_last, directions = layer == self.num_layers - 1, []
             take = loops.hidden_of if collect is loops.nothing_of and not is_last else collect
+            runs = []
             for direction in range(self.num_directions):
                 index = layer * self.num_directions + direction
                 start, own_targets = jax.tree.map(lambda leaf, i=index: leaf[i], (state, targets))
-                collected, final_state = self._run_direction(
-                    take, features, start, own_targets, steps, layer, direction, is_hidden and layer == 0
+                given = _Run(
+                    features, start, own_targets, steps.valid, steps.reset_forward, *self._own(layer, direction)
                 )
+                runs.append(given._replace(reset=steps.reset_backward) if self.directions[direction] else given)
+            run = functools.partial(self._run_direction, take, hides_padding=is_hidden and layer == 0)
+            if self._runs_side_by_side(features):
+                found = _side_by_side(run, *runs)
+            else:
+                found = [run(given, reverse=reverse) for given, reverse in zip(runs, self.directions, strict=True)]
+            for collected, final_state in found:
                 directions.append(collected)
                 final_states.append(final_state)
             collected_states += directions
@@ -239,18 +253,22 @@ class AbstractRecurrentLayer(AbstractCellStack):
         outputs, final_state = self(jnp.expand_dims(inputs, -2), state, resets=reset, reset_state=reset_state)
         return jnp.squeeze(outputs, -2), final_state
 
+    def _own(self, layer: int, direction: int) -> tuple[Any, Any]:
+        return self.cell_parameters(layer, direction), self._extras(layer, direction)
+
+    def _runs_side_by_side(self, features: Float[Array, "time batch features"]) -> bool:
+        if self.num_directions == 1 or self.mesh is not None or self.equation.kernel is None or self.backend == "scan":
+            return False
+        num_steps, batch, size = features.shape
+        if not (isinstance(num_steps, int) and isinstance(batch, int) and 0 < batch < _ROWS_OF_ONE_THREAD):
+            return False
+        width = self.equation.num_gates * self.hidden_size
+        return num_steps * batch * width * (size + self.hidden_size) >= _WORK_OF_TWO_THREADS
+
     def _run_direction(
-        self,
-        collect: Callable[[State], Any],
-        features: Float[Array, "time batch features"],
-        state: State,
-        targets: tuple[State, ...],
-        steps: masks.Steps,
-        layer: int,
-        direction: int,
-        hides_padding: bool,
+        self, collect: Callable[[State], Any], given: "_Run", *, reverse: bool, hides_padding: bool
     ) -> tuple[Any, State]:
-        parameters, pointwise = self.cell_parameters(layer, direction), self.equation.pointwise
+        parameters, pointwise = given.parameters, self.equation.pointwise
         num_summed = self.equation.summed_gates
         if self.mesh is not None:
             parameters = shared_units.deal_rows(parameters, self.equation.num_gates, self.mesh)
@@ -258,15 +276,15 @@ class AbstractRecurrentLayer(AbstractCellStack):
             num_summed = num_summed if num_summed == self.equation.num_gates else 0  # those are no longer the first
         return recurrence.recur(
             pointwise,
-            features,
+            given.features,
             parameters,
-            state,
+            given.state,
             num_summed=num_summed * self.hidden_size,
-            valid=steps.valid,
-            reset=steps.reset_backward if self.directions[direction] else steps.reset_forward,
-            targets=targets,
-            extras=self._extras(layer, direction),
-            reverse=self.directions[direction],
+            valid=given.valid,
+            reset=given.reset,
+            targets=given.targets,
+            extras=given.extras,
+            reverse=reverse,
             collect=collect,
             custom_gradient=self.custom_gradient,
             chunk=self.remat_steps,
@@ -275,6 +293,33 @@ class AbstractRecurrentLayer(AbstractCellStack):
             backend=self.backend,
             hides_padding=hides_padding,
         )
+
+
+class _Run(NamedTuple):
+    """What a direction of a layer runs over, time first, and what it computes with."""
+
+    features: Array
+    state: State
+    targets: tuple[State, ...]
+    valid: Array | None
+    reset: Array | None
+    parameters: loops.Weights
+    extras: Any
+
+
+def _side_by_side(run: Callable[..., tuple[Any, State]], forward: _Run, backward: _Run) -> list[tuple[Any, State]]:
+    """Runs both directions as one run of two models, the second over steps from the end."""
+
+    def turned(array: Any) -> Any:
+        return jax.tree.map(lambda leaf: leaf[::-1], array)
+
+    backward = backward._replace(
+        features=turned(backward.features), valid=turned(backward.valid), reset=turned(backward.reset)
+    )
+    both = jax.tree.map(lambda *leaves: jnp.stack(leaves), forward, backward)
+    collected, final = jax.vmap(functools.partial(run, reverse=False))(both)
+    first, second = (jax.tree.map(lambda leaf, i=i: leaf[i], (collected, final)) for i in (0, 1))
+    return [first, (turned(second[0]), second[1])]
 
 
 def _whole_state(state: State) -> State:

@@ -19,6 +19,7 @@ from plain_rows import BATCH, KINDS, LENGTHS, RESETS, SEGMENTS, build, draw, los
 from quick_flags import flags_of_child
 
 import jaxrnn
+from jaxrnn.nn import recurrent_layer
 from jaxrnn.nn.engine import cpu_kernels
 
 PLAIN = [(kind, "plain") for kind in KINDS]
@@ -118,6 +119,37 @@ def test_in_one_program(kind: str, options: str, backend: str) -> None:
     for name in ("plain", "remat", "first"):
         close(found[name], expected(kind, options))
     close(found["second"], found["half"])
+
+
+@pytest.mark.parametrize(
+    "kind", ["lstm", pytest.param("gru", marks=pytest.mark.slow), pytest.param("rnn", marks=pytest.mark.slow)]
+)
+@pytest.mark.parametrize("options", [{}, {"remat_steps": 2}])
+@pytest.mark.parametrize("segments", [False, True])
+def test_both_directions_side_by_side(
+    kind: str, options: dict[str, Any], segments: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As few rows are run where they are worth it; NaN at padding, and several models of one program, too."""
+    graphdef, (params, inputs, *others) = arguments_of(build(kind, "stacked", **options))
+    given = {"segment_ids": jnp.asarray(SEGMENTS)} if segments else {}
+    is_padding = jnp.arange(5)[None, :, None] >= jnp.asarray(LENGTHS)[:, None, None]
+    arguments = (params, jnp.where(is_padding, jnp.nan, inputs), *others)
+    gradient = jax.value_and_grad(functools.partial(run_layer, graphdef, **given), (0, 1, 2, 3), has_aux=True)
+
+    @jax.jit
+    def everything(params: Any, *others: Any) -> Any:
+        two = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf / 2]), params)
+        return gradient(params, *others), jax.vmap(gradient, (0, None, None, None))(two, *others)
+
+    alone = everything(*arguments)
+    close(alone[0], expected(kind, "stacked", segments))
+    sides = []
+    monkeypatch.setattr(recurrent_layer, "_WORK_OF_TWO_THREADS", 0)
+    real = recurrent_layer._side_by_side
+    monkeypatch.setattr(recurrent_layer, "_side_by_side", lambda *given: sides.append(given) or real(*given))
+    everything.clear_cache()
+    close(everything(*arguments), alone, 1e-6)
+    assert len(sides) == 4, "two layers, alone and among models"
 
 
 @each_case_by_both(EVERY_FORM, everyday=[("gru", "plain")])

@@ -36,7 +36,10 @@ inline __attribute__((always_inline)) void MultiplyAdd(Vec (&sum)[R][V], const f
   for (int k = 0; k < depth; ++k, panel += V * kLanes) {
     Vec right[V];
     JAXRNN_UNROLL
-    for (int v = 0; v < V; ++v) right[v] = Load(panel + v * kLanes);
+    for (int v = 0; v < V; ++v) {
+      right[v] = Load(panel + v * kLanes);
+      Hold(right[v]);
+    }
     JAXRNN_UNROLL
     for (int i = 0; i < R; ++i) {
       const Vec left = Splat(rows[i][k]);

@@ -22,6 +22,9 @@ namespace ffi = xla::ffi;
 
 // Multiply-adds below which a call stays on one thread: waking another takes some microseconds.
 constexpr int64_t kWorkOfAThread = 1 << 16;
+// Rows below which a second thread gains nothing: a step reads all weights, and takes for four rows hardly longer than for
+// two.
+constexpr int64_t kRowsOfAThread = 4;
 
 // Runs task(0) .. task(count - 1), here and on the pool's threads; returns when all have ended. Waits only for tasks
 // that a thread has begun, so it cannot wait for a thread that waits for it. Throws what the first task threw that did,
@@ -122,9 +125,10 @@ inline Deal ChooseDeal(const Sizes& sizes, int gates, int64_t threads) {
   const double work_of_a_model = double(sizes.steps * sizes.batch) * (gates * sizes.hidden) *
                                  (sizes.input + sizes.hidden);
   if (threads < 2 || work_of_a_model * sizes.models < 2 * kWorkOfAThread) return {};
-  if (sizes.models >= threads) return {1, true};
-  const int64_t most = std::min(threads, sizes.batch);
-  return {int(std::max(1.0, std::min(double(most), work_of_a_model / kWorkOfAThread))), false};
+  const int64_t most = std::min(threads, sizes.batch / kRowsOfAThread);
+  const int tasks = int(std::max(1.0, std::min(double(most), work_of_a_model / kWorkOfAThread)));
+  if (sizes.models >= threads || tasks == 1) return {1, sizes.models > 1};
+  return {tasks, false};
 }
 
 // Calls run(model, spread) for every model; `spread` calls what it is given for every task of the model.

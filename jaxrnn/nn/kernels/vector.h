@@ -27,6 +27,20 @@ inline Vec Load(const float* from) { return *reinterpret_cast<const UnalignedVec
 inline void Store(float* to, Vec value) { *reinterpret_cast<UnalignedVec*>(to) = value; }
 inline Vec Splat(float value) { return value - Vec{}; }
 
+// Keeps in a register what several instructions read. Compilers may have each of them read it from memory again, which
+// takes longer than all the rest where it is still on its way from a cache that is further off.
+inline void Hold(Vec& value) {
+#if defined(__AVX512F__)
+  __asm__("" : "+v"(value));
+#elif defined(__SSE2__)
+  __asm__("" : "+x"(value));
+#elif defined(__aarch64__)
+  __asm__("" : "+w"(value));
+#else
+  (void)value;
+#endif
+}
+
 // The first `count` lanes, at least 1, all if it is kLanes or more; the others are read as 0 and not written.
 #if defined(__AVX512F__)
 inline Vec LoadSome(const float* from, int count) {

@@ -63,6 +63,8 @@ MUTATIONS = [
     Mutation("data/encoding.py", "np.flatnonzero(kept) + 1 if every", "np.flatnonzero(kept) if every", _SEQUENCES),
     Mutation("nn/kernels/threads.h", "kMostInAByte = 255", "kMostInAByte = 256", _KERNELS),
     Mutation("nn/kernels/threads.h", "now[b] & ~before[b]", "0", _KERNELS),
+    Mutation("nn/recurrent_layer.py", "turned(backward.valid)", "backward.valid", "nn/test_transformations.py"),
+    Mutation("nn/recurrent_layer.py", "turned(second[0])", "second[0]", "nn/test_transformations.py"),
     Mutation("data/readers/large_columns.py", "some[1:] > some[:-1]", "some[1:] >= some[:-1]", _TABLES),
     Mutation("data/readers/large_columns.py", "ROWS_AT_ONCE + 1]", "ROWS_AT_ONCE]", _PLAIN),
     Mutation("data/readers/large_columns.py", "(begin + 1, begin", "(begin, begin", _PLAIN),

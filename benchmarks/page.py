@@ -163,8 +163,8 @@ JOBS = {
         },
     ),
     "forecasts": Job(
-        ("forecasting", "--data=panel", "--small", "--methods=jaxrnn,neuralforecast-lstm,darts-rnn",
-         "--seconds-limit=20", "--python={forecasters}", "--results={out}.results"),
+        ("forecasting", "--data=panel", "--methods=jaxrnn,neuralforecast-lstm,darts-rnn", "--seconds-limit=60",
+         "--python={forecasters}", "--results={out}.results"),
         _forecasts,
     ),
 }  # fmt: skip

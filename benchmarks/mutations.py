@@ -64,6 +64,8 @@ MUTATIONS = [
     Mutation("nn/kernels/threads.h", "kMostInAByte = 255", "kMostInAByte = 256", _KERNELS),
     Mutation("nn/kernels/threads.h", "now[b] & ~before[b]", "0", _KERNELS),
     Mutation("nn/recurrent_layer.py", "turned(backward.valid)", "backward.valid", "nn/test_transformations.py"),
+    Mutation("nn/recurrent_layer.py", "turned(backward.features)", "backward.features", "nn/test_transformations.py"),
+    Mutation("nn/recurrent_layer.py", "turned(backward.reset)", "backward.reset", "nn/test_transformations.py"),
     Mutation("nn/recurrent_layer.py", "turned(second[0])", "second[0]", "nn/test_transformations.py"),
     Mutation("data/readers/large_columns.py", "some[1:] > some[:-1]", "some[1:] >= some[:-1]", _TABLES),
     Mutation("data/readers/large_columns.py", "ROWS_AT_ONCE + 1]", "ROWS_AT_ONCE]", _PLAIN),

@@ -20,13 +20,14 @@ from jaxrnn.foundation.array_types import (
 )
 from jaxrnn.nn import checks, shared_units
 from jaxrnn.nn.cell_stack import AbstractCellStack
-from jaxrnn.nn.engine import loops, masks, recurrence
+from jaxrnn.nn.engine import cpu_kernels, loops, masks, recurrence
 from jaxrnn.nn.sequential import check_sequential
 
 # The compiled recurrence leaves fewer rows than that to one thread (kernels/threads.h). Both directions then run side
 # by side, if their multiply-adds are worth waking a second thread and laying the weights one behind the other.
 _ROWS_OF_ONE_THREAD = 8
 _WORK_OF_TWO_THREADS = 1 << 22
+_ROW_STEPS_WORTH_A_COPY = 32
 
 
 class AbstractRecurrentLayer(AbstractCellStack):
@@ -182,8 +183,10 @@ class AbstractRecurrentLayer(AbstractCellStack):
         targets: tuple[State, ...] = () if segment_ids is None else (state,)  # in the order of the reset codes
         if resets is not None and reset_state is not None:
             targets = (*targets, reset_state)
-        # The recurrence does not read what stands at padding. But JAX looks for NaN in all arrays, where it is told to.
-        is_hidden = steps.valid is not None and not jax.config.jax_debug_nans  # type: ignore[attr-defined]
+        # The recurrence does not read what stands at padding. But JAX looks through all arrays, where it is told to.
+        is_hidden = steps.valid is not None and not (
+            jax.config.jax_debug_nans or jax.config.jax_debug_infs  # type: ignore[attr-defined]
+        )
         if steps.valid is not None and not is_hidden:
             inputs = jnp.where(steps.valid.T[:, :, None], inputs, 0)
         features = jnp.swapaxes(inputs, 0, 1)
@@ -259,8 +262,17 @@ class AbstractRecurrentLayer(AbstractCellStack):
     def _runs_side_by_side(self, features: Float[Array, "time batch features"]) -> bool:
         if self.num_directions == 1 or self.mesh is not None or self.equation.kernel is None or self.backend == "scan":
             return False
+        if (
+            not self.custom_gradient
+            or self.proj_size
+            or self.compute_dtype is not None
+            or features.dtype != jnp.float32
+        ):
+            return False  # the loop's
         num_steps, batch, size = features.shape
         if not (isinstance(num_steps, int) and isinstance(batch, int) and 0 < batch < _ROWS_OF_ONE_THREAD):
+            return False
+        if num_steps * batch < _ROW_STEPS_WORTH_A_COPY or jax.default_backend() != "cpu" or not cpu_kernels.is_built():
             return False
         width = self.equation.num_gates * self.hidden_size
         return num_steps * batch * width * (size + self.hidden_size) >= _WORK_OF_TWO_THREADS

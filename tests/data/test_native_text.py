@@ -6,6 +6,7 @@ import os
 import random
 import shutil
 import struct
+import threading
 
 import numpy as np
 import pytest
@@ -342,6 +343,7 @@ def test_a_text_is_looked_through_in_pieces(monkeypatch):
     assert len(found) == 8
 
 
+@pytest.mark.skipif(not hasattr(os, "preadv"), reason="the system does not read in parts")
 def test_a_large_file_is_read_in_parts(tmp_path, monkeypatch):
     monkeypatch.setattr(sources, "_PART_BYTES", 1000)
     content = np.random.default_rng(0).bytes(12_345)
@@ -359,6 +361,22 @@ def test_a_large_file_is_read_in_parts(tmp_path, monkeypatch):
     closed = os.open(tmp_path / "file", os.O_WRONLY)
     with os.fdopen(closed, "wb") as file:
         assert sources.read_at_once(file, len(content)) is None  # cannot be read
+
+
+@pytest.mark.skipif(not hasattr(os, "preadv"), reason="the system does not read in parts")
+def test_a_process_may_have_no_more_threads(tmp_path, monkeypatch):
+    content = b'"a"\n' * 1000
+    (tmp_path / "file").write_bytes(content)
+
+    def refuse(thread):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    monkeypatch.setattr(sources, "_LARGE_BYTES", 0)
+    monkeypatch.setattr(native_text, "_SURVEYED_BYTES", 1000)
+    with open(tmp_path / "file", "rb") as file:
+        assert sources.read_at_once(file, len(content)) is None
+    assert native_text.survey(content) == (True, False, len(content) - 2)
 
 
 @pytest.mark.parametrize("delimiter", ["-", "e", "+", "."])

@@ -141,15 +141,22 @@ def test_both_directions_side_by_side(
         two = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf / 2]), params)
         return gradient(params, *others), jax.vmap(gradient, (0, None, None, None))(two, *others)
 
-    alone = everything(*arguments)
-    close(alone[0], expected(kind, "stacked", segments))
+    @jax.jit
+    def states(params: Any, inputs: Any, state: Any, reset_state: Any) -> Any:
+        layer, options = nnx.merge(graphdef, params), {"lengths": LENGTHS, "reset_state": reset_state} | given
+        return [run(inputs, state, **options) for run in (layer.final_state, layer.all_states)]
+
+    alone = everything(*arguments), states(*arguments)
+    close(alone[0][0], expected(kind, "stacked", segments))
     sides = []
-    monkeypatch.setattr(recurrent_layer, "_WORK_OF_TWO_THREADS", 0)
+    for limit in ("_WORK_OF_TWO_THREADS", "_ROW_STEPS_WORTH_A_COPY"):
+        monkeypatch.setattr(recurrent_layer, limit, 0)
     real = recurrent_layer._side_by_side
     monkeypatch.setattr(recurrent_layer, "_side_by_side", lambda *given: sides.append(given) or real(*given))
     everything.clear_cache()
-    close(everything(*arguments), alone, 1e-6)
-    assert len(sides) == 4, "two layers, alone and among models"
+    states.clear_cache()
+    close((everything(*arguments), states(*arguments)), alone, 1e-6)
+    assert len(sides) == 8, "two layers, alone and among models, and of two ways to ask for states"
 
 
 @each_case_by_both(EVERY_FORM, everyday=[("gru", "plain")])
@@ -411,6 +418,9 @@ def test_nan_at_padding_is_never_made_into_anything(monkeypatch: pytest.MonkeyPa
     spoilt = jnp.where(jnp.arange(5)[None, :, None] < LENGTHS[:, None, None], arguments[1], jnp.nan)
     with jax.debug_nans(True):
         value = run_layer(graphdef, arguments[0], spoilt, *arguments[2:])[0]
+    infinite = jnp.where(jnp.isnan(spoilt), jnp.inf, spoilt)
+    with jax.debug_infs(True):
+        assert run_layer(graphdef, arguments[0], infinite, *arguments[2:])[0] == value
     np.testing.assert_allclose(value, expected("gru", "plain")["[0][0]"], rtol=1e-5)
 
 

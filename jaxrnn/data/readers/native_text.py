@@ -108,8 +108,15 @@ def survey(source: bytes) -> Survey:
     codes = np.frombuffer(source, np.uint8)
     begins = range(0, len(source), _SURVEYED_BYTES)
     pieces = [codes[begin : begin + _SURVEYED_BYTES] for begin in begins]
-    with ThreadPoolExecutor(num_workers()) as threads:
-        found = [*threads.map(lambda piece: native.JaxrnnSurvey1(piece.ctypes.data, len(piece)), pieces)]
+
+    def look(piece: NDArray[np.uint8]) -> int:
+        return native.JaxrnnSurvey1(piece.ctypes.data, len(piece))
+
+    try:
+        with ThreadPoolExecutor(num_workers()) as threads:
+            found = [*threads.map(look, pieces)]
+    except RuntimeError:  # no more threads are to be had
+        found = [*map(look, pieces)]
     quoted = [begin for begin, what in zip(begins, found, strict=True) if what & 4]
     last = source.rfind(b'"', quoted[-1], quoted[-1] + _SURVEYED_BYTES) if quoted else -1
     return Survey(not any(what & 2 for what in found), any(what & 1 for what in found), last)

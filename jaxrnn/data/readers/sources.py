@@ -116,7 +116,7 @@ def read_at_once(file: BinaryIO, num_bytes: int) -> bytes | None:
         try:
             with ThreadPoolExecutor(num_workers()) as threads:
                 is_whole = all(threads.map(read, range(0, num_bytes, _PART_BYTES)))
-        except OSError:  # whoever reads it again says what it is
+        except (OSError, RuntimeError):  # whoever reads it again says what it is; RuntimeError: no more threads
             return None
     return buffer.getvalue() if is_whole and os.fstat(file.fileno()).st_size == num_bytes else None
 

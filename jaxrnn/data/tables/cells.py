@@ -81,7 +81,7 @@ class Runs(NamedTuple):
     """A column of texts: the rows of a sequence mostly stand one behind the other.
 
     Attributes:
-      codes: (runs,) int32: which text; neighbours differ.
+      codes: (runs,) int32: which text.
       ends: (runs,) int64: the row behind the last one that has it.
       vocabulary: The text that each number stands for, all of them there.
     """

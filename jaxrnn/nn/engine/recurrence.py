@@ -131,6 +131,8 @@ def recur(
     pointwise, extras = closed.hoist_tracers(pointwise, initial_state, inputs, weights, extras)
     recurrence = Recurrence(pointwise, collect, num_summed, reverse, chunk, dtype, hides_padding=hides_padding)
     steps = Timeline(inputs, valid, reset)
+    if chunk is not None:  # which are cut, and filled up, before any of them is run
+        steps = without_padding(recurrence, steps)
     if backend != "scan":
         reason = cpu_kernels.reason_against(kernel, recurrence, steps, weights, initial_state, extras)
         if not custom_gradient:

@@ -22,7 +22,7 @@ constexpr int kPanelColumns = kPanelVectors * kLanes;
 #if defined(__AVX512F__)  // 32 registers
 constexpr int TileRows(int vectors) { return vectors == 1 ? 16 : 12; }
 #elif defined(__aarch64__)  // as many, but the other factor of a product takes some of them too
-constexpr int TileRows(int vectors) { return vectors == 1 ? 14 : 10; }
+constexpr int TileRows(int vectors) { return vectors == 1 ? 14 : 9; }
 #else
 constexpr int TileRows(int vectors) { return vectors == 1 ? 12 : 6; }
 #endif

@@ -127,7 +127,7 @@ inline Deal ChooseDeal(const Sizes& sizes, int gates, int64_t threads) {
   if (threads < 2 || work_of_a_model * sizes.models < 2 * kWorkOfAThread) return {};
   const int64_t most = std::min(threads, sizes.batch / kRowsOfAThread);
   const int tasks = int(std::max(1.0, std::min(double(most), work_of_a_model / kWorkOfAThread)));
-  if (sizes.models >= threads || tasks == 1) return {1, sizes.models > 1};
+  if (sizes.models >= std::min<int64_t>(threads, tasks + 1)) return {1, sizes.models > 1};
   return {tasks, false};
 }
 

@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,16 +18,11 @@ from jaxrnn.foundation.array_types import (
     StepFlags,
     StepNumbers,
 )
-from jaxrnn.nn import checks, shared_units
+from jaxrnn.nn import checks, shared_units, side_by_side
 from jaxrnn.nn.cell_stack import AbstractCellStack
-from jaxrnn.nn.engine import cpu_kernels, loops, masks, recurrence
+from jaxrnn.nn.engine import loops, masks, recurrence
 from jaxrnn.nn.sequential import check_sequential
-
-# The compiled recurrence leaves fewer rows than that to one thread (kernels/threads.h). Both directions then run side
-# by side, if their multiply-adds are worth waking a second thread and laying the weights one behind the other.
-_ROWS_OF_ONE_THREAD = 8
-_WORK_OF_TWO_THREADS = 1 << 22
-_ROW_STEPS_WORTH_A_COPY = 32
+from jaxrnn.nn.side_by_side import Run
 
 
 class AbstractRecurrentLayer(AbstractCellStack):
@@ -198,13 +193,13 @@ class AbstractRecurrentLayer(AbstractCellStack):
             for direction in range(self.num_directions):
                 index = layer * self.num_directions + direction
                 start, own_targets = jax.tree.map(lambda leaf, i=index: leaf[i], (state, targets))
-                given = _Run(
+                given = Run(
                     features, start, own_targets, steps.valid, steps.reset_forward, *self._own(layer, direction)
                 )
                 runs.append(given._replace(reset=steps.reset_backward) if self.directions[direction] else given)
             run = functools.partial(self._run_direction, take, hides_padding=is_hidden and layer == 0)
             if self._runs_side_by_side(features):
-                found = _side_by_side(run, *runs)
+                found = side_by_side.run_both(run, *runs)
             else:
                 found = [run(given, reverse=reverse) for given, reverse in zip(runs, self.directions, strict=True)]
             for collected, final_state in found:
@@ -260,25 +255,13 @@ class AbstractRecurrentLayer(AbstractCellStack):
         return self.cell_parameters(layer, direction), self._extras(layer, direction)
 
     def _runs_side_by_side(self, features: Float[Array, "time batch features"]) -> bool:
-        if self.num_directions == 1 or self.mesh is not None or self.equation.kernel is None or self.backend == "scan":
+        is_compiled = self.mesh is None and self.equation.kernel is not None and self.backend != "scan"
+        if not is_compiled or not self.custom_gradient or self.proj_size or self.compute_dtype is not None:
             return False
-        if (
-            not self.custom_gradient
-            or self.proj_size
-            or self.compute_dtype is not None
-            or features.dtype != jnp.float32
-        ):
-            return False  # the loop's
-        num_steps, batch, size = features.shape
-        if not (isinstance(num_steps, int) and isinstance(batch, int) and 0 < batch < _ROWS_OF_ONE_THREAD):
-            return False
-        if num_steps * batch < _ROW_STEPS_WORTH_A_COPY or jax.default_backend() != "cpu" or not cpu_kernels.is_built():
-            return False
-        width = self.equation.num_gates * self.hidden_size
-        return num_steps * batch * width * (size + self.hidden_size) >= _WORK_OF_TWO_THREADS
+        return self.bidirectional and side_by_side.is_worthwhile(features, self.equation.num_gates, self.hidden_size)
 
     def _run_direction(
-        self, collect: Callable[[State], Any], given: "_Run", *, reverse: bool, hides_padding: bool
+        self, collect: Callable[[State], Any], given: Run, *, reverse: bool, hides_padding: bool
     ) -> tuple[Any, State]:
         parameters, pointwise = given.parameters, self.equation.pointwise
         num_summed = self.equation.summed_gates
@@ -305,33 +288,6 @@ class AbstractRecurrentLayer(AbstractCellStack):
             backend=self.backend,
             hides_padding=hides_padding,
         )
-
-
-class _Run(NamedTuple):
-    """What a direction of a layer runs over, time first, and what it computes with."""
-
-    features: Array
-    state: State
-    targets: tuple[State, ...]
-    valid: Array | None
-    reset: Array | None
-    parameters: loops.Weights
-    extras: Any
-
-
-def _side_by_side(run: Callable[..., tuple[Any, State]], forward: _Run, backward: _Run) -> list[tuple[Any, State]]:
-    """Runs both directions as one run of two models, the second over steps from the end."""
-
-    def turned(array: Any) -> Any:
-        return jax.tree.map(lambda leaf: leaf[::-1], array)
-
-    backward = backward._replace(
-        features=turned(backward.features), valid=turned(backward.valid), reset=turned(backward.reset)
-    )
-    both = jax.tree.map(lambda *leaves: jnp.stack(leaves), forward, backward)
-    collected, final = jax.vmap(functools.partial(run, reverse=False))(both)
-    first, second = (jax.tree.map(lambda leaf, i=i: leaf[i], (collected, final)) for i in (0, 1))
-    return [first, (turned(second[0]), second[1])]
 
 
 def _whole_state(state: State) -> State:

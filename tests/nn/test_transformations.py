@@ -19,7 +19,7 @@ from plain_rows import BATCH, KINDS, LENGTHS, RESETS, SEGMENTS, build, draw, los
 from quick_flags import flags_of_child
 
 import jaxrnn
-from jaxrnn.nn import recurrent_layer
+from jaxrnn.nn import side_by_side
 from jaxrnn.nn.engine import cpu_kernels
 
 PLAIN = [(kind, "plain") for kind in KINDS]
@@ -150,9 +150,9 @@ def test_both_directions_side_by_side(
     close(alone[0][0], expected(kind, "stacked", segments))
     sides = []
     for limit in ("_WORK_OF_TWO_THREADS", "_ROW_STEPS_WORTH_A_COPY"):
-        monkeypatch.setattr(recurrent_layer, limit, 0)
-    real = recurrent_layer._side_by_side
-    monkeypatch.setattr(recurrent_layer, "_side_by_side", lambda *given: sides.append(given) or real(*given))
+        monkeypatch.setattr(side_by_side, limit, 0)
+    real = side_by_side.run_both
+    monkeypatch.setattr(side_by_side, "run_both", lambda *given: sides.append(given) or real(*given))
     everything.clear_cache()
     states.clear_cache()
     close((everything(*arguments), states(*arguments)), alone, 1e-6)

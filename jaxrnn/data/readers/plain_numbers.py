@@ -1,5 +1,6 @@
-"""Columns of texts that are plain numbers throughout, read without a look at each cell by patterns."""
+"""Texts as numbers: columns of plain ones without a look at each cell by patterns, others as people write them."""
 
+import re
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,10 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _THREADS = 2
+# How people write that there is no value; all of them in any case.
+_MISSING = ["", "nan", "na", "n/a", "null", "none", "-"]
+# What `cast` takes is more than people write: hexadecimals, infinities.
+_NUMBER = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"
 
 
 def is_text(kind: "pa.DataType") -> bool:
@@ -57,3 +62,49 @@ def plain_numbers(array: "pa.Array", kind: "pa.DataType") -> NDArray[Any] | None
         return array.cast(kind).to_numpy()
     except pa.ArrowInvalid:
         return None
+
+
+def trimmed(array: "pa.Array") -> "pa.Array":
+    """Returns texts without the white space around them."""
+    import pyarrow.compute as pc
+
+    return pc.ascii_trim_whitespace(array)
+
+
+def is_written_number(text: str) -> bool:
+    """Whether a text is a decimal number."""
+    return re.fullmatch(_NUMBER, text, re.ASCII) is not None
+
+
+def is_missing(array: "pa.Array") -> NDArray[np.bool_]:
+    """Where texts say that there is no value."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    return np.asarray(pc.is_in(pc.utf8_lower(array), pa.array(_MISSING, array.type)).fill_null(True))
+
+
+def with_points(array: "pa.Array", decimal: str) -> "pa.Array":
+    """Writes a point where a text that is a number has another character."""
+    import pyarrow.compute as pc
+
+    pattern = rf"^\s*[+-]?[0-9]*{'[' + decimal + ']'}[0-9]*([eE][+-]?[0-9]+)?\s*$"
+    return pc.if_else(pc.match_substring_regex(array, pattern), pc.replace_substring(array, decimal, "."), array)
+
+
+def parse_numbers(array: "pa.Array") -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Reads texts as numbers; returns them, NaN where one is missing or bad, and where they are bad."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    plain = plain_numbers(array, pa.float64())
+    if plain is not None:
+        return plain, np.zeros(plain.size, bool)
+    cut = trimmed(array)
+    is_lost = is_missing(cut) | np.asarray(cut.is_null())
+    is_written = pc.match_substring_regex(cut, _NUMBER)
+    bad = ~np.asarray(is_written.fill_null(False)) & ~is_lost
+    kept = pc.if_else(pa.array(~bad & ~is_lost), cut, pa.scalar(None, cut.type))
+    # A sign that `cast` does not take.
+    unsigned = pc.replace_substring_regex(kept, r"^\+", "")
+    return np.asarray(unsigned.cast(pa.float64()).fill_null(float("nan")), np.float64), bad

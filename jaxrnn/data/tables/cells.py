@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from jaxrnn.data.readers.complaints import quote
 from jaxrnn.data.readers.options import FLOAT32_OVERFLOW
-from jaxrnn.data.readers.plain_numbers import is_text, plain_column, plain_numbers
+from jaxrnn.data.readers.plain_numbers import is_text, parse_numbers, plain_column, trimmed
 from jaxrnn.data.sequences import encode
 
 if TYPE_CHECKING:
@@ -18,10 +18,6 @@ if TYPE_CHECKING:
     from jaxrnn.data.tables.step_tables import Table
 
 _FEWEST_COUNTED = 10
-# How people write that there is no value; all of them in any case.
-_MISSING = ["", "nan", "na", "n/a", "null", "none", "-"]
-# What `cast` takes is more than people write: hexadecimals, infinities.
-_NUMBER = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"
 
 
 def is_number(table: "Table", column: str) -> bool:
@@ -154,16 +150,6 @@ def runs(table: "Table", column: str) -> Runs:
     return Runs(codes[places], ends, vocabulary)
 
 
-def texts(table: "Table", column: str) -> list[str]:
-    """Returns the cells of a column as `encoded` takes them.
-
-    Raises:
-      DataError: A cell is missing.
-    """
-    codes, vocabulary = encoded(table, column)
-    return [vocabulary[code] for code in codes]
-
-
 def _as_texts(array: "pa.Array") -> tuple[list[str], NDArray[np.bool_]]:
     """Returns values as text, and where there is none."""
     import pyarrow as pa
@@ -232,25 +218,25 @@ def _times_of_text(table: "Table", column: str, array: "pa.Array") -> NDArray[An
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    trimmed = _trimmed(array)
-    if pc.all(pc.match_substring_regex(trimmed, _MONTH)).as_py():  # a month is its first day
-        trimmed = pc.replace_substring_regex(trimmed, "$", "-01")
+    cut = trimmed(array)
+    if pc.all(pc.match_substring_regex(cut, _MONTH)).as_py():  # a month is its first day
+        cut = pc.replace_substring_regex(cut, "$", "-01")
     # `cast` takes hexadecimals too.
-    is_whole = bool(pc.all(pc.match_substring_regex(trimmed, r"^-?[0-9]+$")).as_py())
+    is_whole = bool(pc.all(pc.match_substring_regex(cut, r"^-?[0-9]+$")).as_py())
     # Times that name their zone become those of UTC; a column has such times, or others, not both.
     for kind in (pa.int64(),) if is_whole else (pa.timestamp("us"), pa.timestamp("us", tz="UTC")):
         with contextlib.suppress(pa.ArrowInvalid, pa.ArrowNotImplementedError):
-            return np.asarray(trimmed.cast(kind))
+            return np.asarray(cut.cast(kind))
     values, bad = parse_numbers(array)
     bad = bad | np.isnan(values)
     if bad.any():
         # The first that is neither: a column of times with one word among them is a column of times.
         row = next(
-            (number for number, text in enumerate(trimmed.to_pylist()) if not _is_time(text) and bad[number]),
+            (number for number, text in enumerate(cut.to_pylist()) if not _is_time(text) and bad[number]),
             int(np.argmax(bad)),
         )
-        has_zone = np.asarray(pc.match_substring_regex(trimmed, _ZONE))
-        is_mixed = 0 < has_zone.sum() < has_zone.size and all(map(_is_time, trimmed.to_pylist()))
+        has_zone = np.asarray(pc.match_substring_regex(cut, _ZONE))
+        is_mixed = 0 < has_zone.sum() < has_zone.size and all(map(_is_time, cut.to_pylist()))
         expected = "a zone at every time, or at none" if is_mixed else _TIME
         remedy = "mend it, all in one form" if is_mixed else "mend it, the year first and all in one form"
         table.refuse(row, column, found=quote(array[row].as_py()), expected=expected, remedy=remedy)
@@ -264,7 +250,7 @@ def holds_times(table: "Table", column: str) -> bool:
     array = column_of(table, column)
     if not is_text(array.type):
         return pa.types.is_date(array.type) or pa.types.is_timestamp(array.type)
-    texts = set(_trimmed(array).to_pylist())
+    texts = set(trimmed(array).to_pylist())
     return None not in texts and all(_is_time(text) for text in texts)
 
 
@@ -326,48 +312,3 @@ def _has_whole_runs(array: "pa.RunEndEncodedArray") -> bool:
     """Whether it is no part of another, whose runs may begin before it and end behind it."""
     ends = array.run_ends
     return len(array) == (ends[-1].as_py() if len(ends) else 0)
-
-
-def _trimmed(array: "pa.Array") -> "pa.Array":
-    import pyarrow.compute as pc
-
-    return pc.ascii_trim_whitespace(array)
-
-
-def is_written_number(text: str) -> bool:
-    """Whether a text is a decimal number."""
-    return re.fullmatch(_NUMBER, text, re.ASCII) is not None
-
-
-def is_missing(array: "pa.Array") -> NDArray[np.bool_]:
-    """Where texts say that there is no value."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    return np.asarray(pc.is_in(pc.utf8_lower(array), pa.array(_MISSING, array.type)).fill_null(True))
-
-
-def with_points(array: "pa.Array", decimal: str) -> "pa.Array":
-    """Writes a point where a text that is a number has another character."""
-    import pyarrow.compute as pc
-
-    pattern = rf"^\s*[+-]?[0-9]*{'[' + decimal + ']'}[0-9]*([eE][+-]?[0-9]+)?\s*$"
-    return pc.if_else(pc.match_substring_regex(array, pattern), pc.replace_substring(array, decimal, "."), array)
-
-
-def parse_numbers(array: "pa.Array") -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Reads texts as numbers; returns them, NaN where one is missing or bad, and where they are bad."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    plain = plain_numbers(array, pa.float64())
-    if plain is not None:
-        return plain, np.zeros(plain.size, bool)
-    trimmed = _trimmed(array)
-    is_lost = is_missing(trimmed) | np.asarray(trimmed.is_null())
-    is_written = pc.match_substring_regex(trimmed, _NUMBER)
-    bad = ~np.asarray(is_written.fill_null(False)) & ~is_lost
-    kept = pc.if_else(pa.array(~bad & ~is_lost), trimmed, pa.scalar(None, trimmed.type))
-    # A sign that `cast` does not take.
-    unsigned = pc.replace_substring_regex(kept, r"^\+", "")
-    return np.asarray(unsigned.cast(pa.float64()).fill_null(float("nan")), np.float64), bad

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from jaxrnn.data.readers import plain_numbers
 from jaxrnn.data.readers.complaints import complaint, quote
 from jaxrnn.data.readers.csv_split import Body, read_csv, read_plain
 from jaxrnn.data.readers.delimited_text import Text, end_of_first, records_of, require_closed_cells
 from jaxrnn.data.readers.options import FLOAT32_OVERFLOW
-from jaxrnn.data.tables import cells
 from jaxrnn.data.tables.columns import Columns, TextOptions
 from jaxrnn.data.tables.step_tables import Table
 from jaxrnn.foundation.errors import DataError
@@ -56,7 +56,7 @@ def read_delimited(text: Text, options: TextOptions, columns: Columns, *, is_onl
         table = _split(text, body, names, delimiter)
         _require_no_blank_line(text, table, delimiter)
     if options.decimal != ".":
-        with_points = [cells.with_points(column, options.decimal) for column in table.columns]
+        with_points = [plain_numbers.with_points(column, options.decimal) for column in table.columns]
         table = type(table).from_arrays(with_points, names=table.column_names)
 
     @functools.cache
@@ -121,7 +121,7 @@ def _kinds_of(body: Body, names: list[str], columns: Columns, delimiter: str) ->
         return {}
     wanted = (*columns.input_columns, *columns.target_columns, *columns.known_columns, *columns.static_columns)
     cell_of = dict(zip(names, first, strict=True))
-    kinds = {name: pa.float64() for name in wanted if cells.is_written_number(cell_of.get(name, ""))}
+    kinds = {name: pa.float64() for name in wanted if plain_numbers.is_written_number(cell_of.get(name, ""))}
     time = columns.time_column
     if time and cell_of.get(time, "").isdecimal():
         kinds[time] = pa.int64()

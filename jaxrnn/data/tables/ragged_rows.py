@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
+from jaxrnn.data.readers import plain_numbers
 from jaxrnn.data.readers.complaints import complaint, quote
 from jaxrnn.data.readers.delimited_text import Text, names_of
 from jaxrnn.data.readers.options import FLOAT32_OVERFLOW
-from jaxrnn.data.tables import cells
 from jaxrnn.data.tables.columns import Columns, TextOptions
 from jaxrnn.data.tables.delimited import DELIMITERS, is_number
 from jaxrnn.data.tables.step_tables import Table
@@ -116,7 +116,7 @@ class _Rows:
         self.delimiter = options.delimiter or _find_delimiter(text, options.decimal)
         self.fields, self.lengths = cut_fields(text.content, self.delimiter)
         if options.decimal != ".":
-            self.fields = cells.with_points(self.fields, options.decimal)
+            self.fields = plain_numbers.with_points(self.fields, options.decimal)
         self.columns = _count_within(self.lengths) + 1  # of each field, in its line
         if not self.lengths.size:
             remedy = "check the path"
@@ -145,7 +145,7 @@ class _Rows:
 
         places = self._starts() if where == FIRST else np.cumsum(self.lengths) - 1
         labels = self.fields.take(self._at(places))
-        is_lost = cells.is_missing(labels)
+        is_lost = plain_numbers.is_missing(labels)
         if is_lost.any():
             expected = f"a class or a number {where} in the line" + (
                 ", behind what fills it up" if where == LAST else ""
@@ -174,7 +174,7 @@ class _Rows:
 
     def numbers(self, *, may_miss: bool, has_label: bool) -> NDArray[np.float64]:
         """Returns the fields as numbers, NaN where one is missing."""
-        values, is_bad = cells.parse_numbers(self.fields)
+        values, is_bad = plain_numbers.parse_numbers(self.fields)
         if is_bad.any():
             remedy = "mend it, or remove the row"
             if not has_label:
@@ -318,7 +318,7 @@ def _count_within(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
 
 def _shortest(label: str) -> str:
     """Writes a number that is one in its shortest form, without a point if it is whole; other texts as they are."""
-    if not cells.is_written_number(label) or not re.search("[.eE+]", label):
+    if not plain_numbers.is_written_number(label) or not re.search("[.eE+]", label):
         return label
     value = float(label)
     if abs(value) < _MOST_WHOLE and value == int(value):

@@ -10,12 +10,12 @@ from typing import Any, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
+from jaxrnn.data.readers import plain_numbers
 from jaxrnn.data.readers.complaints import complaint, naming, quote
 from jaxrnn.data.readers.options import FLOAT32_OVERFLOW
 from jaxrnn.data.readers.sources import decode
 from jaxrnn.data.sequences import Schedule
 from jaxrnn.data.series.frequency import Frequency
-from jaxrnn.data.tables import cells
 from jaxrnn.data.tables.columns import Names
 from jaxrnn.data.tables.step_tables import Table
 
@@ -176,7 +176,7 @@ class _File:
         fields = pc.ascii_trim_whitespace(pieces.flatten())
         lengths = np.asarray(pc.list_value_length(pieces)).astype(np.int64)
         is_lost = np.asarray(pc.equal(fields, "?"))
-        numbers, is_bad = cells.parse_numbers(pc.if_else(pa.array(is_lost), "nan", fields))
+        numbers, is_bad = plain_numbers.parse_numbers(pc.if_else(pa.array(is_lost), "nan", fields))
         is_bad |= ~is_lost & ~(np.abs(numbers) < FLOAT32_OVERFLOW)
         is_bad |= is_lost & (not self.may_miss)
         if is_bad.any():

@@ -224,7 +224,7 @@ for num_steps in (0, 1):  # no work for a second thread, and enough; working spa
 """
     done = subprocess.run(
         [sys.executable, "-c", program],
-        env=os.environ | {"PYTHONPATH": str(repository)},
+        env=os.environ | {"PYTHONPATH": str(repository), "GLIBC_TUNABLES": "glibc.malloc.mmap_threshold=65536"},
         capture_output=True,
         text=True,
         timeout=300,

@@ -77,7 +77,7 @@ MUTATIONS = [
     Mutation("data/readers/native_text.py", "if what & 4]", "if what & 2]", _PLAIN),
     Mutation("data/readers/sources.py", "if is_whole and os", "if os", _PLAIN),
     Mutation("data/tables/cells.py", "decode or not _has_whole_runs(array)", "decode", _PLAIN),
-    Mutation("nn/recurrent_layer.py", "is_hidden and layer == 0", "False", "nn/test_transformations.py"),
+    Mutation("nn/recurrent_layer.py", "layer == 0 and not is_watched", "False", "nn/test_transformations.py"),
     Mutation("nn/engine/recurrence.py", "steps._replace(inputs=inputs))", "steps)", "nn/test_transformations.py"),
     Mutation("data/readers/native/plain_text.cc", "number <= kMostExactInteger && ", "", _PLAIN),
     Mutation("data/readers/native/plain_text.cc", " && !kTakesMinusZero", " && false", _PLAIN),

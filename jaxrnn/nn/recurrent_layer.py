@@ -179,10 +179,8 @@ class AbstractRecurrentLayer(AbstractCellStack):
         if resets is not None and reset_state is not None:
             targets = (*targets, reset_state)
         # The recurrence does not read what stands at padding. But JAX looks through all arrays, where it is told to.
-        is_hidden = steps.valid is not None and not (
-            jax.config.jax_debug_nans or jax.config.jax_debug_infs  # type: ignore[attr-defined]
-        )
-        if steps.valid is not None and not is_hidden:
+        is_watched = jax.config.jax_debug_nans or jax.config.jax_debug_infs  # type: ignore[attr-defined]
+        if steps.valid is not None and is_watched:
             inputs = jnp.where(steps.valid.T[:, :, None], inputs, 0)
         features = jnp.swapaxes(inputs, 0, 1)
         final_states, collected_states = [], []
@@ -197,7 +195,7 @@ class AbstractRecurrentLayer(AbstractCellStack):
                     features, start, own_targets, steps.valid, steps.reset_forward, *self._own(layer, direction)
                 )
                 runs.append(given._replace(reset=steps.reset_backward) if self.directions[direction] else given)
-            run = functools.partial(self._run_direction, take, hides_padding=is_hidden and layer == 0)
+            run = functools.partial(self._run_direction, take, hides_padding=layer == 0 and not is_watched)
             if self._runs_side_by_side(features):
                 found = side_by_side.run_both(run, *runs)
             else:

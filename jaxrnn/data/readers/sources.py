@@ -101,7 +101,7 @@ def read_at_once(file: BinaryIO, num_bytes: int) -> bytes | None:
     Returns:
       What is in it; None if it was not read: it is small, has another size by now, or the system does not do this.
     """
-    if not num_bytes or num_bytes < _LARGE_BYTES or not hasattr(os, "preadv"):
+    if num_bytes < _LARGE_BYTES or not hasattr(os, "preadv"):
         return None
     # The memory of the bytes themselves, which nobody else has seen yet, is not copied by either call.
     buffer = io.BytesIO(bytes(num_bytes))

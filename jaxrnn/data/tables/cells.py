@@ -129,10 +129,8 @@ def runs(table: "Table", column: str) -> Runs:
     places = np.asarray(
         indices.cast(pa.int64()).fill_null(len(array.dictionary)) if indices.null_count else indices, copy=None
     )
-    if ends is None:
-        ends = np.arange(1, places.size + 1)
-    is_last = np.append(places[1:] != places[:-1], True)[: places.size]
-    places, ends = places[is_last].astype(np.int64), ends[is_last]
+    last = np.flatnonzero(np.append(places[1:] != places[:-1], True)[: places.size])
+    places, ends = places[last].astype(np.int64), last + 1 if ends is None else ends[last]
     # A dictionary may hold what no cell has: a category of pandas that is not used.
     is_used = np.bincount(places, minlength=len(array.dictionary) + 1) > 0
     used = np.flatnonzero(is_used)
@@ -163,7 +161,7 @@ def _as_texts(array: "pa.Array") -> tuple[list[str], NDArray[np.bool_]]:
                   for value in listed]  # fmt: skip
     elif pa.types.is_boolean(array.type):
         listed = [str(value).lower() for value in listed]
-    if not (pa.types.is_string(array.type) or pa.types.is_large_string(array.type)) or array.null_count:
+    if array.null_count or not is_text(array.type):
         listed = [value if isinstance(value, str) else str(value) for value in listed]
     if not all(map(str.strip, listed)):
         lost = lost | np.array([not text.strip() for text in listed], bool)

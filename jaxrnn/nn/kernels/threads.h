@@ -22,8 +22,7 @@ namespace ffi = xla::ffi;
 
 // Multiply-adds below which a call stays on one thread: waking another takes some microseconds.
 constexpr int64_t kWorkOfAThread = 1 << 16;
-// Rows below which a second thread gains nothing: a step reads all weights, and takes for four rows hardly longer than for
-// two.
+// Rows that a thread gets at least: a step reads all weights, and takes for four rows hardly longer than for two.
 constexpr int64_t kRowsOfAThread = 4;
 
 // Runs task(0) .. task(count - 1), here and on the pool's threads; returns when all have ended. Waits only for tasks
@@ -127,7 +126,7 @@ inline Deal ChooseDeal(const Sizes& sizes, int gates, int64_t threads) {
   if (threads < 2 || work_of_a_model * sizes.models < 2 * kWorkOfAThread) return {};
   const int64_t most = std::min(threads, sizes.batch / kRowsOfAThread);
   const int tasks = int(std::max(1.0, std::min(double(most), work_of_a_model / kWorkOfAThread)));
-  if (sizes.models >= std::min<int64_t>(threads, tasks + 1)) return {1, sizes.models > 1};
+  if (sizes.models >= threads || sizes.models > tasks) return {1, true};  // more threads at work than by a model's rows
   return {tasks, false};
 }
 

@@ -1,6 +1,5 @@
 """The next-value model: a recurrent layer and a linear head."""
 
-import math
 from typing import Any, Literal
 
 import jax.numpy as jnp
@@ -8,7 +7,7 @@ from flax import nnx
 from jax import lax
 
 from jaxrnn.foundation.array_types import Array, Float, Int
-from jaxrnn.models.sequence_model import uniform_within
+from jaxrnn.models.sequence_model import new_head
 from jaxrnn.nn.engine import loops
 from jaxrnn.nn.layers import GRU, LSTM, RNN
 from jaxrnn.nn.recurrent_layer import AbstractRecurrentLayer
@@ -28,8 +27,7 @@ class NextValueModel(nnx.Module):
 
     def __init__(self, rnn: AbstractRecurrentLayer, *, rngs: nnx.Rngs):
         self.rnn = rnn
-        uniform = uniform_within(1 / math.sqrt(rnn.output_size))
-        self.linear = nnx.Linear(rnn.output_size, 1, kernel_init=uniform, bias_init=uniform, rngs=rngs)
+        self.linear = new_head(rnn.output_size, 1, rngs=rngs)
 
     def predict_last(
         self, values: Float[Array, "batch time"], lengths: Int[Array, " batch"], *, gradient_steps: int = 0

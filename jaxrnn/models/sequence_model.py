@@ -1,8 +1,7 @@
 """A network that reads sequences of several features: embeddings, a recurrent layer, a readout and a linear head."""
 
 import math
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +9,7 @@ from flax import nnx
 from jax import lax
 
 from jaxrnn.foundation.array_types import Array, Float, Int
+from jaxrnn.nn import initial_values
 from jaxrnn.nn.engine import loops
 from jaxrnn.nn.recurrent_layer import AbstractRecurrentLayer
 from jaxrnn.tasks.readout import Readout
@@ -17,14 +17,12 @@ from jaxrnn.tasks.readout import Readout
 MAX_EMBEDDING_SIZE = 32
 
 
-def uniform_within(bound: float) -> Callable[..., Array]:
-    """Returns an initializer that draws from U(-bound, bound), as PyTorch's linear layers do."""
-
-    def uniform(key: Array, shape: tuple[int, ...], dtype: Any, *args: object) -> Array:
-        del args
-        return jax.random.uniform(key, shape, dtype, -bound, bound)
-
-    return uniform
+def new_head(features: int, outputs: int, *, rngs: nnx.Rngs) -> nnx.Linear:
+    """Returns a linear layer, its initial values drawn from U(-1/sqrt(features), 1/sqrt(features)) as PyTorch's are."""
+    bound = 1 / math.sqrt(features)
+    kernel, bias = initial_values.draw_uniform(rngs, [(features, outputs), (outputs,)], bound, jnp.float32)
+    # The layer passes over their keys itself.
+    return nnx.Linear(features, outputs, kernel_init=lambda *_: kernel, bias_init=lambda *_: bias, rngs=rngs)
 
 
 def embedding_size_of(num_categories: int, given: int) -> int:
@@ -88,8 +86,7 @@ class SequenceModel(nnx.Module):
         )
         self.readout = readout
         features = rnn.output_size * rnn.num_directions + skipped
-        uniform = uniform_within(1 / math.sqrt(features))
-        self.linear = nnx.Linear(features, output_size, kernel_init=uniform, bias_init=uniform, rngs=rngs)
+        self.linear = new_head(features, output_size, rngs=rngs)
 
     def __call__(
         self,

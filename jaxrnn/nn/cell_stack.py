@@ -125,16 +125,17 @@ class AbstractCellStack(nnx.Module):
         self.custom_gradient = custom_gradient
         self.dropout = nnx.Dropout(dropout, rngs=rngs if dropout > 0 else None)
         equation_checks.check_sizes(equation, self.hidden_size, self.output_size)
-        for layer, direction in self._places():
+        shapes = {
+            (layer, direction): {name + _ending(layer, direction): shape for name, shape in self._shapes(layer).items()}
+            for layer, direction in self._places()
+        }
+        joined = {name: shape for own in shapes.values() for name, shape in own.items()}
+        parameters.check_shapes(joined)
+        created = parameters.create_parameters(joined, self.hidden_size, initializers, rngs=rngs, dtype=param_dtype)
+        for (layer, direction), own in shapes.items():
             ending = _ending(layer, direction)
-            parameters.check_shapes({name + ending: shape for name, shape in self._shapes(layer).items()})
-        for layer, direction in self._places():
-            ending = _ending(layer, direction)
-            for name, shape in self._shapes(layer).items():
-                created = parameters.create_parameter(
-                    name, shape, self.hidden_size, initializers, rngs=rngs, dtype=param_dtype
-                )
-                setattr(self, name + ending, created)
+            for name in own:
+                setattr(self, name, created[name])
             extras = equation.extra_parameters(self.hidden_size)
             equation_checks.check_extra_parameters(equation, extras)
             for name, value in extras.items():

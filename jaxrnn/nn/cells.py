@@ -92,11 +92,9 @@ class AbstractCell(nnx.Module):
         equation_checks.check_sizes(equation, self.hidden_size, self.hidden_size)
         shapes = self._parameter_shapes()
         parameters.check_shapes(shapes)
-        for name, shape in shapes.items():
-            created = parameters.create_parameter(
-                name, shape, self.hidden_size, initializers, rngs=rngs, dtype=param_dtype
-            )
-            setattr(self, name, created)
+        created = parameters.create_parameters(shapes, self.hidden_size, initializers, rngs=rngs, dtype=param_dtype)
+        for name, parameter in created.items():
+            setattr(self, name, parameter)
 
     def __repr__(self) -> str:
         """The call that builds such a cell; `str` and `print` give Flax's tree of it, with every parameter's shape."""

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jaxrnn.foundation.array_types import Array
-from jaxrnn.nn import checks
+from jaxrnn.nn import checks, initial_values
 
 Shapes = Mapping[str, tuple[int, ...]]
 # The buffers' sizes and XLA's indices into them are 32-bit numbers in places.
@@ -60,44 +60,50 @@ _INITIALIZER_OF = {
 }
 
 
-def create_parameter(
-    name: str,
-    shape: tuple[int, ...],
+def create_parameters(
+    shapes: Shapes,
     hidden_size: int,
     initializers: Initializers,
     *,
     rngs: nnx.Rngs,
     dtype: Any,
-) -> nnx.Param:
-    """Draws a parameter.
+) -> dict[str, nnx.Param]:
+    """Draws parameters.
 
     Args:
-      name: A name of `loops.Weights`.
-      shape: Its shape; that of gates is (gates * hidden, ...).
+      shapes: Their shapes, by names that begin with one of `loops.Weights`; that of gates is (gates * hidden, ...).
       hidden_size: Hidden units.
-      initializers: Where its values come from.
+      initializers: Where their values come from.
       rngs: Where their keys come from.
-      dtype: Its type.
+      dtype: Their type.
 
     Raises:
       ValueError: An initialiser returned something else than an array of the shape that it was given.
     """
-    of = _INITIALIZER_OF[name]
-    initializer = getattr(initializers, of)
-    if initializer is None:
-        bound = 1 / math.sqrt(hidden_size)
-        return nnx.Param(jax.random.uniform(rngs.params(), shape, dtype, -bound, bound))
-    num_blocks = 1 if name == "weight_hr" else shape[0] // hidden_size
-    block = (*shape[1:], shape[0] // num_blocks)
-    blocks = []
-    for _ in range(num_blocks):
-        # At least in float32: JAX decomposes no matrix of a shorter type, which an orthogonal one needs.
-        drawn = initializer(rngs.params(), block, jnp.promote_types(dtype, jnp.float32))
-        if not isinstance(drawn, jax.Array) or drawn.shape != block:
-            found = f"shape {drawn.shape}" if isinstance(drawn, jax.Array) else type(drawn).__name__
-            raise ValueError(f"{of}: got {found}; expected an array of the shape that it was given, {block}")
-        blocks.append(drawn.T)
-    return nnx.Param(jnp.concatenate(blocks).astype(dtype))
+    bound = 1 / math.sqrt(hidden_size)
+    if not any(initializers):
+        values = initial_values.draw_uniform(rngs, list(shapes.values()), bound, dtype)
+        initial_values.skip_keys(rngs, len(values))
+        return {name: nnx.Param(value) for name, value in zip(shapes, values, strict=True)}
+
+    def create(name: str, shape: tuple[int, ...]) -> nnx.Param:
+        of = next(of for parameter, of in _INITIALIZER_OF.items() if name.startswith(parameter))
+        initializer = getattr(initializers, of)
+        if initializer is None:
+            return nnx.Param(jax.random.uniform(rngs.params(), shape, dtype, -bound, bound))
+        num_blocks = 1 if name.startswith("weight_hr") else shape[0] // hidden_size
+        block = (*shape[1:], shape[0] // num_blocks)
+        blocks = []
+        for _ in range(num_blocks):
+            # At least in float32: JAX decomposes no matrix of a shorter type, which an orthogonal one needs.
+            drawn = initializer(rngs.params(), block, jnp.promote_types(dtype, jnp.float32))
+            if not isinstance(drawn, jax.Array) or drawn.shape != block:
+                found = f"shape {drawn.shape}" if isinstance(drawn, jax.Array) else type(drawn).__name__
+                raise ValueError(f"{of}: got {found}; expected an array of the shape that it was given, {block}")
+            blocks.append(drawn.T)
+        return nnx.Param(jnp.concatenate(blocks).astype(dtype))
+
+    return {name: create(name, shape) for name, shape in shapes.items()}
 
 
 def add_forget_bias(bias: nnx.Param | None, hidden_size: int, value: float) -> None:

@@ -33,7 +33,7 @@ def restore_position(trainer: Trainer, checkpointer: Checkpointer | None) -> tup
     """
     step = None if checkpointer is None else checkpointer.newest_good()
     if checkpointer is None or step is None:
-        return Position(place_state(trainer.init(trainer.seeds()), trainer.mesh)), None
+        return Position(place_state(trainer.initial_state(), trainer.mesh)), None
     metadata = checkpointer.read_metadata(step)
     stored = set(checkpointer.stored_arrays(step))
     is_within = bool(metadata.get("batch"))

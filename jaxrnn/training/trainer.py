@@ -32,6 +32,7 @@ from jaxrnn.settings.config import Config
 from jaxrnn.settings.task_config import HIGHER_IS_BETTER
 from jaxrnn.tasks import metrics
 from jaxrnn.tasks.task import SequenceTask, Task, task_of
+from jaxrnn.training.compilation import compile_for_one_call
 from jaxrnn.training.optimizers import build_optimizer, learning_rate_schedule
 from jaxrnn.training.train_state import RUNNING, STOPPED_EARLY, Given, Trained, TrainState
 
@@ -118,6 +119,11 @@ class Trainer:
         seed = jnp.asarray(seed).astype(jnp.uint32)
         state = jax.vmap(self._init_one)(seed) if seed.ndim else self._init_one(seed)
         return constrain_state(state, self.data_mesh)
+
+    def initial_state(self) -> TrainState:
+        """Draws the initial parameters from the run's seed, or those of an ensemble's members from theirs."""
+        seeds = self.seeds()
+        return compile_for_one_call(Trainer.init.lower(self, seeds))(seeds)
 
     def state_shapes(self) -> TrainState:
         """Returns the shapes of what `init` returns.
@@ -246,7 +252,7 @@ class Trainer:
         waited = trained.epoch - best_epoch
         stop = (waited > settings.patience) if settings.patience else jnp.bool_(False)
         return trained._replace(
-            best_params=jax.tree.map(keep, trained.params, before.best_params),
+            best_params=lax.cond(improved, lambda: trained.params, lambda: before.best_params),
             best_score=keep(score, before.best_score),
             best_epoch=best_epoch,
             status=jnp.where(stop, STOPPED_EARLY, RUNNING).astype(jnp.int32),

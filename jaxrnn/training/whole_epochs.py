@@ -125,7 +125,7 @@ def _run_epoch(
     checked = _validate(trainer, trained, validation, given)
     finished = trainer.finish_epoch(state, trained, checked if validation else None)
     diverged = state._replace(status=jnp.int32(DIVERGED), bad_batch=bad_batch)
-    state = jax.tree.map(functools.partial(jnp.where, bad_batch > 0), diverged, finished)
+    state = lax.cond(bad_batch > 0, lambda: diverged, lambda: finished)
     return state, History(trainer.task.compute(by_itself(sums), given.told), checked, rate)
 
 

@@ -81,3 +81,15 @@ def test_each_kind_of_machine_has_a_directory_of_its_own(tmp_path, monkeypatch):
     finally:
         for name, value in before.items():
             jax.config.update(name, value)
+
+
+def test_a_program_of_one_call_is_compiled_whatever_options_this_xla_has(monkeypatch):
+    """Options go from one version of XLA to the next, and an unknown one is an error there."""
+    program = jax.jit(lambda x: jax.random.uniform(jax.random.key(x)))
+    expected = float(program(3))
+    for options in (compilation._HASTE, ({"xla_no_such_option": 1},), ({"xla_no_such_option": 1}, *compilation._HASTE)):
+        monkeypatch.setattr(compilation, "_HASTE", options)
+        assert float(compilation.compile_for_one_call(program.lower(3))(3)) == expected
+    monkeypatch.setattr(compilation, "_HASTE", ({"xla_backend_optimization_level": "high"},))
+    with pytest.raises(jax.errors.JaxRuntimeError):  # known, and wrong: not passed over
+        compilation.compile_for_one_call(program.lower(3))

@@ -73,12 +73,12 @@ def score_targets(
     targets = batch.values[:, 1:]
     final = jnp.maximum(num_inputs - 1, 0)[:, None]
     if config.training.target == "last":
-        last_predicted = predicted
-        targets = jnp.take_along_axis(targets, final, axis=1)[:, 0]
         weight = (num_inputs > 0).astype(predicted.dtype)
-    else:
-        last_predicted = jnp.take_along_axis(predicted, final, axis=1)[:, 0]
-        weight = (jnp.arange(targets.shape[1])[None] < num_inputs[:, None]).astype(predicted.dtype)
+        losses = metrics.elementwise_loss(config.training.loss, predicted, _last_of(batch))
+        both = jnp.sum(jnp.stack([weight * losses, weight]), axis=1)  # half of the programs of two sums
+        return predicted, (both[0], lax.stop_gradient(both[1]))
+    last_predicted = jnp.take_along_axis(predicted, final, axis=1)[:, 0]
+    weight = (jnp.arange(targets.shape[1])[None] < num_inputs[:, None]).astype(predicted.dtype)
     losses = metrics.elementwise_loss(config.training.loss, predicted, targets)
     return last_predicted, (jnp.sum(weight * losses), jnp.sum(weight))
 

@@ -60,12 +60,73 @@ auto PickStepBack(int rows, std::integer_sequence<int, Rs...>) {
 }
 
 template <Cell cell>
+void Recurrence<cell>::BackwardNarrow(const Arrays& arrays, const BackwardWeights& weights, const Share& share,
+                                      Kept kept, Cotangents cotangents, Gradients gradients, Sums& sums) const {
+  constexpr int kMostRows = TileRows(1);
+  const Vector<int>& rows = share.rows;
+  const int num_rows = rows.size(), hidden = sizes.hidden, input = sizes.input;
+  sums.joint = OuterSum(num_rows, input, hidden, gate_columns);
+  const bool as_they_lie = sums.joint.AddsRowsAsTheyLie();
+  Floats d_h(size_t(num_rows) * kLanes), d_gates(size_t(num_rows) * kLanes);
+  CopyPadded(d_h.get(), cotangents.h, rows);
+  // The rows' first steps, their states before these, and where the gradients of their gates go.
+  Vector<const float*> x(num_rows), outputs(num_rows), d_outputs(num_rows), h_first(num_rows);
+  Vector<float*> gate_rows(num_rows);
+  for (int i = 0; i < num_rows; ++i) {
+    const int64_t place = sizes.Place(rows[i], 0);
+    x[i] = arrays.inputs + place * input;
+    outputs[i] = kept.outputs + place * hidden;
+    d_outputs[i] = At(cotangents.outputs, place, hidden);
+    h_first[i] = arrays.h_first + int64_t(rows[i]) * hidden;
+    gate_rows[i] = d_gates.get() + size_t(i) * kLanes;
+  }
+  Vector<const float*> x_rows(as_they_lie ? 0 : num_rows), h_rows(as_they_lie ? 0 : num_rows);
+  Vector<float*> dx_rows(gradients.inputs ? num_rows : 0);
+  // Adds the products of the gates' gradients with the inputs of a step and the states before it.
+  auto add = [&](int begin, int end, int64_t step, RowsAt before) {
+    if (begin == end) return;
+    const float* right = gate_rows[begin];
+    if (as_they_lie) {
+      before.pointers += begin;
+      return sums.joint.AddAsTheyLie({x.data() + begin, step * input}, before, right, kLanes, end - begin);
+    }
+    for (int i = begin; i < end; ++i) {
+      x_rows[i - begin] = x[i] + step * input;
+      h_rows[i - begin] = before.pointers[i] + before.offset;
+    }
+    sums.joint.Add(x_rows.data(), h_rows.data(), right, kLanes, end - begin);
+  };
+  if (gradients.inputs) ZeroTails(share, gradients.inputs, input);
+  for (int64_t turn = sizes.steps - 1, count = 0; turn >= 0; --turn) {
+    const int64_t step = StepAt(turn), previous = reverse ? step + 1 : step - 1;
+    count = share.CountAt(step, count);
+    InTiles(int(count), kMostRows, [&](int i, int some) {
+      PickStepBack<cell>(some, std::make_integer_sequence<int, kMostRows>())(
+          sizes, weights.hidden.panel(0), outputs.data() + i, d_outputs.data() + i, gate_rows.data() + i,
+          d_h.get() + size_t(i) * kLanes, step);
+    });
+    const int going_on = reverse ? share.CountAt(step + 1, int(count)) : step ? int(count) : 0;  // the others begin here
+    add(0, going_on, step, {outputs.data(), previous * hidden});
+    add(going_on, int(count), step, {h_first.data(), 0});
+    if (!gradients.inputs) continue;
+    for (int i = 0; i < count; ++i) dx_rows[i] = gradients.inputs + sizes.Place(rows[i], step) * input;
+    MultiplyAll(dx_rows.data(), int(count), {gate_rows.data(), kLanes}, weights.inputs);
+  }
+  for (int i = 0; i < num_rows; ++i) {
+    MoveToOrigin(gradients.h_first + int64_t(rows[i]) * hidden, d_h.get() + size_t(i) * kLanes);
+  }
+}
+
+template <Cell cell>
 void Recurrence<cell>::Backward(const Arrays& arrays, const BackwardWeights& weights, const Share& share, Kept kept,
                                 Cotangents cotangents, Gradients gradients, Sums& sums) const {
   const Vector<int>& rows = share.rows;
   const bool is_simple = !share.lengths.empty();
   const int num_rows = rows.size();
   const int64_t hidden = sizes.hidden, input = sizes.input;
+  if constexpr (kGroups.count == 1) {
+    if (IsNarrow() && is_simple) return BackwardNarrow(arrays, weights, share, kept, cotangents, gradients, sums);
+  }
   const Section of_inputs = OfInputs(), of_hidden = OfHidden();
   const int input_columns = ColumnsOf(of_inputs), hidden_columns = ColumnsOf(of_hidden);
   const int capacity = std::max(kChunkRows, num_rows);
@@ -96,7 +157,6 @@ void Recurrence<cell>::Backward(const Arrays& arrays, const BackwardWeights& wei
   Floats d_gates(capacity * gate_stride);
   Vector<const float*> x_rows(capacity), h_rows(capacity), gate_pointers(capacity), part(capacity);
   Vector<float*> dx_rows(capacity), d_h_rows(num_rows);
-  const Vec zeros[kPanelVectors] = {};
   CopyPadded(d_h.get(), cotangents.h, rows);
   if (Eq::kHasCellState) CopyPadded(d_c.get(), cotangents.c, rows);
 
@@ -111,13 +171,7 @@ void Recurrence<cell>::Backward(const Arrays& arrays, const BackwardWeights& wei
     }
     if (gradients.inputs) {
       for (int i = 0; i < gathered; ++i) part[i] = gate_pointers[i] + of_inputs.begin * padded;
-      const Packed& packed = weights.inputs;
-      for (int p = 0; p < packed.num_panels(); ++p) {
-        const int column = p * kPanelColumns;
-        MultiplyPanel(dx_rows.data(), gathered, column, packed.columns() - column,
-                      reinterpret_cast<const float*>(zeros), {part.data(), input_columns},
-                      {part.data(), 0}, packed.panel(p), packed.vectors(p));
-      }
+      MultiplyAll(dx_rows.data(), gathered, {part.data(), input_columns}, weights.inputs);
     }
     gathered = 0;
   };
@@ -159,53 +213,18 @@ void Recurrence<cell>::Backward(const Arrays& arrays, const BackwardWeights& wei
     part_at[slot] = row_gates + hidden_offset;
     d_h_at[number] = row.d_h;
   };
-  const bool is_narrow = IsNarrow() && is_simple;
-  Vector<const float*> outputs(is_narrow ? num_rows : 0), d_outputs(is_narrow ? num_rows : 0);
-  Vector<const float*> x_begin(is_narrow ? num_rows : 0), h_begin(is_narrow ? num_rows : 0);
-  Vector<float*> gate_rows(is_narrow ? capacity : 0);
-  for (int i = 0; i < num_rows && is_narrow; ++i) {
-    outputs[i] = kept.outputs + sizes.Place(rows[i], 0) * hidden;
-    d_outputs[i] = At(cotangents.outputs, sizes.Place(rows[i], 0), hidden);
-    x_begin[i] = arrays.inputs + sizes.Place(rows[i], 0) * input;
-    h_begin[i] = origins.h(0, i);
-  }
-  for (int slot = 0; slot < capacity && is_narrow; ++slot) {
-    gate_rows[slot] = d_gates_begin + slot * gate_stride;
-    gate_pointers[slot] = gate_rows[slot];
-  }
-  const float *const *const outputs_at = outputs.data(), *const *const x_begin_at = x_begin.data(),
-                     *const *const h_begin_at = h_begin.data();
-  // Does of `take` what is left where whole rows go through `StepBackOfRows`.
-  auto gather = [=](int slot, int i, int64_t step, int64_t previous) {
-    x_at[slot] = x_begin_at[i] + step * input;
-    h_at[slot] = previous < 0 ? h_begin_at[i] : outputs_at[i] + previous * hidden;
-  };
   if (gradients.inputs) ZeroTails(share, gradients.inputs, input);
   for (int64_t turn = sizes.steps - 1, count = 0; turn >= 0; --turn) {
     const int64_t step = StepAt(turn);
     if (is_simple) count = share.CountAt(step, count);
     if (gathered + (is_simple ? count : num_rows) > capacity) flush();
     const int begin = gathered;
-    for (int i = 0; i < count && is_narrow && gradients.inputs; ++i) {
-      dx_at[begin + i] = gradients.inputs + sizes.Place(rows[i], step) * input;
-    }
     for (int i = 0; i < count; ++i) {  // none unless is_simple
       const bool is_first = reverse ? step + 1 == share.lengths[i] : step == 0;
       const int64_t previous = is_first ? -1 : reverse ? step + 1 : step - 1;
-      is_narrow ? gather(begin + i, i, step, previous) : take(begin + i, i, i, rows[i], step, previous);
+      take(begin + i, i, i, rows[i], step, previous);
     }
     gathered += count;
-    if constexpr (kGroups.count == 1) {
-      if (is_narrow) {
-        constexpr int kMostRows = TileRows(1);
-        InTiles(int(count), kMostRows, [&](int i, int some) {
-          PickStepBack<cell>(some, std::make_integer_sequence<int, kMostRows>())(
-              sizes, weights.hidden.panel(0), outputs_at + i, d_outputs.data() + i, gate_rows.data() + begin + i,
-              d_h_begin + size_t(i) * kLanes, step);
-        });
-        continue;
-      }
-    }
     for (int i = 0; i < num_rows && !is_simple; ++i) {
       if (!arrays.valid || arrays.valid[sizes.Pair(rows[i], step)]) {
         take(gathered, gathered - begin, i, rows[i], step, before[turn * num_rows + i]);

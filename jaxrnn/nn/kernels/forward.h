@@ -107,13 +107,41 @@ auto PickStep(int rows, std::integer_sequence<int, Rs...>) {
 }
 
 template <Cell cell>
+void Recurrence<cell>::ForwardNarrow(const Arrays& arrays, const ForwardWeights& weights, const Share& share, Kept kept,
+                                     Last last) const {
+  constexpr int kMostRows = TileRows(1);
+  const Vector<int>& rows = share.rows;
+  const int num_rows = rows.size(), hidden = sizes.hidden;
+  Vector<const float*> x(num_rows);
+  Vector<float*> h(num_rows), output(num_rows);  // the state runs where the last one belongs
+  for (int i = 0; i < num_rows; ++i) {
+    const int64_t place = sizes.Place(rows[i], 0), state = int64_t(rows[i]) * hidden;
+    x[i] = arrays.inputs + place * sizes.input;
+    h[i] = last.h + state;
+    output[i] = At(kept.outputs, place, hidden);
+    CopySome(h[i], arrays.h_first + state, hidden);
+  }
+  if (kept.outputs) ZeroTails(share, kept.outputs, hidden);
+  for (int64_t turn = 0, count = 0; turn < sizes.steps; ++turn) {
+    const int64_t step = StepAt(turn);
+    count = share.CountAt(step, count);
+    InTiles(int(count), kMostRows, [&](int i, int some) {
+      PickStep<cell>(some, std::make_integer_sequence<int, kMostRows>())(
+          sizes, weights.packed[0], weights.bias.get(), x.data() + i, h.data() + i, output.data() + i, step);
+    });
+  }
+}
+
+template <Cell cell>
 void Recurrence<cell>::Forward(const Arrays& arrays, const ForwardWeights& weights, const Share& share, Kept kept,
                                Last last) const {
+  if constexpr (kGroups.count == 1) {
+    if (IsNarrow() && !share.lengths.empty()) return ForwardNarrow(arrays, weights, share, kept, last);
+  }
   const Vector<int>& rows = share.rows;
   const int num_rows = rows.size();
   const int64_t hidden = sizes.hidden, input = sizes.input;
   const int at_once = UnitsAtOnce(), sum_columns = kGroups.count * at_once;
-  constexpr int kMostRows = TileRows(1);
   const bool at_once_all = at_once >= hidden;  // the sums of a step are all made before its first state is written
   Vector<const float*> x(num_rows), c(num_rows), x_rows(num_rows), h_rows(num_rows);
   Vector<float*> h(num_rows), h_after(num_rows), output(num_rows), sum_rows(num_rows);
@@ -170,15 +198,6 @@ void Recurrence<cell>::Forward(const Arrays& arrays, const ForwardWeights& weigh
     const int64_t step = StepAt(turn);
     if (has_lengths) {
       count = share.CountAt(step, count);
-      if constexpr (kGroups.count == 1) {
-        if (IsNarrow()) {
-          InTiles(int(count), kMostRows, [&](int i, int some) {
-            PickStep<cell>(some, std::make_integer_sequence<int, kMostRows>())(
-                sizes, weights.packed[0], weights.bias.get(), x_at + i, h_at + i, output_at + i, step);
-          });
-          continue;
-        }
-      }
       for (int i = 0; i < count; ++i) take(i, i, step);
     } else {
       count = 0;

@@ -198,6 +198,16 @@ class Packed {
   Floats data_;
 };
 
+// to[i] = rows[i] * packed, all columns.
+inline void MultiplyAll(float* const* to, int num_rows, Rows rows, const Packed& packed) {
+  const Vec zeros[kPanelVectors] = {};
+  for (int p = 0; p < packed.num_panels(); ++p) {
+    const int column = p * kPanelColumns;
+    MultiplyPanel(to, num_rows, column, packed.columns() - column, reinterpret_cast<const float*>(zeros), rows,
+                  {rows.pointers, 0}, packed.panel(p), packed.vectors(p));
+  }
+}
+
 // to[k][column ..] += the sum over rows of left[row][k] * right[row][column ..], for R values of k.
 template <int R, int V>
 void OuterTile(float* to, size_t stride, const float* left, int left_stride, const float* right, size_t right_stride,
@@ -226,18 +236,23 @@ void OuterTile(float* to, size_t stride, const float* left, int left_stride, con
   }
 }
 
+// Rows that begin `offset` values behind pointers.
+struct RowsAt {
+  const float* const* pointers;
+  int64_t offset;
+};
+
 // to[k] += the sums with value k of rows as they lie, I values of the first operand, a vector of the second, and a 1; one
 // vector each.
 template <int I>
-void OuterOfRows(float* to, const float* const* first, const float* const* second, const float* right, size_t right_stride,
-                 int num_rows) {
+void OuterOfRows(float* to, RowsAt first, RowsAt second, const float* right, size_t right_stride, int num_rows) {
   constexpr int kDepth = I + kLanes + 1;
   Vec sum[kDepth];
   JAXRNN_UNROLL
   for (int k = 0; k < kDepth; ++k) sum[k] = Load(to + k * kLanes);
   for (int row = 0; row < num_rows; ++row) {
     const Vec r = Load(right + row * right_stride);
-    const float *const x = first[row], *const h = second[row];
+    const float *const x = first.pointers[row] + first.offset, *const h = second.pointers[row] + second.offset;
     JAXRNN_UNROLL
     for (int k = 0; k < I; ++k) sum[k] += Splat(x[k]) * r;
     JAXRNN_UNROLL
@@ -248,7 +263,7 @@ void OuterOfRows(float* to, const float* const* first, const float* const* secon
   for (int k = 0; k < kDepth; ++k) Store(to + k * kLanes, sum[k]);
 }
 
-using OuterOfRowsFunction = void (*)(float*, const float* const*, const float* const*, const float*, size_t, int);
+using OuterOfRowsFunction = void (*)(float*, RowsAt, RowsAt, const float*, size_t, int);
 
 // For so many values of the first operand; null if all sums together are not to be had in registers.
 inline OuterOfRowsFunction PickOuterOfRows(int first, int second, int columns) {
@@ -281,14 +296,17 @@ class OuterSum {
   }
 
   int depth() const { return first_ + second_ + 1; }
+  // Adds rows as they lie, where that can be done.
+  bool AddsRowsAsTheyLie() const { return PickOuterOfRows(first_, second_, columns_); }
+  void AddAsTheyLie(RowsAt first, RowsAt second, const float* right, size_t right_stride, int num_rows) {
+    PickOuterOfRows(first_, second_, columns_)(sums_.get(), first, second, right, right_stride, num_rows);
+  }
   // The sums with value k of the operands, the first one's before the second's; the last are those with 1.
   const float* row(int k) const { return sums_.get() + size_t(k) * columns_; }
 
   void Add(const float* const* first, const float* const* second, const float* right, size_t right_stride,
            int num_rows) {
-    if (const OuterOfRowsFunction of_rows = PickOuterOfRows(first_, second_, columns_)) {
-      return of_rows(sums_.get(), first, second, right, right_stride, num_rows);
-    }
+    if (AddsRowsAsTheyLie()) return AddAsTheyLie({first, 0}, {second, 0}, right, right_stride, num_rows);
     if (depth() <= tile_) {
       PackNarrowLeft(first, second, num_rows);
     } else {

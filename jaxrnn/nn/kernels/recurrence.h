@@ -148,6 +148,9 @@ struct Recurrence {
   bool IsNarrow() const { return kGroups.count == 1 && padded == kLanes && !ReadsWeightsDirectly(); }
 
   void Forward(const Arrays& arrays, const ForwardWeights& weights, const Share& share, Kept kept, Last last) const;
+  // Does the same where `IsNarrow`, of rows whose valid steps are their first ones.
+  void ForwardNarrow(const Arrays& arrays, const ForwardWeights& weights, const Share& share, Kept kept,
+                     Last last) const;
 
   // What the backward steps multiply by: the weights as they are, cut into panels.
   struct BackwardWeights {
@@ -173,6 +176,8 @@ struct Recurrence {
 
   void Backward(const Arrays& arrays, const BackwardWeights& weights, const Share& share, Kept kept,
                 Cotangents cotangents, Gradients gradients, Sums& sums) const;
+  void BackwardNarrow(const Arrays& arrays, const BackwardWeights& weights, const Share& share, Kept kept,
+                      Cotangents cotangents, Gradients gradients, Sums& sums) const;
 
   // Adds a running gradient to that of what a step began from, null where nobody reads it, and leaves 0.
   void MoveToOrigin(float* origin, float* running) const {

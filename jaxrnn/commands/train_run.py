@@ -70,7 +70,8 @@ def train(config: Config, run_dir: RunDirectory, *, resume: bool, begin: float) 
                 trainer = build_trainer(config, data.source)
         executor = stack.enter_context(_background())
         is_new = checkpointer.newest_good() is None  # a restored run may have nothing left to do
-        compiling = executor.submit(data.source.compile, trainer) if is_new else None
+        # Traced here: beside the tracing of what follows it would take as long as both.
+        compiling = executor.submit(data.source.trace(trainer)) if is_new else None
         position, saved = restore_position(trainer, checkpointer)
         fit = Fit(trainer, data.source, position, run_dir, data.description, saved, compiling)
         if not may_train(fit, run_dir, asked, data.description, resume=resume):

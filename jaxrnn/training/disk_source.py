@@ -1,6 +1,7 @@
 """A prepared data set as a source of batches: they are read from the disk while the device computes."""
 
-from collections.abc import Generator
+import functools
+from collections.abc import Callable, Generator
 from typing import Any, NamedTuple
 
 import jax
@@ -87,18 +88,20 @@ class DiskSource:
         self._read: dict[str, Generator[SuperBatch, None, None]] = {}
 
     def compile(self, trainer: Trainer) -> Any:
-        """Compiles the training steps from shapes alone, before there is a state.
+        """Traces and compiles the training steps; results and errors are those of `trace`'s result."""
+        return self.trace(trainer)()
+
+    def trace(self, trainer: Trainer) -> Callable[[], Any]:
+        """Traces the training steps from shapes alone, before there is a state.
 
         Returns:
-          The compiled program, which knows the memory that XLA has planned.
-
-        Raises:
-          UserError: A device has less memory than XLA has planned, and the state that an epoch goes back to.
+          What compiles them. It returns the compiled program, which knows the memory that XLA has planned, and raises
+          UserError where a device has less than that and the state that an epoch goes back to.
         """
         shapes = trainer.state_shapes()
         progress = begin_epoch.eval_shape(trainer, shapes)
         batches, parts = self._training.batches.shapes(_filled(self.plan.batch_rows, trainer))
-        compiled = train_batches.lower(
+        lowered = train_batches.lower(
             trainer,
             with_shardings(progress, trainer.mesh),
             share_of_rows(batches, self._sharing(trainer), axis=_dealt_axis(trainer)),
@@ -106,10 +109,14 @@ class DiskSource:
             np.int32(1),
             self.given,
             self._training.lengths,
-        ).compile()
+        )
+        return functools.partial(self._compile, lowered, trainer, tree_bytes(shapes))
+
+    def _compile(self, lowered: jax.stages.Lowered, trainer: Trainer, state_bytes: int) -> Any:
+        compiled = lowered.compile()
         advice = "use a smaller --batch-size, shorter rows, or --remat-steps"
         own = () if trainer.mesh is None else trainer.mesh.local_devices[:1]
-        needed = sum(planned_bytes(compiled) or ()) + tree_bytes(shapes)
+        needed = sum(planned_bytes(compiled) or ()) + state_bytes
         require_memory(
             needed, "training, as XLA has planned it, beside the state before the epoch", advice, devices=own
         )

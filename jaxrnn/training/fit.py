@@ -42,8 +42,12 @@ class Source(Protocol):
     plan: Plan
     keeps_copy: bool
 
+    def trace(self, trainer: Trainer) -> Callable[[], Any]:
+        """Traces the program that trains, from shapes alone; returns what compiles it, for a thread beside Python's."""
+        ...
+
     def compile(self, trainer: Trainer) -> Any:
-        """Compiles the program that trains, from shapes alone; returns it."""
+        """Traces and compiles the program; returns it."""
         ...
 
     def advance(self, trainer: Trainer, position: Position, *, epochs: int) -> tuple[Position, list[dict[str, Any]]]:

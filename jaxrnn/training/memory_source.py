@@ -1,8 +1,10 @@
 """Rows in memory as a source of batches: they lie on the device, which draws the batches of many epochs by itself."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
+import jax
 import numpy as np
 
 from jaxrnn.data.arranging import Arranged, arrange, choose_batching, in_chunks
@@ -56,18 +58,24 @@ class MemorySource:
         self._compiled: Callable[..., Any] | None = None
 
     def compile(self, trainer: Trainer) -> Any:
-        """Compiles the epochs from shapes alone, before there is a state.
+        """Traces and compiles the epochs; results and errors are those of `trace`'s result."""
+        return self.trace(trainer)()
+
+    def trace(self, trainer: Trainer) -> Callable[[], Any]:
+        """Traces the epochs from shapes alone, before there is a state.
 
         Returns:
-          The compiled program, which knows the memory that XLA has planned.
-
-        Raises:
-          UserError: A device has less memory than XLA has planned.
+          What compiles them. It returns the compiled program, which knows the memory that XLA has planned, and raises
+          UserError where a device has less.
         """
         shapes = trainer.state_shapes()
         state = with_shardings(shapes, trainer.mesh)
         given = (self.training, self.validation, np.int32(1), self.given, self.plan.num_rows)
-        compiled = run_epochs.lower(trainer, state, *given).compile()
+        lowered = run_epochs.lower(trainer, state, *given)
+        return functools.partial(self._compile, lowered, trainer)
+
+    def _compile(self, lowered: jax.stages.Lowered, trainer: Trainer) -> Any:
+        compiled = lowered.compile()
         advice = "use a smaller --batch-size, shorter rows, or --remat-steps"
         own = () if trainer.mesh is None else trainer.mesh.local_devices[:1]
         require_memory(sum(planned_bytes(compiled) or ()), "training, as XLA has planned it", advice, devices=own)

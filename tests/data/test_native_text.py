@@ -97,6 +97,40 @@ def test_every_byte_at_every_place_of_a_field(byte):
 
 
 @needs_library
+@pytest.mark.parametrize("odd", ["", "-", "-0", "--1", "1-", "+1", " 1", "1.5", "123456789", "-12345678", "\x001", "a"])
+def test_short_whole_numbers_and_one_that_is_something_else(odd):
+    """They are looked at 64 characters at a time: the one stands at every place among them."""
+    draw = random.Random(0)
+    for place in range(80):
+        rows = [["1"] * (1 + place), *([str(draw.randint(-999999, 9999999))] for _ in range(9)), ["-9", "7"]]
+        read = native_text.read_rows("".join(",".join(row) + "\n" for row in rows).encode(), b",", 1, 100)
+        assert read[0].dtype == np.int32
+        assert read[0].tolist() == [int(field) for row in rows for field in row]
+        draw.choice(rows).insert(0, odd)
+        text = "".join(",".join(row) + "\n" for row in rows).encode()
+        read = native_text.read_rows(text, b",", 1, 100)
+        try:
+            values = [float(field) for row in rows for field in row]
+        except ValueError:
+            assert read is None, text
+            continue
+        assert bits(read[0]) == bits(values)
+        assert read[1].tolist() == [len(row) for row in rows]
+
+
+@needs_library
+def test_lengths_of_rows_of_short_numbers_wherever_they_end():
+    for number in range(1, 150):
+        text = b"1," * number + b"2\n" + b"3,4\n" * 3
+        values, lengths = native_text.read_rows(text, b",", 2, number + 1)
+        assert lengths.tolist() == [number + 1, 2, 2, 2]
+        assert values.sum() == number + 2 + 3 * 7
+        assert native_text.read_rows(text, b",", 3, number + 1) is None
+        if number > 1:
+            assert native_text.read_rows(text, b",", 2, number) is None
+
+
+@needs_library
 def test_limits_of_rows_and_fields():
     def lengths(text: bytes, least: int = 2, most: int = 3) -> list[int] | None:
         read = native_text.read_rows(text, b",", least, most)

@@ -129,7 +129,11 @@ MUTATIONS = [
     Mutation("nn/kernels/backward.h", "arrays.reset ? arrays.reset[pair] : 0", "0", _KERNELS),
     Mutation("nn/kernels/forward.h", "if (!at_once_all) std::swap(h_at[i], h_after_at[i]);", "", _KERNELS),
     Mutation("nn/kernels/forward.h", "Splat(x[i][from + k])", "Splat(x[i][k])", _KERNELS),
-    Mutation("nn/kernels/backward.h", "outputs_at[i] + previous * hidden", "outputs_at[i] + step * hidden", _KERNELS),
+    Mutation(
+        "nn/kernels/backward.h", "{outputs.data(), previous * hidden}", "{outputs.data(), step * hidden}", _KERNELS
+    ),
+    Mutation("nn/kernels/backward.h", "reverse ? share.CountAt(step + 1", "reverse ? share.CountAt(step", _KERNELS),
+    Mutation("nn/kernels/backward.h", "add(going_on, int(count), step, {h_first.data(), 0});", "", _KERNELS),
     Mutation("nn/kernels/cells.h", "if (row.output) StoreSome(row.output + unit, h, count);", "", _KERNELS),
     Mutation("nn/kernels/forward.h", "from / padded * at_once", "from", _KERNELS),
     Mutation("nn/kernels/matmul.h", "right += right_stride) {", "right += V * kLanes) {", _KERNELS),

@@ -18,7 +18,8 @@ MAX_AT_ONCE = 1 << 20
 def draw_uniform(rngs: nnx.Rngs, shapes: Sequence[tuple[int, ...]], bound: float, dtype: Any) -> list[Array]:
     """Draws from U(-bound, bound) what `jax.random.uniform` gives for the next keys of "params", one for each shape.
 
-    The keys are left for others to take: `skip_keys` passes over them.
+    A last bit may be another: of a product and a sum XLA makes one rounding or two. The keys are left for others to
+    take: `skip_keys` passes over them.
 
     Args:
       rngs: Where the keys come from.

@@ -81,7 +81,7 @@ def create_parameters(
       ValueError: An initialiser returned something else than an array of the shape that it was given.
     """
     bound = 1 / math.sqrt(hidden_size)
-    if not any(initializers):
+    if all(initializer is None for initializer in initializers):
         values = initial_values.draw_uniform(rngs, list(shapes.values()), bound, dtype)
         initial_values.skip_keys(rngs, len(values))
         return {name: nnx.Param(value) for name, value in zip(shapes, values, strict=True)}

@@ -65,22 +65,28 @@ def machine_name() -> str:
     return f"{platform.machine() or 'unknown'}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
 
-# Half of the passes, and for CPUs the emitters of XLA that take less time to emit: newer versions have no others.
-_HASTE: tuple[dict[str, Any], ...] = (
-    {"xla_backend_optimization_level": 1, "xla_cpu_use_fusion_emitters": False},
-    {"xla_backend_optimization_level": 1},
-)
+# Half of the passes; and the emitters of code for CPUs that take less time, which jax 0.10 has as a choice.
+_FEW_PASSES: dict[str, Any] = {"xla_backend_optimization_level": 1}
+_OLDER_EMITTERS: dict[str, Any] = {"xla_cpu_use_fusion_emitters": False}
 
 
 def compile_for_one_call(lowered: jax.stages.Lowered) -> jax.stages.Compiled:
     """Compiles a program that runs once, and so takes longer to compile than to run: on CPUs in a third of the time."""
-    for options in _HASTE if jax.default_backend() == "cpu" else ():
-        try:
-            return lowered.compile(compiler_options=options)
-        except jax.errors.JaxRuntimeError as error:
-            if "No such compile option" not in str(error):
-                raise
-    return lowered.compile()
+    options = _haste()
+    if not options:
+        return lowered.compile()
+    try:
+        return lowered.compile(compiler_options=options)
+    except jax.errors.JaxRuntimeError as error:  # an option that this XLA does not know
+        if "No such compile option" not in str(error):
+            raise
+        return lowered.compile()
+
+
+def _haste() -> dict[str, Any]:
+    if jax.default_backend() != "cpu":
+        return {}
+    return _FEW_PASSES | (_OLDER_EMITTERS if jax.__version_info__ < (0, 11) else {})
 
 
 class CompilationCounter:

@@ -35,6 +35,7 @@ def assert_same(found, expected):
 @pytest.mark.parametrize("limit", [initial_values.MAX_AT_ONCE, 10])  # more than so many are drawn one by one
 def test_values_are_those_of_one_key_after_the_other(dtype, limit, monkeypatch):
     monkeypatch.setattr(initial_values, "MAX_AT_ONCE", limit)
+    monkeypatch.delattr(initial_values, "_draw_one_by_one" if limit > 10 else "_draw_at_once")  # the other one serves
     ours, theirs = nnx.Rngs(7), nnx.Rngs(7)
     assert_same(at_once(ours, dtype), one_by_one(theirs, dtype))
     assert_same(at_once(ours, dtype), one_by_one(theirs, dtype))  # and so are those that follow

@@ -249,10 +249,10 @@ def test_several_threads_call_at_once():
 @pytest.mark.parametrize("hidden", [8, 16])
 def test_units_that_fill_a_vector(hidden):
     """Their gradients are added up in registers, with up to three inputs from the rows as they lie."""
-    for number, inputs in enumerate((1, 2, 3, 4)):
-        assert_computes(
-            Case("tanh", (5, 7, inputs, hidden), masked=("no", "tails", "gaps", "tails")[number]), seed=number
-        )
+    for number, inputs in enumerate((1, 2, 3, 4, 1, 4)):
+        masked = ("no", "tails", "gaps", "tails", "tails", "tails")[number]
+        options = {"masked": masked, "reverse": number > 3, "with_inputs": number % 2 == 0}
+        assert_computes(Case("tanh", (5, 7, inputs, hidden), **options), seed=number)
 
 
 @pytest.mark.slow

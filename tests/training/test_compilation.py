@@ -87,9 +87,16 @@ def test_a_program_of_one_call_is_compiled_whatever_options_this_xla_has(monkeyp
     """Options go from one version of XLA to the next, and an unknown one is an error there."""
     program = jax.jit(lambda x: jax.random.uniform(jax.random.key(x)))
     expected = float(program(3))
-    for options in (compilation._HASTE, ({"xla_no_such_option": 1},), ({"xla_no_such_option": 1}, *compilation._HASTE)):
-        monkeypatch.setattr(compilation, "_HASTE", options)
+    with compilation.CompilationCounter() as counter:
         assert float(compilation.compile_for_one_call(program.lower(3))(3)) == expected
-    monkeypatch.setattr(compilation, "_HASTE", ({"xla_backend_optimization_level": "high"},))
-    with pytest.raises(jax.errors.JaxRuntimeError):  # known, and wrong: not passed over
-        compilation.compile_for_one_call(program.lower(3))
+    assert counter.count == 1  # no option that is refused is tried with the versions that are supported
+    for options in ({"xla_no_such_option": 1}, {}):
+        monkeypatch.setattr(compilation, "_haste", lambda options=options: options)
+        assert float(compilation.compile_for_one_call(program.lower(3))(3)) == expected
+
+
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="options are for CPUs")
+def test_an_option_that_is_known_and_wrong_is_an_error(monkeypatch):
+    monkeypatch.setattr(compilation, "_FEW_PASSES", {"xla_backend_optimization_level": "high"})
+    with pytest.raises(jax.errors.JaxRuntimeError):
+        compilation.compile_for_one_call(jax.jit(lambda x: x + 1).lower(3))

@@ -65,53 +65,61 @@ void Recurrence<cell>::BackwardNarrow(const Arrays& arrays, const BackwardWeight
   constexpr int kMostRows = TileRows(1);
   const Vector<int>& rows = share.rows;
   const int num_rows = rows.size(), hidden = sizes.hidden, input = sizes.input;
-  sums.joint = OuterSum(num_rows, input, hidden, gate_columns);
+  const int most_gathered = std::max(kChunkRows, num_rows);
+  sums.joint = OuterSum(most_gathered, input, hidden, gate_columns);
+  // Products that are not added up at once are gathered, and so are their factors.
   const bool as_they_lie = sums.joint.AddsRowsAsTheyLie();
-  Floats d_h(size_t(num_rows) * kLanes), d_gates(size_t(num_rows) * kLanes);
+  const int capacity = as_they_lie ? num_rows : most_gathered;
+  Floats d_h(size_t(num_rows) * kLanes), d_gates(size_t(capacity) * kLanes);
   CopyPadded(d_h.get(), cotangents.h, rows);
-  // The rows' first steps, their states before these, and where the gradients of their gates go.
+  // The rows' first steps, and their states before these.
   Vector<const float*> x(num_rows), outputs(num_rows), d_outputs(num_rows), h_first(num_rows);
-  Vector<float*> gate_rows(num_rows);
   for (int i = 0; i < num_rows; ++i) {
     const int64_t place = sizes.Place(rows[i], 0);
     x[i] = arrays.inputs + place * input;
     outputs[i] = kept.outputs + place * hidden;
     d_outputs[i] = At(cotangents.outputs, place, hidden);
     h_first[i] = arrays.h_first + int64_t(rows[i]) * hidden;
-    gate_rows[i] = d_gates.get() + size_t(i) * kLanes;
   }
-  Vector<const float*> x_rows(as_they_lie ? 0 : num_rows), h_rows(as_they_lie ? 0 : num_rows);
-  Vector<float*> dx_rows(gradients.inputs ? num_rows : 0);
-  // Adds the products of the gates' gradients with the inputs of a step and the states before it.
+  Vector<float*> gate_rows(capacity), dx_rows(gradients.inputs ? capacity : 0);
+  for (int slot = 0; slot < capacity; ++slot) gate_rows[slot] = d_gates.get() + size_t(slot) * kLanes;
+  Vector<const float*> x_rows(as_they_lie ? 0 : capacity), h_rows(as_they_lie ? 0 : capacity);
+  int gathered = 0;
+  auto flush = [&] {
+    if (!as_they_lie) sums.joint.Add(x_rows.data(), h_rows.data(), d_gates.get(), kLanes, gathered);
+    if (gradients.inputs) MultiplyAll(dx_rows.data(), gathered, {gate_rows.data(), kLanes}, weights.inputs);
+    gathered = 0;
+  };
+  // Takes the products of some rows' gates with their inputs of a step and the states before it.
   auto add = [&](int begin, int end, int64_t step, RowsAt before) {
-    if (begin == end) return;
-    const float* right = gate_rows[begin];
-    if (as_they_lie) {
+    if (begin < end && as_they_lie) {
       before.pointers += begin;
-      return sums.joint.AddAsTheyLie({x.data() + begin, step * input}, before, right, kLanes, end - begin);
+      sums.joint.AddAsTheyLie({x.data() + begin, step * input}, before, gate_rows[gathered + begin], kLanes, end - begin);
     }
-    for (int i = begin; i < end; ++i) {
-      x_rows[i - begin] = x[i] + step * input;
-      h_rows[i - begin] = before.pointers[i] + before.offset;
+    for (int i = begin; i < end && !as_they_lie; ++i) {
+      x_rows[gathered + i] = x[i] + step * input;
+      h_rows[gathered + i] = before.pointers[i] + before.offset;
     }
-    sums.joint.Add(x_rows.data(), h_rows.data(), right, kLanes, end - begin);
   };
   if (gradients.inputs) ZeroTails(share, gradients.inputs, input);
   for (int64_t turn = sizes.steps - 1, count = 0; turn >= 0; --turn) {
     const int64_t step = StepAt(turn), previous = reverse ? step + 1 : step - 1;
     count = share.CountAt(step, count);
+    if (gathered + count > capacity) flush();
     InTiles(int(count), kMostRows, [&](int i, int some) {
       PickStepBack<cell>(some, std::make_integer_sequence<int, kMostRows>())(
-          sizes, weights.hidden.panel(0), outputs.data() + i, d_outputs.data() + i, gate_rows.data() + i,
+          sizes, weights.hidden.panel(0), outputs.data() + i, d_outputs.data() + i, gate_rows.data() + gathered + i,
           d_h.get() + size_t(i) * kLanes, step);
     });
     const int going_on = reverse ? share.CountAt(step + 1, int(count)) : step ? int(count) : 0;  // the others begin here
     add(0, going_on, step, {outputs.data(), previous * hidden});
     add(going_on, int(count), step, {h_first.data(), 0});
-    if (!gradients.inputs) continue;
-    for (int i = 0; i < count; ++i) dx_rows[i] = gradients.inputs + sizes.Place(rows[i], step) * input;
-    MultiplyAll(dx_rows.data(), int(count), {gate_rows.data(), kLanes}, weights.inputs);
+    for (int i = 0; i < count && gradients.inputs; ++i) {
+      dx_rows[gathered + i] = gradients.inputs + sizes.Place(rows[i], step) * input;
+    }
+    gathered += count;
   }
+  flush();
   for (int i = 0; i < num_rows; ++i) {
     MoveToOrigin(gradients.h_first + int64_t(rows[i]) * hidden, d_h.get() + size_t(i) * kLanes);
   }

@@ -113,13 +113,14 @@ void Recurrence<cell>::ForwardNarrow(const Arrays& arrays, const ForwardWeights&
   const Vector<int>& rows = share.rows;
   const int num_rows = rows.size(), hidden = sizes.hidden;
   Vector<const float*> x(num_rows);
-  Vector<float*> h(num_rows), output(num_rows);  // the state runs where the last one belongs
+  Vector<float*> h(num_rows), output(num_rows);
+  Floats running_h(size_t(num_rows) * hidden);  // the task's own: in `last` rows of several threads share cache lines
   for (int i = 0; i < num_rows; ++i) {
-    const int64_t place = sizes.Place(rows[i], 0), state = int64_t(rows[i]) * hidden;
+    const int64_t place = sizes.Place(rows[i], 0);
     x[i] = arrays.inputs + place * sizes.input;
-    h[i] = last.h + state;
+    h[i] = running_h.get() + size_t(i) * hidden;
     output[i] = At(kept.outputs, place, hidden);
-    CopySome(h[i], arrays.h_first + state, hidden);
+    CopySome(h[i], arrays.h_first + int64_t(rows[i]) * hidden, hidden);
   }
   if (kept.outputs) ZeroTails(share, kept.outputs, hidden);
   for (int64_t turn = 0, count = 0; turn < sizes.steps; ++turn) {
@@ -130,6 +131,7 @@ void Recurrence<cell>::ForwardNarrow(const Arrays& arrays, const ForwardWeights&
           sizes, weights.packed[0], weights.bias.get(), x.data() + i, h.data() + i, output.data() + i, step);
     });
   }
+  for (int i = 0; i < num_rows; ++i) CopySome(last.h + int64_t(rows[i]) * hidden, h[i], hidden);
 }
 
 template <Cell cell>

@@ -148,7 +148,7 @@ struct Recurrence {
   bool IsNarrow() const { return kGroups.count == 1 && padded == kLanes && !ReadsWeightsDirectly(); }
 
   void Forward(const Arrays& arrays, const ForwardWeights& weights, const Share& share, Kept kept, Last last) const;
-  // Does the same where `IsNarrow`, of rows whose valid steps are their first ones.
+  // Does the same where `IsNarrow`, of rows whose valid steps are their first ones and none of which resets.
   void ForwardNarrow(const Arrays& arrays, const ForwardWeights& weights, const Share& share, Kept kept,
                      Last last) const;
 

@@ -107,7 +107,7 @@ def time_epochs(rounds: int) -> list[dict[str, Any]]:
         config = Config().replace_flat({"cell": "lstm", "split": "random"})
         source = MemorySource(config, Ragged.from_rows(generate(num_rows, seed=0)))
         trainer = build_trainer(config, source)
-        state = trainer.init(trainer.seeds())
+        state = trainer.initial_state()
         times = []
         for _ in range(rounds + 1):  # the first one compiles
             begin = time.perf_counter()

@@ -44,7 +44,7 @@ def compare(values, meshes):
                                         "backend": "scan", "mesh": mesh, **values})
         data = MemorySource(config, rows)
         trainer = build_trainer(config, data)
-        state = place_state(trainer.init(trainer.seeds()), data.plan.mesh)
+        state = place_state(trainer.initial_state(), data.plan.mesh)
         whole, held = 0, 0
         for name, leaf in named_leaves({"params": state.params, "opt": state.opt_state}).items():
             if "weight" in name or "bias_" in name:

@@ -53,7 +53,7 @@ def start(**changes):
     config = Config().replace_flat(BASE | changes)
     data = MemorySource(config, ROWS)
     trainer = build_trainer(config, data)
-    return trainer, data, trainer.init(trainer.seeds())
+    return trainer, data, trainer.initial_state()
 
 
 def run(trainer, data, state, num_epochs):
@@ -105,7 +105,7 @@ def test_every_member_is_trained_as_it_is_alone(case):
 def test_members_that_have_stopped_stand_still_whatever_a_call_runs():
     trainer, data, state = start(ensemble=MEMBERS, **CASES["early-stop"])
     at_once, lines = run(trainer, data, state, 30)
-    state, one_by_one = trainer.init(trainer.seeds()), []
+    state, one_by_one = trainer.initial_state(), []
     while (np.asarray(state.status) == train_state.RUNNING).any():
         state, more = run(trainer, data, state, 2)
         one_by_one += more
@@ -119,7 +119,7 @@ def test_an_ensemble_goes_on_bitwise_from_a_saved_state(tmp_path):
     changes = CASES["dropout-and-buckets"]
     trainer, data, state = start(ensemble=MEMBERS, **changes)
     unbroken, lines = run(trainer, data, state, 4)
-    state, first = run(trainer, data, trainer.init(trainer.seeds()), 1)
+    state, first = run(trainer, data, trainer.initial_state(), 1)
     with Checkpointer(tmp_path) as checkpointer:
         checkpointer.save(1, state._asdict(), {})
     with Checkpointer(tmp_path) as checkpointer:
@@ -174,7 +174,7 @@ def test_a_member_that_diverges_ends_the_run_and_all_go_back_to_before_it(tmp_pa
         assert checkpointer.read_metadata(checkpointer.steps()[-1])["epoch"] == good
         assert [line["epoch"] for line in run_dir.read_metrics()] == list(range(1, good + 1))
         # Bit for bit the state of a run that goes no further.
-        expected = trainer.init(trainer.seeds())
+        expected = trainer.initial_state()
         for _ in range(good):
             expected, _ = run(trainer, data, expected, 1)
         position, saved = restore_position(trainer, checkpointer)

@@ -112,7 +112,7 @@ def test_after_a_divergence_the_next_epochs_are_saved_again(tmp_path):
     source = MemorySource(config, rows())
     trainer = build_trainer(config, source)
     with Checkpointer(tmp_path, keep=10) as checkpointer:
-        fit = Fit(trainer, source, Position(trainer.init(trainer.seeds())))
+        fit = Fit(trainer, source, Position(trainer.initial_state()))
         for epochs in (1, 1, 1):
             fit.position, _ = source.advance(trainer, fit.position, epochs=epochs)
             fit.save(checkpointer)

@@ -50,7 +50,7 @@ def config_of(**changes) -> Config:
 def train(config: Config, rows: Ragged, num_epochs: int = 1):
     data = MemorySource(config, rows)
     trainer = build_trainer(config, data)
-    state = trainer.init(trainer.seeds())
+    state = trainer.initial_state()
     begin = jax.tree.map(jnp.copy, state.params)
     state, history = data.run_epochs(trainer, state, num_epochs)
     return trainer, data, begin, state, history

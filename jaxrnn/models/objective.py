@@ -73,8 +73,7 @@ def score_targets(
     if config.training.target == "last":
         weight = (num_inputs > 0).astype(predicted.dtype)
         losses = metrics.elementwise_loss(config.training.loss, predicted, _last_of(batch))
-        both = jnp.sum(jnp.stack([weight * losses, weight]), axis=1)  # half of the programs of two sums
-        return predicted, (both[0], lax.stop_gradient(both[1]))
+        return predicted, (jnp.sum(weight * losses), jnp.sum(weight))
     targets = batch.values[:, 1:]
     final = jnp.maximum(num_inputs - 1, 0)[:, None]
     last_predicted = jnp.take_along_axis(predicted, final, axis=1)[:, 0]

@@ -64,7 +64,7 @@ def compile_training(devices: Sequence[Any], *, hidden_size: int = HIDDEN, rows:
     aim(source, config, devices)
     trainer = build_trainer(config, source)
     params = jax.eval_shape(lambda: trainer.init(trainer.seeds())).params
-    return source.compile(trainer), tree_bytes(params) // 4
+    return source.trace(trainer)(), tree_bytes(params) // 4
 
 
 def print_steps(name: str, device: Any) -> None:

@@ -214,7 +214,7 @@ def compare_epochs(train: jaxrnn.Sequences, given: argparse.Namespace) -> None:
     parts = SequenceParts(Part(many, np.arange(len(many))), None, None)
     source = MemorySource(config, parts)
     trainer = build_trainer(config, source)
-    source.compile(trainer)
+    source.trace(trainer)()
     position, _ = restore_position(trainer, None)
 
     def epoch_of_jaxrnn() -> None:

@@ -126,16 +126,16 @@ class AbstractCellStack(nnx.Module):
         self.dropout = nnx.Dropout(dropout, rngs=rngs if dropout > 0 else None)
         equation_checks.check_sizes(equation, self.hidden_size, self.output_size)
         shapes = {
-            (layer, direction): {name + _ending(layer, direction): shape for name, shape in self._shapes(layer).items()}
+            name + _ending(layer, direction): shape
             for layer, direction in self._places()
+            for name, shape in self._shapes(layer).items()
         }
-        joined = {name: shape for own in shapes.values() for name, shape in own.items()}
-        parameters.check_shapes(joined)
-        created = parameters.create_parameters(joined, self.hidden_size, initializers, rngs=rngs, dtype=param_dtype)
-        for (layer, direction), own in shapes.items():
+        parameters.check_shapes(shapes)
+        created = parameters.create_parameters(shapes, self.hidden_size, initializers, rngs=rngs, dtype=param_dtype)
+        for name, parameter in created.items():
+            setattr(self, name, parameter)
+        for layer, direction in self._places():
             ending = _ending(layer, direction)
-            for name in own:
-                setattr(self, name, created[name])
             extras = equation.extra_parameters(self.hidden_size)
             equation_checks.check_extra_parameters(equation, extras)
             for name, value in extras.items():

@@ -39,13 +39,12 @@ class MetricSums(NamedTuple):
         return cls(np.float32(0), np.float32(0), np.zeros(shape, np.float32), np.zeros(2, np.float32))
 
     def __add__(self, other: "MetricSums") -> "MetricSums":  # type: ignore[override]
-        stack = np.stack if all(isinstance(part, np.generic | float) for part in (self.loss, other.loss)) else jnp.stack
-        pair, others = (
-            stack([sums.loss, sums.loss_weight]) for sums in (self, other)
-        )  # at once: fewer programs of XLA
-        both, lost = _add(pair, others, self.lost + other.lost)
+        before = _pair(self.lost + other.lost)
+        loss, loss_lost = _add(self.loss, other.loss, before[0])
+        weight, weight_lost = _add(self.loss_weight, other.loss_weight, before[1])
+        stack = np.stack if isinstance(loss_lost, np.generic | float) else jnp.stack
         rows = jax.tree.map(operator.add, self.rows, other.rows)
-        return MetricSums(both[0], both[1], rows, lost)
+        return MetricSums(loss, weight, rows, stack([loss_lost, weight_lost]))
 
     def mean_loss(self) -> Any:
         """Returns the loss, averaged over its weight."""

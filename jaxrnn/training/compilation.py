@@ -72,20 +72,17 @@ _OLDER_EMITTERS: dict[str, Any] = {"xla_cpu_use_fusion_emitters": False}
 
 def compile_for_one_call(lowered: jax.stages.Lowered) -> jax.stages.Compiled:
     """Compiles a program that runs once, and so takes longer to compile than to run: on CPUs in a third of the time."""
-    options = _haste()
-    if not options:
-        return lowered.compile()
     try:
-        return lowered.compile(compiler_options=options)
+        return lowered.compile(compiler_options=_haste())
     except jax.errors.JaxRuntimeError as error:  # an option that this XLA does not know
         if "No such compile option" not in str(error):
             raise
         return lowered.compile()
 
 
-def _haste() -> dict[str, Any]:
+def _haste() -> dict[str, Any] | None:
     if jax.default_backend() != "cpu":
-        return {}
+        return None
     return _FEW_PASSES | (_OLDER_EMITTERS if jax.__version_info__ < (0, 11) else {})
 
 

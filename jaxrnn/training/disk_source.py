@@ -87,10 +87,6 @@ class DiskSource:
         self._train_batches: Any = None
         self._read: dict[str, Generator[SuperBatch, None, None]] = {}
 
-    def compile(self, trainer: Trainer) -> Any:
-        """Traces and compiles the training steps; results and errors are those of `trace`'s result."""
-        return self.trace(trainer)()
-
     def trace(self, trainer: Trainer) -> Callable[[], Any]:
         """Traces the training steps from shapes alone, before there is a state.
 

@@ -46,10 +46,6 @@ class Source(Protocol):
         """Traces the program that trains, from shapes alone; returns what compiles it, for a thread beside Python's."""
         ...
 
-    def compile(self, trainer: Trainer) -> Any:
-        """Traces and compiles the program; returns it."""
-        ...
-
     def advance(self, trainer: Trainer, position: Position, *, epochs: int) -> tuple[Position, list[dict[str, Any]]]:
         """Goes on by one call of the device; returns the new position, and the lines of the epochs that it finished."""
         ...
@@ -175,7 +171,7 @@ class Fit:
         with contextlib.closing(self.source), _opened(watch, None) as watcher:
             if self._may_go_on():  # a signal ends this at once: there is nothing to save
                 with hosts.all_or_none():
-                    self.compiling.result() if self.compiling else self.source.compile(self.trainer)
+                    self.compiling.result() if self.compiling else self.source.trace(self.trainer)()
                 meanwhile()
             with _opened(interrupts, Interrupts()) as asked:
                 begin = time.perf_counter()

@@ -57,10 +57,6 @@ class MemorySource:
         self.validation = replicate(validation, self.plan.mesh)
         self._compiled: Callable[..., Any] | None = None
 
-    def compile(self, trainer: Trainer) -> Any:
-        """Traces and compiles the epochs; results and errors are those of `trace`'s result."""
-        return self.trace(trainer)()
-
     def trace(self, trainer: Trainer) -> Callable[[], Any]:
         """Traces the epochs from shapes alone, before there is a state.
 

@@ -27,8 +27,8 @@ def assert_same(found, expected):
     for array, other in zip(found, expected, strict=True):
         assert (array.shape, array.dtype) == (other.shape, other.dtype)
         # Of a product and a sum XLA may make one rounding or two, by the size of the whole.
-        half = float(jnp.finfo(array.dtype).eps) * BOUND
-        np.testing.assert_allclose(np.asarray(array, np.float64), np.asarray(other, np.float64), rtol=0, atol=half)
+        bit = float(jnp.finfo(array.dtype).eps) * BOUND
+        np.testing.assert_allclose(np.asarray(array, np.float64), np.asarray(other, np.float64), rtol=0, atol=bit)
 
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])

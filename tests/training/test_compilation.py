@@ -90,7 +90,7 @@ def test_a_program_of_one_call_is_compiled_whatever_options_this_xla_has(monkeyp
     with compilation.CompilationCounter() as counter:
         assert float(compilation.compile_for_one_call(program.lower(3))(3)) == expected
     assert counter.count == 1  # no option that is refused is tried with the versions that are supported
-    for options in ({"xla_no_such_option": 1}, {}):
+    for options in ({"xla_no_such_option": 1}, None):
         monkeypatch.setattr(compilation, "_haste", lambda options=options: options)
         assert float(compilation.compile_for_one_call(program.lower(3))(3)) == expected
 

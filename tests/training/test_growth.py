@@ -19,7 +19,7 @@ def prepare(seed: int) -> Trainer:
     config = Config().replace_flat({"cell": "rnn", "hidden_size": 3, "batching": "pad", "seed": seed, "epochs": 2})
     source = MemorySource(config, ROWS)
     trainer = build_trainer(config, source)
-    source.compile(trainer)
+    source.trace(trainer)()
     restore_position(trainer, None)
     return trainer
 

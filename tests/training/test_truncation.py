@@ -192,7 +192,7 @@ def test_memory_does_not_grow_with_the_rows(target):
         config = config_of(target=target, tbptt=tbptt, hidden_size=32)
         data = MemorySource(config, rows)
         trainer = build_trainer(config, data)
-        planned[tbptt] = data.compile(trainer).memory_analysis().temp_size_in_bytes
+        planned[tbptt] = data.trace(trainer)().memory_analysis().temp_size_in_bytes
     assert 0 < planned[50] < planned[0] / 5
 
 

@@ -46,7 +46,7 @@ def rehearse(config: Config, target_devices: str | None = None) -> None:
         rehearse_for(target, data.source, asked)
     else:
         held = tree_bytes(shapes) if data.source.keeps_copy else 0
-        print(describe_memory(data.source.compile(trainer), shapes.params, held))
+        print(describe_memory(data.source.trace(trainer)(), shapes.params, held))
     print("nothing was trained and nothing written")
 
 

@@ -73,7 +73,7 @@ def rehearse_for(target: Target, source: Any, config: Config) -> None:
     """
     aim(source, config, target.devices())
     trainer = build_trainer(config, source)
-    compiled = source.compile(trainer)
+    compiled = source.trace(trainer)()
     shapes = trainer.state_shapes()
     mesh, number = source.plan.mesh, target.num_devices
     name = f"{number:,} device{'s' * (number > 1)} of {readable(target.device_bytes)}"

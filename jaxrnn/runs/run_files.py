@@ -218,17 +218,21 @@ def parse_json(text: str) -> Any:
       ValueError: It is none.
       RecursionError: Its brackets are too deep.
     """
+    return _DECODER.decode(text)
 
-    def refuse(word: str) -> None:
-        raise ValueError(f"{word} in place of a number")
 
-    def as_float(digits: str) -> float:
-        value = float(digits)
-        if not math.isfinite(value):
-            raise ValueError(f"{shorten(digits, 40)}, beyond any number")
-        return value
+def _refuse_constant(word: str) -> None:
+    raise ValueError(f"{word} in place of a number")
 
-    return json.loads(text, parse_constant=refuse, parse_float=as_float)
+
+def _parse_finite(digits: str) -> float:
+    value = float(digits)
+    if not math.isfinite(value):
+        raise ValueError(f"{shorten(digits, 40)}, beyond any number")
+    return value
+
+
+_DECODER = json.JSONDecoder(parse_constant=_refuse_constant, parse_float=_parse_finite)
 
 
 def _read_object(path: Path) -> dict[str, Any]:

@@ -41,6 +41,8 @@ FURTHER_FIGURES: dict[str, tuple[str, ...]] = {
     "tag": (),
     "forecast": ("smape", "mae", "rmse", "quantile_loss", "coverage"),
 }
+_ALL_FIGURES_OF_TASK = {task: {*FIGURES_OF_TASK[task], *FURTHER_FIGURES[task]} for task in TASKS}
+_KNOWN_FIGURES = set().union(*_ALL_FIGURES_OF_TASK.values())
 HIGHER_IS_BETTER = ("accuracy", "within_half", "balanced_accuracy", "macro_f1", "roc_auc", "r2", "rows_right")
 
 
@@ -64,8 +66,8 @@ def _are_quantiles(text: str) -> bool:
 
 def task_of_figures(names: Iterable[str]) -> str:
     """Returns the task whose figures have these names, as far as they are known ones; next where several have them."""
-    known = {name for task in TASKS for name in (*FIGURES_OF_TASK[task], *FURTHER_FIGURES[task])} & set(names)
-    return next((task for task in TASKS if known <= {*FIGURES_OF_TASK[task], *FURTHER_FIGURES[task]}), "next")
+    known = _KNOWN_FIGURES.intersection(names)
+    return next((task for task, of_task in _ALL_FIGURES_OF_TASK.items() if known <= of_task), "next")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -15,6 +15,7 @@ from jaxrnn.settings.task_config import FIGURES_OF_TASK, task_of_figures
 DPI = 110
 TRAINING_COLOR, VALIDATION_COLOR, ACCENT_COLOR = "#1f77b4", "#d95f02", "#444444"
 LOWEST_ACCURACY_SHOWN = 0.0
+WIDE_RANGE = 100  # highest by lowest loss, from which on small ticks stand at 2 and 5 alone
 
 
 @functools.cache  # a process that trains again has already done so
@@ -47,13 +48,16 @@ def write_title(axes: Any, text: str, size: float = 10) -> None:
 
 def scale_by_logarithm(axes: Any) -> None:
     """Makes the vertical axis logarithmic, with plain numbers: setting formulas takes a third of the drawing."""
-    from matplotlib.ticker import LogFormatter
+    from matplotlib.ticker import LogFormatter, LogLocator
 
     class Plain(LogFormatter):
         def __call__(self, x: float, pos: int | None = None) -> str:
             return f"{x:g}" if super().__call__(x, pos) else ""
 
     axes.set_yscale("log")
+    lowest, highest = axes.get_ylim()
+    if highest > WIDE_RANGE * lowest:  # each tick takes half a millisecond
+        axes.yaxis.set_minor_locator(LogLocator(subs=(2, 5)))
     axes.yaxis.set_major_formatter(Plain())
     axes.yaxis.set_minor_formatter(Plain(labelOnlyBase=False, minor_thresholds=(1, 0.4)))
 

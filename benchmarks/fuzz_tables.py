@@ -6,9 +6,9 @@
 A case is a table of steps: ids that need quotes, times of three kinds, numbers in many forms, missing values,
 categories and labels, in any order; written as CSV or TSV, as Parquet, Arrow IPC or a DataFrame. Half of them are
 damaged: bytes changed, cut or doubled, cells of another kind, a row twice, a label that changes. A whole table must
-give the sequences that pandas gives by groupby and sort_values, to the bit; a damaged one those, or a DataError. Every
-third case is of rows without a header, another third of texts (`benchmarks.fuzz_rows`). Case N of a seed is always the
-same. Needs pandas. Exits with 1 if anything failed.
+give the sequences that pandas gives by groupby and sort_values, to the bit; a damaged one those, or a DataError; and
+all of them the same where they are read as large files are. Every third case is of rows without a header, another third
+of texts (`benchmarks.fuzz_rows`). Case N of a seed is always the same. Needs pandas. Exits with 1 if anything failed.
 """
 
 import argparse
@@ -22,11 +22,14 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
+from unittest import mock
 
 import numpy as np
 
 import jaxrnn
 from benchmarks.fuzz_rows import check_rows, check_texts, draw_rows, draw_texts
+from jaxrnn.data.readers import sources
+from jaxrnn.data.readers.native import records
 from jaxrnn.foundation.errors import DataError
 
 IDS = ["7", "07", "12", "-3", 'a "b"', "c,d", "e;f", "tab\there", "two\nlines", "ü", "日本", "NA", "x y", "0.5"]
@@ -168,6 +171,14 @@ def by_pandas(case: Case) -> dict[str, tuple[np.ndarray, list[str], str]]:
     return found
 
 
+def outcome(source: Any, options: dict[str, Any]) -> jaxrnn.Sequences | str:
+    """Returns the sequences of a table, or why it was refused."""
+    try:
+        return jaxrnn.read(source, **options)
+    except DataError as error:
+        return str(error)
+
+
 def check(case: Case, dice: random.Random, folder: Path) -> str:
     """Reads a case; returns "read" or "refused".
 
@@ -175,11 +186,15 @@ def check(case: Case, dice: random.Random, folder: Path) -> str:
       AssertionError: A value is not where pandas has it, or a whole table is refused.
     """
     source = write(case, dice, folder)
-    try:
-        found = jaxrnn.read(source, **case.options)
-    except DataError as error:
-        if not case.damage or "; expected " not in str(error):
-            raise AssertionError(f"refused, or by a message of another form: {error}") from error
+    found = outcome(source, case.options)
+    with (
+        mock.patch.multiple(sources, LARGE_BYTES=0),
+        mock.patch.multiple(records, FILE_BLOCK_BYTES=dice.randint(1, 99)),
+    ):
+        assert outcome(source, case.options) == found, "read in parts"
+    if isinstance(found, str):
+        if not case.damage or "; expected " not in found:
+            raise AssertionError(f"refused, or by a message of another form: {found}")
         return "refused"
     if case.damage == "bytes":
         return "read"  # as something else than was written; nobody knows what

@@ -48,7 +48,7 @@ _TRUNCATION = "training/test_truncation.py"
 _EPOCH_ENDS = "training/test_epoch_ends.py"
 _WRITING = "runs/test_run_lock.py"
 _TABLES = "data/test_tables.py"
-_PLAIN = "data/test_native_text.py data/test_fuzz_reader.py"
+_PLAIN = "data/test_native_text.py data/test_native_records.py data/test_fuzz_reader.py"
 _TASKS = "tasks/test_tasks.py"
 _SEQUENCES = "training/test_sequence_training.py"
 _FORECASTS = "tasks/test_forecast.py evaluation/test_forecasting.py models/test_forecast_model.py"
@@ -78,8 +78,17 @@ MUTATIONS = [
     Mutation("data/readers/native/plain_text.cc", "(OtherThanDigits(word) != 0) | ", "", _PLAIN),
     Mutation("data/readers/native/plain_text.cc", "(length < least) | ", "", _PLAIN),
     Mutation("data/readers/native/plain_text.cc", " | (length > most)", "", _PLAIN),
-    Mutation("data/readers/native_text.py", "if what & 4]", "if what & 2]", _PLAIN),
+    Mutation("data/readers/native/plain_text.py", "if what & 4]", "if what & 2]", _PLAIN),
     Mutation("data/readers/sources.py", "if is_whole and os", "if os", _PLAIN),
+    Mutation("data/readers/native/records.py", "if self._begin < edge < self._end", "if edge < self._end", _PLAIN),
+    Mutation("data/readers/native/records.py", "if found < 0 and stop < self._end", "if False", _PLAIN),
+    Mutation("data/readers/native/records.py", "and text[end - 1] != _LINE_FEED", "and False", _PLAIN),
+    Mutation("data/readers/native/records.py", "records if os.fstat", "records if True or os.fstat", _PLAIN),
+    Mutation(
+        "data/readers/native/records.py", "if self._native.JaxrnnSurvey1(", "if not self._native.JaxrnnSurvey1(", _PLAIN
+    ),
+    Mutation("data/tables/delimited.py", "row + first_line", "row + 2", _PLAIN),
+    Mutation("data/tables/delimited.py", "and not options.skip_lines\n", "\n", _PLAIN),
     Mutation("data/tables/cells.py", "decode or not _has_whole_runs(array)", "decode", _PLAIN),
     Mutation("nn/recurrent_layer.py", "layer == 0 and not is_watched", "False", "nn/test_transformations.py"),
     Mutation("nn/engine/recurrence.py", "steps._replace(inputs=inputs))", "steps)", "nn/test_transformations.py"),

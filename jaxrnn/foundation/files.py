@@ -7,7 +7,7 @@ import math
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 
 def to_json(content: Any, **options: Any) -> str:
@@ -69,6 +69,14 @@ def naming(path: Path) -> Iterator[None]:
         if error.errno is None:
             raise
         raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+def read_at(file: BinaryIO, memory: memoryview, place: int) -> bool:
+    """Fills memory with what a file has from a place on; returns whether there is as much. Needs `os.preadv`."""
+    begin = 0
+    while begin < len(memory) and (count := os.preadv(file.fileno(), [memory[begin:]], place + begin)):
+        begin += count
+    return begin == len(memory)
 
 
 def hash_file(path: str | Path) -> str:

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from benchmarks.fuzz_inputs import Failed, Input, check, draw_input, expected_rows
 from benchmarks.fuzz_reader import fuzz, main
-from jaxrnn.data.readers import native_text, short_integers, text_reader
+from jaxrnn.data.readers import short_integers, text_reader
+from jaxrnn.data.readers.native import plain_text
 
 OPTIONS = {"delimiter": ",", "header": False, "blank_lines": "error", "min_length": 1, "max_row_length": 100}
 
@@ -20,7 +21,7 @@ READERS = ("compiled", "numpy")
 
 def read_by(reader: str) -> contextlib.AbstractContextManager:
     """Reads plain text by compiled code, where there is any, or without it."""
-    return mock.patch.object(native_text, "library", (lambda: None) if reader == "numpy" else native_text.library)
+    return mock.patch.object(plain_text, "library", (lambda: None) if reader == "numpy" else plain_text.library)
 
 
 @settings(max_examples=400, deadline=None)

@@ -16,18 +16,19 @@ from hypothesis import strategies as st
 import jaxrnn
 from benchmarks import sanitize
 from jaxrnn.data import sequences
-from jaxrnn.data.readers import gathering, large_columns, native_text, sources
+from jaxrnn.data.readers import gathering, large_columns, sources
 from jaxrnn.data.readers.delimited_text import Text, text_of
-from jaxrnn.data.readers.native_text import DECIMAL, TEXT, UNREAD, WHOLE
+from jaxrnn.data.readers.native import plain_text, records
+from jaxrnn.data.readers.native.records import DECIMAL, WHOLE
 from jaxrnn.data.readers.options import FLOAT32_OVERFLOW, MAX_FIELD_LENGTH
 
-needs_library = pytest.mark.skipif(native_text.library() is None, reason="the reader of plain text is not built here")
+needs_library = pytest.mark.skipif(plain_text.library() is None, reason="the reader of plain text is not built here")
 
 
 def test_it_is_built_where_there_is_a_compiler():
     if not any(shutil.which(command) for command in ("c++", "g++", "clang++")):
         pytest.skip("there is no compiler here")
-    assert native_text.library() is not None
+    assert plain_text.library() is not None
 
 
 def bits(values):
@@ -60,7 +61,7 @@ odd_fields = st.text('0123456789+-.eE nx_a"', max_size=8) | st.sampled_from(["na
 @settings(max_examples=300, deadline=None)
 @given(st.lists(st.lists(numbers, min_size=1, max_size=6), min_size=1, max_size=5))
 def test_rows_of_numbers_are_those_of_float(rows):
-    read = native_text.read_rows("".join(",".join(row) + "\n" for row in rows).encode(), b",", 1, 100)
+    read = plain_text.read_rows("".join(",".join(row) + "\n" for row in rows).encode(), b",", 1, 100)
     wanted = [decimal_of(field) for row in rows for field in row]
     if read is None:  # what underflows, and what has more digits of an exponent, is left to others
         assert any(value is None or abs(value) < 1e-300 for value in wanted)
@@ -78,7 +79,7 @@ def test_rows_of_numbers_are_those_of_float(rows):
 @settings(max_examples=300, deadline=None)
 @given(st.lists(st.lists(numbers | odd_fields, min_size=1, max_size=4), min_size=1, max_size=3))
 def test_what_is_read_is_always_what_float_reads(rows):
-    read = native_text.read_rows("".join(",".join(row) + "\n" for row in rows).encode(), b",", 1, 100)
+    read = plain_text.read_rows("".join(",".join(row) + "\n" for row in rows).encode(), b",", 1, 100)
     if read is not None:
         wanted = [decimal_of(field.strip(" ")) for row in rows for field in row]
         assert bits(read[0].astype(float)) == bits(wanted)
@@ -91,7 +92,7 @@ def test_every_byte_at_every_place_of_a_field(byte):
         for place in range(8):
             changed = bytearray(field)
             changed[place] = byte
-            read = native_text.read_rows(b"7," + bytes(changed) + b",-3\n", b",", 1, 9)
+            read = plain_text.read_rows(b"7," + bytes(changed) + b",-3\n", b",", 1, 9)
             wanted = decimal_of(changed.decode("latin-1").strip(" "))
             assert (None if read is None else read[0].tolist()) == (None if wanted is None else [7, wanted, -3])
 
@@ -103,13 +104,13 @@ def test_short_whole_numbers_and_one_that_is_something_else(odd):
     draw = random.Random(0)
     for place in range(80):
         rows = [["1"] * (1 + place), *([str(draw.randint(-999999, 9999999))] for _ in range(9)), ["-9", "7"]]
-        read = native_text.read_rows("".join(",".join(row) + "\n" for row in rows).encode(), b",", 1, 100)
+        read = plain_text.read_rows("".join(",".join(row) + "\n" for row in rows).encode(), b",", 1, 100)
         assert read[0].dtype == np.int32
         assert read[0].tolist() == [int(field) for row in rows for field in row]
         row = draw.choice(rows)
         row.insert(draw.randint(0, len(row)), odd)
         text = "".join(",".join(row) + "\n" for row in rows).encode()
-        read = native_text.read_rows(text, b",", 1, 100)
+        read = plain_text.read_rows(text, b",", 1, 100)
         try:
             values = [float(field) for row in rows for field in row]
         except ValueError:
@@ -123,18 +124,18 @@ def test_short_whole_numbers_and_one_that_is_something_else(odd):
 def test_lengths_of_rows_of_short_numbers_wherever_they_end():
     for number in range(1, 150):
         text = b"1," * number + b"2\n" + b"3,4\n" * 3
-        values, lengths = native_text.read_rows(text, b",", 2, number + 1)
+        values, lengths = plain_text.read_rows(text, b",", 2, number + 1)
         assert lengths.tolist() == [number + 1, 2, 2, 2]
         assert values.sum() == number + 2 + 3 * 7
-        assert native_text.read_rows(text, b",", 3, number + 1) is None
+        assert plain_text.read_rows(text, b",", 3, number + 1) is None
         if number > 1:
-            assert native_text.read_rows(text, b",", 2, number) is None
+            assert plain_text.read_rows(text, b",", 2, number) is None
 
 
 @needs_library
 def test_limits_of_rows_and_fields():
     def lengths(text: bytes, least: int = 2, most: int = 3) -> list[int] | None:
-        read = native_text.read_rows(text, b",", least, most)
+        read = plain_text.read_rows(text, b",", least, most)
         return None if read is None else read[1].tolist()
 
     assert lengths(b"1,2\n3,4,5\n") == [2, 3]
@@ -143,83 +144,10 @@ def test_limits_of_rows_and_fields():
     for size, taken in ((MAX_FIELD_LENGTH - 1, True), (MAX_FIELD_LENGTH, False)):
         for field in ("1".rjust(size, "0"), "1".rjust(size), "1".ljust(size), "0." + "0" * (size - 2)):
             assert (lengths(f"2,{field}\n".encode()) is not None) == taken, field
-    assert native_text.read_rows(b"1 2\n3 4\n", b" ", 2, 2)[0].tolist() == [1, 2, 3, 4]
-    assert native_text.read_rows(b"1  2\n", b" ", 2, 2) is None
-    assert native_text.read_rows(b"3.4028235677973366e38,1\n", b",", 2, 2) is None
-    assert native_text.read_rows(b"-3.4028235677973362e38,1\n", b",", 2, 2)[0][0] == -3.4028235677973362e38
-
-
-def columns_of(records):
-    """The cells of records, columns of texts too."""
-    found = []
-    for column in records.columns:
-        if column is None or isinstance(column, np.ndarray):
-            found.append([None] * sum(records.block_rows) if column is None else column.tolist())
-            continue
-        texts = []
-        for block, rows in zip(column, records.block_rows, strict=True):
-            ends = [0, *block.ends.tolist()]
-            words = [bytes(block.characters[a:b]).decode() for a, b in itertools.pairwise(ends)]
-            texts += np.repeat(np.array(words, object), np.diff([*block.rows, rows])).tolist()
-        found.append(texts)
-    return found
-
-
-@needs_library
-@settings(max_examples=200, deadline=None)
-@given(st.randoms(use_true_random=True), st.sampled_from([1, 30, 1 << 20]), st.sampled_from(["\n", "\r\n"]))
-def test_records_are_those_of_a_plain_split(rng, block_bytes, ending):
-    kinds = [rng.choice([TEXT, DECIMAL, WHOLE, UNREAD]) for _ in range(rng.randint(1, 4))]
-    cells = {
-        TEXT: lambda: rng.choice(["unit 1", "unit 12", "unit", "Ä", "", "-3"]),
-        DECIMAL: lambda: repr(rng.uniform(-9, 9)) if rng.random() < 0.5 else str(rng.randint(-9, 9)),
-        WHOLE: lambda: str(rng.randint(-(10**17), 10**17)),
-        UNREAD: lambda: rng.choice(["1,5", "nan", "", "x y"]),
-    }
-    table = [[cells[kind]() for kind in kinds] for _ in range(rng.randint(1, 30))]
-    if len(kinds) == 1 and kinds[0] in (TEXT, UNREAD):
-        table = [[cell or "x"] for (cell,) in table]
-    text = ("head" + ending + "".join(";".join(row) + ending for row in table)).encode()
-    text = text.removesuffix(b"\n") if ending == "\n" and rng.random() < 0.3 and table[-1] != [""] else text
-    native_block, native_text.BLOCK_BYTES = native_text.BLOCK_BYTES, block_bytes
-    try:
-        records = native_text.read_records(text, len("head" + ending), kinds, ";")
-    finally:
-        native_text.BLOCK_BYTES = native_block
-    make = {TEXT: str, DECIMAL: float, WHOLE: int, UNREAD: lambda cell: None}
-    assert sum(records.block_rows) == len(table)
-    assert columns_of(records) == [[make[kind](row[number]) for row in table] for number, kind in enumerate(kinds)]
-
-
-@needs_library
-def test_records_that_are_not_plain_are_left_to_others():
-    kinds = [TEXT, WHOLE, DECIMAL]
-    plain = b"a,1,2.5\nb,2,3.5\nb,3,4.5\n"
-    assert columns_of(native_text.read_records(plain, 0, kinds, ",")) == [["a", "b", "b"], [1, 2, 3], [2.5, 3.5, 4.5]]
-    for old, new in (
-        (b"b,2,", b"b,,"),
-        (b"b,2,", b'"b",2,'),
-        (b"b,2,", b'b"c,2,'),
-        (b"b,2,", b"b,2.0,"),
-        (b"b,2,", b"b, 2,"),
-        (b"b,2,", b"b,0x2,"),
-        (b"b,2,", b"b,1234567890123456789,"),
-        (b"b,2,", b"b\r,2,"),
-        (b"b,2,", b"b,2,1,"),
-        (b"b,2,", b"b,"),
-        (b"b,2,", b"\nb,2,"),
-        (b"b,2,", b"\r\nb,2,"),
-        (b"3.5", b"nan"),
-        (b"3.5", b"3.5 "),
-        (b"3.5", b"1e39"),
-        (b"3.5", b""),
-        (b"3.5", b"3.5\r5"),
-    ):
-        assert plain.count(old) == 1
-        assert native_text.read_records(plain.replace(old, new), 0, kinds, ",") is None, new
-    for begin, delimiter in ((len(plain), ","), (0, "ä"), (0, ";")):
-        assert native_text.read_records(plain, begin, kinds, delimiter) is None
-    assert native_text.read_records(b"1,2\n", 0, [WHOLE] * 65, ",") is None
+    assert plain_text.read_rows(b"1 2\n3 4\n", b" ", 2, 2)[0].tolist() == [1, 2, 3, 4]
+    assert plain_text.read_rows(b"1  2\n", b" ", 2, 2) is None
+    assert plain_text.read_rows(b"3.4028235677973366e38,1\n", b",", 2, 2) is None
+    assert plain_text.read_rows(b"-3.4028235677973362e38,1\n", b",", 2, 2)[0][0] == -3.4028235677973362e38
 
 
 def test_without_the_library_the_same_is_read(tmp_path, monkeypatch):
@@ -228,17 +156,17 @@ def test_without_the_library_the_same_is_read(tmp_path, monkeypatch):
     table.write_text("id,t,x,y,side\n" + "".join(f"{n // 3},{n % 3},{n / 7},{-n},s{n // 6}\n" for n in range(30)))
     roles = {"id_column": "id", "time_column": "t", "input_columns": ["x", "y"], "label_column": "side"}
     found = jaxrnn.read_sequences(path), jaxrnn.read(table, **roles)
-    monkeypatch.setattr(native_text, "LIBRARY", tmp_path / "libnone.so")
-    native_text.library.cache_clear()
+    monkeypatch.setattr(plain_text, "LIBRARY", tmp_path / "libnone.so")
+    plain_text.library.cache_clear()
     try:
-        assert native_text.library() is None
-        assert native_text.read_rows(b"1\n", b",", 1, 1) is None
-        assert native_text.read_records(b"1\n", 0, [WHOLE], ",") is None
+        assert plain_text.library() is None
+        assert plain_text.read_rows(b"1\n", b",", 1, 1) is None
+        assert records.read_records(b"1\n", 0, [WHOLE], ",") is None
         assert bits(jaxrnn.read_sequences(path).values) == bits(found[0].values)
         assert jaxrnn.read(table, **roles) == found[1]
     finally:
         monkeypatch.undo()
-        native_text.library.cache_clear()
+        plain_text.library.cache_clear()
 
 
 def test_blocks_are_gathered_whatever_room_there_was(tmp_path, monkeypatch):
@@ -348,22 +276,22 @@ def test_numbers_of_every_width():
     for behind in ("", "e2", "E-1", " "):
         for text in number_of:
             for more in ("", ",7\n12345678,9\n"):
-                found = native_text.read_rows(f"{text}{behind}{more or chr(10)}".encode(), b",", 1, 9)
+                found = plain_text.read_rows(f"{text}{behind}{more or chr(10)}".encode(), b",", 1, 9)
                 assert found is not None, text
                 wanted = float(text + behind)
                 assert (found[0][0], np.signbit(found[0][0])) == (wanted, np.signbit(wanted)), text + behind
     for text in set(written) - set(number_of):
-        assert native_text.read_rows(f"{text}\n".encode(), b",", 1, 9) is None, text
+        assert plain_text.read_rows(f"{text}\n".encode(), b",", 1, 9) is None, text
     rows = "".join(f"{text},{number!r}\n" for text, number in number_of.items() if "+" not in text)
-    records = native_text.read_records(rows.encode(), 0, [DECIMAL, DECIMAL], ",")
-    np.testing.assert_array_equal(*records.columns)
+    found = records.read_records(rows.encode(), 0, [DECIMAL, DECIMAL], ",")
+    np.testing.assert_array_equal(*found.columns)
     whole = [text for text in number_of if "." not in text and "+" not in text]
-    records = native_text.read_records("".join(f"{text}\n" for text in whole).encode(), 0, [WHOLE], ",")
-    np.testing.assert_array_equal(records.columns[0], [int(text) for text in whole])
+    found = records.read_records("".join(f"{text}\n" for text in whole).encode(), 0, [WHOLE], ",")
+    np.testing.assert_array_equal(found.columns[0], [int(text) for text in whole])
 
 
 def test_a_text_is_looked_through_in_pieces(monkeypatch):
-    monkeypatch.setattr(native_text, "_SURVEYED_BYTES", 7)
+    monkeypatch.setattr(plain_text, "_SURVEYED_BYTES", 7)
     generator = np.random.default_rng(0)
     found = set()
     for number in range(400):
@@ -372,7 +300,7 @@ def test_a_text_is_looked_through_in_pieces(monkeypatch):
             if text.size and generator.random() < 0.2:
                 text[generator.integers(text.size)] = byte
         content = text.tobytes()
-        survey = native_text.survey(content)
+        survey = plain_text.survey(content)
         assert survey == (content.isascii(), b"\0" in content, content.rfind(b'"'))
         found.add((survey.is_ascii, survey.has_nul, survey.last_quote < 0))
     assert len(found) == 8
@@ -385,7 +313,7 @@ def test_a_large_file_is_read_in_parts(tmp_path, monkeypatch):
     (tmp_path / "file").write_bytes(content)
     with open(tmp_path / "file", "rb") as file:
         assert sources.read_at_once(file, len(content)) is None  # small
-        monkeypatch.setattr(sources, "_LARGE_BYTES", 0)
+        monkeypatch.setattr(sources, "LARGE_BYTES", 0)
         assert sources.read_at_once(file, len(content)) == content
         assert sources.read_at_once(file, len(content) + 1) is None  # shrunk since
         assert sources.read_at_once(file, len(content) - 1) is None  # grown
@@ -407,16 +335,16 @@ def test_a_process_may_have_no_more_threads(tmp_path, monkeypatch):
         raise RuntimeError("can't start new thread")
 
     monkeypatch.setattr(threading.Thread, "start", refuse)
-    monkeypatch.setattr(sources, "_LARGE_BYTES", 0)
-    monkeypatch.setattr(native_text, "_SURVEYED_BYTES", 1000)
+    monkeypatch.setattr(sources, "LARGE_BYTES", 0)
+    monkeypatch.setattr(plain_text, "_SURVEYED_BYTES", 1000)
     with open(tmp_path / "file", "rb") as file:
         assert sources.read_at_once(file, len(content)) is None
-    assert native_text.survey(content) == (True, False, len(content) - 2)
+    assert plain_text.survey(content) == (True, False, len(content) - 2)
 
 
 @pytest.mark.parametrize("delimiter", ["-", "e", "+", "."])
 def test_a_delimiter_that_numbers_hold_is_left_to_others(delimiter):
-    assert native_text.read_records(f"3{delimiter}4\n".encode(), 0, [WHOLE, WHOLE], delimiter) is None
+    assert records.read_records(f"3{delimiter}4\n".encode(), 0, [WHOLE, WHOLE], delimiter) is None
 
 
 def test_columns_that_nobody_reads_and_those_that_are_yet_to_be_found(tmp_path):

@@ -14,7 +14,8 @@ import pytest
 
 import jaxrnn
 from benchmarks.fuzz_tables import main
-from jaxrnn.data.readers import csv_split, native_text
+from jaxrnn.data.readers import csv_split, sources
+from jaxrnn.data.readers.native import plain_text, records
 from jaxrnn.data.tables import delimited
 from jaxrnn.data.tables.columns import Columns
 from jaxrnn.foundation.errors import DataError, UserError
@@ -409,9 +410,9 @@ def test_blocks_that_threads_split_are_one_table(tmp_path, monkeypatch, ending):
     columns = COLUMNS | {"input_columns": ["speed", "load"]}
     (tmp_path / "whole.csv").write_text(many_rows(ending), newline="")
     whole = jaxrnn.read(tmp_path / "whole.csv", **columns)
-    monkeypatch.setattr(native_text, "BLOCK_BYTES", 60)
+    monkeypatch.setattr(records, "BLOCK_BYTES", 60)
     assert jaxrnn.read(tmp_path / "whole.csv", **columns) == whole
-    monkeypatch.setattr(native_text, "library", lambda: None)
+    monkeypatch.setattr(plain_text, "library", lambda: None)
     monkeypatch.setattr(csv_split, "BLOCK_BYTES", 60)
     assert jaxrnn.read(tmp_path / "whole.csv", **columns) == whole
     assert [len(whole), whole.arrays()[41].tolist()] == [43, [[row / 8, -row / 10] for row in range(287, 294)]]
@@ -489,9 +490,9 @@ def test_numbers_read_at_once_are_those_of_cells_read_as_text(tmp_path, monkeypa
 
     plain, refused = many_rows("\n"), 0
     monkeypatch.setattr(csv_split, "BLOCK_BYTES", 90)
-    monkeypatch.setattr(native_text, "BLOCK_BYTES", 90)
-    body = csv_split.Body(plain.encode(), plain.index("\n") + 1, is_quoted=False)
-    kinds = delimited._kinds_of(body, NAMES, Columns(**columns), ",")
+    monkeypatch.setattr(records, "BLOCK_BYTES", 90)
+    monkeypatch.setattr(records, "FILE_BLOCK_BYTES", 90)
+    kinds = delimited._kinds_of(plain.split("\n")[1].encode(), NAMES, Columns(**columns), ",")
     assert kinds.keys() == {"unit", "hour", "speed", "load"}
     cells = [("\n30,3,", f"\n30,{odd},") for odd in ODD_TIMES] + [("\n30,3,", f"\n{odd},3,") for odd in ODD_IDS]
     cells += [("-213e-1", odd) for odd in ODD_NUMBERS] + [(",26.625,", f",{odd},") for odd in ODD_NUMBERS]
@@ -500,7 +501,9 @@ def test_numbers_read_at_once_are_those_of_cells_read_as_text(tmp_path, monkeypa
         (tmp_path / "odd.csv").write_text(plain.replace(old, new))
         found = outcome()
         with monkeypatch.context() as patch:
-            patch.setattr(native_text, "library", lambda: None)
+            patch.setattr(sources, "LARGE_BYTES", 0)
+            assert found == outcome(), new
+            patch.setattr(plain_text, "library", lambda: None)
             assert found == outcome(), new
             patch.setattr(delimited, "_kinds_of", lambda *_: {})
             assert found == outcome(), new

@@ -1,12 +1,12 @@
 """Records of CSV split into columns, of text or of numbers: by compiled code where they are plain, by pyarrow else."""
 
 import codecs
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 import numpy as np
 
-from jaxrnn.data.readers import native_text
+from jaxrnn.data.readers.native import records as native
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -32,6 +32,28 @@ class Body(NamedTuple):
         """Whether bytes are in it."""
         return self.source.find(part, self.begin) >= 0  # type: ignore[arg-type]
 
+    def records(self, kinds: Sequence[int], delimiter: str) -> native.Records | None:
+        """Reads what is plain, columns of the kinds of `native.records`."""
+        return native.read_records(self.source, self.begin, kinds, delimiter)
+
+
+class FileBody(NamedTuple):
+    """What stands behind the header of a file that is not read yet.
+
+    Attributes:
+      file: A regular file.
+      num_bytes: How many bytes it has.
+      begin: Where it begins there.
+    """
+
+    file: BinaryIO
+    num_bytes: int
+    begin: int
+
+    def records(self, kinds: Sequence[int], delimiter: str) -> native.Records | None:
+        """Reads what is plain, columns of the kinds of `native.records`."""
+        return native.read_records_of_file(self.file, self.num_bytes, self.begin, kinds, delimiter)
+
 
 def read_csv(body: Body, names: list[str], kinds: Mapping[str, "pa.DataType"], delimiter: str) -> "pa.Table":
     """Splits records; columns are texts but for those of `kinds`, which have no missing cell.
@@ -53,7 +75,9 @@ def read_csv(body: Body, names: list[str], kinds: Mapping[str, "pa.DataType"], d
     return _read(body, names, kinds, delimiter, most, in_threads=False, newlines_in_values=body.is_quoted)
 
 
-def read_plain(body: Body, names: list[str], kinds: Mapping[str, "pa.DataType"], delimiter: str) -> "pa.Table | None":
+def read_plain(
+    body: Body | FileBody, names: list[str], kinds: Mapping[str, "pa.DataType"], delimiter: str
+) -> "pa.Table | None":
     """Splits records none of whose cells is quoted as `read_csv` does; columns of texts may be run-end encoded.
 
     Args:
@@ -68,9 +92,8 @@ def read_plain(body: Body, names: list[str], kinds: Mapping[str, "pa.DataType"],
     """
     import pyarrow as pa
 
-    kind_of = {pa.float64(): native_text.DECIMAL, pa.int64(): native_text.WHOLE, pa.null(): native_text.UNREAD}
-    wanted = [kind_of.get(kinds.get(name), native_text.TEXT) for name in names]
-    records = native_text.read_records(body.source, body.begin, wanted, delimiter)
+    kind_of = {pa.float64(): native.DECIMAL, pa.int64(): native.WHOLE, pa.null(): native.UNREAD}
+    records = body.records([kind_of.get(kinds.get(name), native.TEXT) for name in names], delimiter)
     if records is None:
         return None
     number = sum(records.block_rows)
@@ -85,7 +108,7 @@ def read_plain(body: Body, names: list[str], kinds: Mapping[str, "pa.DataType"],
     return pa.table(columns, names=names)
 
 
-def _texts_of(blocks: list[native_text.Texts], block_rows: list[int]) -> "pa.RunEndEncodedArray | pa.ChunkedArray":
+def _texts_of(blocks: list[native.Texts], block_rows: list[int]) -> "pa.RunEndEncodedArray | pa.ChunkedArray":
     """Returns a column: runs of the same text, or texts as they are where few rows have that of the row before."""
     import pyarrow as pa
 

@@ -13,8 +13,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from jaxrnn.data.readers import native_text
 from jaxrnn.data.readers.complaints import complaint, quote
+from jaxrnn.data.readers.native.plain_text import survey
 from jaxrnn.data.readers.sources import decode
 from jaxrnn.foundation.errors import DataError
 
@@ -115,7 +115,7 @@ def text_of(content: bytes, name: str, *, comment: str | None = None, skip_lines
       DataError: It is no UTF-8, or has a NUL byte.
     """
     if comment is None and not skip_lines:
-        found = native_text.survey(content)
+        found = survey(content)
         if found.is_ascii and not found.has_nul:
             return Text(name, content, last_quote=found.last_quote)
     text = decode(content, name=name)

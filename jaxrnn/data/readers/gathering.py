@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jaxrnn.data.ragged import Ragged
-from jaxrnn.data.readers.native_text import num_workers
+from jaxrnn.data.readers.native.plain_text import num_workers
 
 _FIRST_VALUES = 1 << 20  # there is room for where it is not known how many there may be
 _MOST_PENDING = 8

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from jaxrnn.data.readers.native_text import num_workers
+from jaxrnn.data.readers.native.plain_text import num_workers
 
 ROWS_AT_ONCE = 1 << 16
 

@@ -15,13 +15,14 @@ from pathlib import Path
 from typing import BinaryIO
 
 from jaxrnn.data.readers.complaints import complaint
-from jaxrnn.data.readers.native_text import num_workers
+from jaxrnn.data.readers.native.plain_text import num_workers
 from jaxrnn.foundation.errors import DataError
 from jaxrnn.foundation.escaping import escape
+from jaxrnn.foundation.files import read_at
 
 _BUFFER_BYTES = 1 << 18
 _PIECE_BYTES = 1 << 20
-_LARGE_BYTES = 1 << 24
+LARGE_BYTES = 1 << 24  # of a file that is read in parts
 _PART_BYTES = 1 << 22
 _GZIP = b"\x1f\x8b"
 _ZSTD = b"\x28\xb5\x2f\xfd"
@@ -101,17 +102,14 @@ def read_at_once(file: BinaryIO, num_bytes: int) -> bytes | None:
     Returns:
       What is in it; None if it was not read: it is small, has another size by now, or the system does not do this.
     """
-    if num_bytes < _LARGE_BYTES or not hasattr(os, "preadv"):
+    if num_bytes < LARGE_BYTES or not hasattr(os, "preadv"):
         return None
     # The memory of the bytes themselves, which nobody else has seen yet, is not copied by either call.
     buffer = io.BytesIO(bytes(num_bytes))
     with buffer.getbuffer() as view:
 
         def read(begin: int) -> bool:
-            end = min(begin + _PART_BYTES, num_bytes)
-            while begin < end and (count := os.preadv(file.fileno(), [view[begin:end]], begin)):
-                begin += count
-            return begin == end
+            return read_at(file, view[begin : begin + _PART_BYTES], begin)
 
         try:
             with ThreadPoolExecutor(num_workers()) as threads:

@@ -16,10 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jaxrnn.data.ragged import Ragged
-from jaxrnn.data.readers import native_text, short_integers
+from jaxrnn.data.readers import short_integers
 from jaxrnn.data.readers.complaints import complaint, quote
 from jaxrnn.data.readers.exact_parser import blank_line, is_blank, parse_row
 from jaxrnn.data.readers.gathering import Gathered
+from jaxrnn.data.readers.native import plain_text
 from jaxrnn.data.readers.options import FLOAT32_OVERFLOW, MAX_FIELD_LENGTH, ReadOptions
 
 # Without compiled code threads hand Python's lock to each other at every step of smaller blocks, and temporaries of
@@ -99,7 +100,7 @@ def read_text_blocks(stream: BufferedReader, *, name: str, options: ReadOptions)
 
 def _read_blocks(stream: BufferedReader, options: ReadOptions) -> Iterator[tuple[bytes, Block | None]]:
     """Parses blocks in threads, a few at a time, and yields them in the order of the file."""
-    num_workers = native_text.num_workers()
+    num_workers = plain_text.num_workers()
     pending: deque[tuple[bytes, Future[Block | None]]] = deque()
     with ThreadPoolExecutor(num_workers) as executor:
         for text in _cut_blocks(stream, options):
@@ -180,7 +181,7 @@ def _parse_plain(text: bytes, options: ReadOptions) -> Block | None:
     delimiter = options.delimiter.encode()
     if not text.endswith(b"\n"):
         return None
-    plain = native_text.read_rows(text, delimiter, options.min_length, options.max_row_length)
+    plain = plain_text.read_rows(text, delimiter, options.min_length, options.max_row_length)
     if plain is not None:
         return Block(*plain, num_lines=plain[1].size)
     separators, field_lengths = _cut_fields(text, delimiter)

@@ -4,14 +4,15 @@ Compiled code reads what is plain, pyarrow splits all else.
 """
 
 import functools
+import itertools
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 import numpy as np
 
-from jaxrnn.data.readers import plain_numbers
+from jaxrnn.data.readers import plain_numbers, sources
 from jaxrnn.data.readers.complaints import complaint, quote
-from jaxrnn.data.readers.csv_split import Body, read_csv, read_plain
+from jaxrnn.data.readers.csv_split import Body, FileBody, read_csv, read_plain
 from jaxrnn.data.readers.delimited_text import Text, end_of_first, records_of, require_closed_cells
 from jaxrnn.data.readers.options import FLOAT32_OVERFLOW
 from jaxrnn.data.tables.columns import Columns, TextOptions
@@ -22,8 +23,17 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 DELIMITERS = {",": "','", "\t": r"'\t'", ";": "';'"}
+_FORM = "a table of text"
 _FIRST_LINE = re.compile(rb"[^\r\n]*")
 _MOST_COLUMNS = 10_000
+
+
+class _Header(NamedTuple):
+    """The columns' names, what stands between two of them, and where the records behind begin."""
+
+    names: list[str]
+    delimiter: str
+    begin: int
 
 
 def read_delimited(text: Text, options: TextOptions, columns: Columns, *, is_only: bool) -> Table:
@@ -38,18 +48,11 @@ def read_delimited(text: Text, options: TextOptions, columns: Columns, *, is_onl
     Raises:
       DataError: The header does not name every column, or a line has another number of cells.
     """
-    name = text.name
-    header = text.header()
-    delimiter = options.delimiter or _choose_delimiter(header, name, text.line(1))
-    names = next(records_of(text, delimiter, header), (0, []))[1]
-    if not names:
-        raise complaint(name, found="an empty file", expected="a header and a line a step", remedy="check the path")
-    if not options.header:
-        _require_names(names, name, text.line(1), has_roles=bool(columns.roles()))
+    names, delimiter, begin = _read_header(text, options, columns)
     require_closed_cells(text, delimiter)
-    begin = len(header[: end_of_first(header, delimiter)].encode())
     body = Body(text.encoded(), begin, text.last_quote() >= begin)
-    kinds = _kinds_of(body, names, columns, delimiter) if is_only and options.decimal == "." else {}
+    first = _FIRST_LINE.match(body.source, begin)[0]  # type: ignore[index]  # it matches nothing too
+    kinds = _kinds_of(first, names, columns, delimiter) if is_only and options.decimal == "." else {}
     text.let_go()
     table = _numbers_split(body, names, kinds, _unread(names, columns), delimiter) if kinds else None
     if table is None:
@@ -63,7 +66,55 @@ def read_delimited(text: Text, options: TextOptions, columns: Columns, *, is_onl
     def lines() -> list[int]:
         return [line for line, _ in records_of(text, delimiter)][1:]
 
-    return Table(name, table, lambda row: lines()[row], form="a table of text")
+    return Table(text.name, table, lambda row: lines()[row], form=_FORM)
+
+
+def read_plain_file(file: BinaryIO, num_bytes: int, head: Text, options: TextOptions, columns: Columns) -> Table | None:
+    """Reads a large table as `read_delimited` does, as it comes from the disk, if only its names are quoted.
+
+    Args:
+      file: The only file of the table, a regular one.
+      num_bytes: How many bytes it has.
+      head: Its first lines, of ASCII, whole ones.
+      options: How it is cut.
+      columns: What each column is.
+
+    Returns:
+      The table; None where it takes `read_delimited` to read the file, or to say what is wrong with it.
+    """
+    may_be_plain = options.decimal == "." and options.comment is None and not options.skip_lines
+    if num_bytes < sources.LARGE_BYTES or not may_be_plain:
+        return None
+    try:
+        names, delimiter, begin = _read_header(head, options, columns)
+        require_closed_cells(head, delimiter)
+        first_line = [line for line, _ in itertools.islice(records_of(head, delimiter), 2)][-1]
+    except DataError:  # which takes the whole file to be said
+        return None
+    first = _FIRST_LINE.match(head.encoded(), begin)[0]  # type: ignore[index]
+    kinds, unread = _kinds_of(first, names, columns, delimiter), _unread(names, columns)
+    if not kinds or unread is None:
+        return None
+    table = read_plain(FileBody(file, num_bytes, begin), names, kinds | unread, delimiter)
+    # A plain record is a line.
+    return None if table is None else Table(head.name, table, lambda row: row + first_line, form=_FORM)
+
+
+def _read_header(text: Text, options: TextOptions, columns: Columns) -> _Header:
+    """Reads the names of the columns.
+
+    Raises:
+      DataError: There is none, or they may be a row.
+    """
+    header = text.header()
+    delimiter = options.delimiter or _choose_delimiter(header, text.name, text.line(1))
+    names = next(records_of(text, delimiter, header), (0, []))[1]
+    if not names:
+        expected = "a header and a line a step"
+        raise complaint(text.name, found="an empty file", expected=expected, remedy="check the path")
+    if not options.header:
+        _require_names(names, text.name, text.line(1), has_roles=bool(columns.roles()))
+    return _Header(names, delimiter, len(header[: end_of_first(header, delimiter)].encode()))
 
 
 def _choose_delimiter(header: str, name: str, line: int) -> str:
@@ -108,14 +159,13 @@ def is_number(cell: str) -> bool:
     return True
 
 
-def _kinds_of(body: Body, names: list[str], columns: Columns, delimiter: str) -> dict[str, "pa.DataType"]:
-    """Returns the types of columns that are numbers by their role and in their first cell, and then that of ids.
+def _kinds_of(line: bytes, names: list[str], columns: Columns, delimiter: str) -> dict[str, "pa.DataType"]:
+    """Returns the types of columns that are numbers by their role and in the first line's cell, and then that of ids.
 
     Times are typed only where they are whole numbers.
     """
     import pyarrow as pa
 
-    line = _FIRST_LINE.match(body.source, body.begin)[0]  # type: ignore[index]  # it matches nothing too
     first = line.decode().split(delimiter)
     if len(first) != len(names) or len(set(names)) < len(names) or len(names) > _MOST_COLUMNS:
         return {}

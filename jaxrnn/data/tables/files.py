@@ -4,13 +4,13 @@ import dataclasses
 import glob
 import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
 from jaxrnn.data.readers.columnar_reader import is_columnar
 from jaxrnn.data.readers.complaints import complaint, quote
-from jaxrnn.data.readers.delimited_text import text_of
+from jaxrnn.data.readers.delimited_text import Text, text_of
 from jaxrnn.data.readers.sources import (
     decompressed,
     limited,
@@ -21,7 +21,7 @@ from jaxrnn.data.readers.sources import (
 )
 from jaxrnn.data.tables.columnar_tables import read_columnar
 from jaxrnn.data.tables.columns import Columns, TextOptions
-from jaxrnn.data.tables.delimited import read_delimited
+from jaxrnn.data.tables.delimited import read_delimited, read_plain_file
 from jaxrnn.data.tables.json_lines import is_json_lines, read_json_lines
 from jaxrnn.data.tables.ragged_rows import holds_rows, read_rows
 from jaxrnn.data.tables.step_tables import Table
@@ -109,14 +109,19 @@ def _read_file(
         raw = limited(file, name=path, max_bytes=max_bytes)
         stream = decompressed(raw, name=path, max_bytes=max_bytes)
         is_table = is_columnar(stream)
+        head = stream.peek(_HEAD_BYTES)[:_HEAD_BYTES]
+        is_delimited = not (is_table or is_json_lines(head) or is_ts(head))
+        if is_delimited and stream is raw and is_only:
+            table = _read_plain_file(file, status.st_size, head, path, columns, options)
+            if table is not None:
+                return table, status.st_size
         content = read_at_once(file, status.st_size) if stream is raw else None
         if content is None:
             if stream is raw:  # once more from its begin, in one piece that is not copied
                 file.seek(0)
                 stream = limited(file, name=path, max_bytes=max_bytes, expected_bytes=status.st_size)
             content = stream.read()
-    head = content[:_HEAD_BYTES]
-    if not (is_table or is_json_lines(head) or is_ts(head)):
+    if is_delimited:
         text = text_of(content, path, comment=options.comment, skip_lines=options.skip_lines)
         is_rows = holds_rows(text, columns, options)
         if is_rows:
@@ -130,6 +135,16 @@ def _read_file(
     else:
         table = (read_tsf if is_tsf(head) else read_ts)(content, name=path)
     return table, len(content)
+
+
+def _read_plain_file(
+    file: BinaryIO, num_bytes: int, head: bytes, path: str, columns: Columns, options: TextOptions
+) -> Table | None:
+    lines = head[: head.rfind(b"\n") + 1]
+    if not lines or not lines.isascii() or b"\0" in lines:
+        return None
+    text = Text(path, lines)
+    return None if holds_rows(text, columns, options) else read_plain_file(file, num_bytes, text, options, columns)
 
 
 def _require_alike(first: Table, table: Table) -> None:

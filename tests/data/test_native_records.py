@@ -149,13 +149,14 @@ def test_a_file_that_changes_or_cannot_be_read_is_left_to_others(tmp_path, monke
         assert columns_of(read()) == [[1] * 100, [2] * 100]
         assert read(1) is None  # shrunk since
         assert read(-4) is None  # grown
-        plain, turns = os.preadv, itertools.count()
+        plain, lock = os.preadv, threading.Lock()
         for change in (b"1,\n2" * 100, b"1,22" * 100, b"1,2\n" * 50 + b"\n" * 200):  # once its lines are counted
             turns = itertools.count()
 
             def change_then_read(*given, turns=turns, change=change):
-                if next(turns) == 7:
-                    path.write_bytes(change)
+                with lock:
+                    if next(turns) == 7:
+                        path.write_bytes(change)
                 return plain(*given)
 
             monkeypatch.setattr(os, "preadv", change_then_read)

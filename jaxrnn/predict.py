@@ -32,7 +32,7 @@ class PredictCommand:
     checkpoint: Annotated[str, tyro.conf.arg(metavar="RUN")]
     """Run directory (its best parameters), DIR/best, DIR/latest, or the directory of a step."""
     file: Annotated[Optional[str], tyro.conf.Positional, tyro.conf.arg(metavar="FILE")] = None
-    """Rows of one value or more; - for standard input."""
+    """Rows of one value or more, - for standard input; with other tasks than next a file of sequences."""
     horizon: Optional[int] = None
     """Values to predict, 1 if left out, each from those before it; of a forecast the steps ahead to print."""
     known_data: Annotated[Optional[str], tyro.conf.arg(metavar="FILE")] = None

@@ -17,7 +17,7 @@ from jaxrnn.parallel import hosts
 from jaxrnn.parallel.devices import DATA_AXIS, MEMBER_AXIS, model_size
 from jaxrnn.runs.checkpoint import named_leaves
 from jaxrnn.settings.config import Config
-from jaxrnn.tasks.judgement import alike_warnings, leakage_warning, overlap_warning
+from jaxrnn.tasks.judgement import alike_warnings, leakage_warning, overlap_warning, single_step_warning
 from jaxrnn.training.plan import Plan
 
 
@@ -56,6 +56,7 @@ def print_banner(data: TrainingData, params: Any) -> None:
         f" {plan.batch_rows:,} rows a batch"
     )
     seen = [leakage_warning(*data.shared_rows), overlap_warning(*data.overlapping)]
+    seen.append(single_step_warning(plan.lengths, data.config.task.task) if plan.encoding is not None else "")
     for warning in [*seen, *alike_warnings(plan.encoding, data.config)]:
         if warning:
             say(warning)

@@ -27,7 +27,7 @@ from jaxrnn.runs.run_directory import RunDirectory
 from jaxrnn.settings.checking import checked, require
 from jaxrnn.settings.columns_config import SEVERAL
 from jaxrnn.settings.config import Config
-from jaxrnn.tasks.judgement import alike_warnings
+from jaxrnn.tasks.judgement import alike_warnings, single_step_warning
 from jaxrnn.training.fit import Fit, Source, build_trainer
 from jaxrnn.training.memory_source import MemorySource
 from jaxrnn.training.restoring import restore_position
@@ -90,7 +90,9 @@ def fit(
         data.has_validation or not chosen.training.patience,
         "patience", chosen.training.patience, "0 without validation rows",
     )  # fmt: skip
-    for warning in alike_warnings(source.plan.encoding, chosen):
+    plan = source.plan
+    single = single_step_warning(plan.lengths, chosen.task.task) if plan.encoding is not None else ""
+    for warning in [*([single] if single else []), *alike_warnings(plan.encoding, chosen)]:
         say(warning)
     if chosen.task.refit and validation is None and data.has_validation:
         first, _ = _train(chosen, source, None, progress=progress)

@@ -48,7 +48,7 @@ def predict_sequences(
     if probabilities and not model.classes:
         raise UserError(f"--probabilities: got the flag; expected none with task = {model.config.task.task}")
     with naming(path):
-        sequences = load_sequences(path, model.config, with_answers=False)
+        sequences = load_sequences(path, model.config, with_answers=False, encoding=model.encoding)
         if model.config.task.task == "forecast":
             header, lines = lay_out_forecasts(model, sequences, horizon, known)
         else:

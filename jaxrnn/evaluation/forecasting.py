@@ -22,12 +22,11 @@ from jaxrnn.evaluation.sequence_evaluation import BLOCK_VALUES, SequenceEvaluati
 from jaxrnn.models.model_state import abstract_model, program_config, split_model
 from jaxrnn.settings.config import Config
 from jaxrnn.tasks import forecast_figures
-from jaxrnn.tasks.bootstrap import mean_error_interval
 from jaxrnn.tasks.forecast import Forecast
 from jaxrnn.tasks.forecast_figures import Answers, rolling_origins
 from jaxrnn.tasks.judgement import compare_with_baselines, describe_interval
 from jaxrnn.tasks.task import sequence_task_of
-from jaxrnn.tasks.verdict import MAIN_FIGURE, Verdict
+from jaxrnn.tasks.verdict import MAIN_FIGURE, Verdict, interval_of
 
 MODEL = "model"
 
@@ -157,8 +156,9 @@ def evaluate_forecasts(
     by_step |= {name: forecast_figures.figures_by_step(given, answers, (0.5,)) for name, given in plain.items()}
     by_series = forecast_figures.measure_forecasts(forecasts, answers, task.quantiles)
     each_plain = {name: forecast_figures.measure_forecasts(given, answers, (0.5,)) for name, given in plain.items()}
-    groups = piece.sequences.group_ids() if GROUPS in piece.sequences.rows else np.arange(len(piece.sequences))
-    verdict = _judge(figures, by_series, against, groups)
+    are_named = GROUPS in piece.sequences.rows
+    groups = piece.sequences.group_ids() if are_named else np.arange(len(piece.sequences))
+    verdict = _judge(figures, by_series, against, groups, are_named=are_named)
     return ForecastEvaluation(
         figures, forecasts, piece.rows, each, against, verdict,
         answers=answers, origins=piece.origins, quantiles=task.quantiles, by_step=by_step, by_series=by_series,
@@ -266,11 +266,13 @@ def _judge(
     by_series: dict[str, NDArray[np.float64]],
     against: dict[str, dict[str, float]],
     groups: NDArray[np.int64],
+    *,
+    are_named: bool,
 ) -> Verdict:
     figure = MAIN_FIGURE["forecast"]
     each = by_series[figure]
     is_there = ~np.isnan(each)
-    interval = mean_error_interval(each[is_there], groups[is_there])
+    interval = interval_of(each[is_there], groups[is_there], are_named=are_named)
     others = {name: found[figure] for name, found in against.items()}
     compared = compare_with_baselines(figures[figure], others, figure=figure)
     if not is_there.any():

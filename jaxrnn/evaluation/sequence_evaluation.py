@@ -11,7 +11,7 @@ from flax import nnx
 from numpy.typing import NDArray
 
 from jaxrnn.data.encoding import Encoded, Encoding, Sizes
-from jaxrnn.data.sequences import Sequences
+from jaxrnn.data.sequences import GROUPS, Sequences
 from jaxrnn.data.step_batches import StepBatch, pad_steps
 from jaxrnn.data.store.dataset import EXACT_VALUES
 from jaxrnn.data.store.sharded_sequences import ShardedSequences
@@ -87,9 +87,10 @@ def evaluate_sequences(
     if isinstance(sequences, Sequences) or sequences.num_values <= EXACT_VALUES:
         whole = sequences if isinstance(sequences, Sequences) else sequences.whole()
         rows, groups = encoding.encode(whole, config.task.task, every=every), whole.group_ids()
+        are_named = GROUPS in whole.rows
         members = predict_members(*given, rows)
     else:
-        rows, members, groups = _predict_blocks(*given, sequences.blocks(BLOCK_VALUES))
+        rows, members, groups, are_named = _predict_blocks(*given, sequences.blocks(BLOCK_VALUES))
     predictions = [members.mean(axis=0), *(members if len(members) > 1 else ())]
     of_steps: list[dict[str, float]] = [{} for _ in predictions]
     if every:  # the loss is that of every step, all other figures those of the last ones
@@ -106,6 +107,7 @@ def evaluate_sequences(
         figure=verdict.MAIN_FIGURE[config.task.task],
         figures=figures,
         groups=groups,
+        are_named=are_named,
         against=against,
     )
     return SequenceEvaluation(figures, predicted, rows, each, against, judged)
@@ -113,10 +115,16 @@ def evaluate_sequences(
 
 def _predict_blocks(
     config: Config, encoding: Encoding, params: Any, other: Any, blocks: Iterator[Sequences]
-) -> tuple[Encoded, NDArray[np.float64], NDArray[np.int64]]:
-    """Predicts piece by piece; returns the sequences without what the network read, the predictions and the groups."""
+) -> tuple[Encoded, NDArray[np.float64], NDArray[np.int64], bool]:
+    """Predicts piece by piece.
+
+    Returns:
+      The sequences without what the network read, the predictions, the groups, and whether a column names these.
+    """
     kept, predicted, hashes, lengths = [], [], [], []
+    are_named = False
     for block in blocks:
+        are_named |= GROUPS in block.rows
         rows = encoding.encode(block, config.task.task, every=config.training.target == "every")
         predicted.append(predict_members(config, encoding, params, other, rows))
         lengths.append(rows.lengths)
@@ -133,7 +141,8 @@ def _predict_blocks(
         for name in ("targets", "before")
     }
     groups = np.unique(np.concatenate(hashes), return_inverse=True)[1]
-    return dataclasses.replace(kept[0], offsets=offsets, **joined), np.concatenate(predicted, axis=1), groups
+    whole = dataclasses.replace(kept[0], offsets=offsets, **joined)
+    return whole, np.concatenate(predicted, axis=1), groups, are_named
 
 
 def predict_members(config: Config, encoding: Encoding, params: Any, other: Any, rows: Encoded) -> NDArray[np.float64]:

@@ -205,7 +205,9 @@ class TrainedModel:
         return np.split(values, sequences.offsets[1:-1]) if self.config.task.task == "tag" else values
 
     def _as_sequences(self, rows: Any, *, with_answers: bool = False) -> Sequences:
-        return rows if isinstance(rows, Sequences) else load_sequences(rows, self.config, with_answers=with_answers)
+        if isinstance(rows, Sequences):
+            return rows
+        return load_sequences(rows, self.config, with_answers=with_answers, encoding=self.encoding)
 
     def _as_rows(self, rows: Any) -> Ragged:
         if isinstance(rows, Ragged):

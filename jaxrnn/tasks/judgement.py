@@ -100,13 +100,14 @@ def _describe(value: float, figure: str) -> str:
 def describe_interval(interval: dict[str, Any], *, figure: str = "mae") -> str:
     """Returns a line about the confidence interval of a figure that is a mean over rows."""
     low, high, distinct = interval["low"], interval["high"], interval["distinct_rows"]
+    drawn = interval.get("drawn", "distinct rows")
     if distinct < 2:
-        return f"{figure} has no confidence interval: {distinct} distinct row"
+        return f"{figure} has no confidence interval: {distinct} {drawn.removesuffix('s')}"
     if low is None or not (math.isfinite(low) and math.isfinite(high)):
         return f"{figure} has no confidence interval: an error is not finite"
     return (
         f"{figure}: {interval['confidence']:.0%} interval {low:.4g} to {high:.4g}, from {interval['resamples']:,}"
-        f" bootstrap resamples of the {distinct:,} distinct rows; the spread over seeds is not in it"
+        f" bootstrap resamples of the {distinct:,} {drawn}; the spread over seeds is not in it"
     )
 
 
@@ -155,6 +156,22 @@ def overlap_warning(in_validation: int, in_test: int) -> str:
         f"warning: {in_validation:,} validation and {in_test:,} test sequences overlap with training sequences: runs of"
         " steps are the same, as in windows of one series; the figures below flatter the model; give a column that"
         " says what belongs together by --group-column, or test files of their own"
+    )
+
+
+def single_step_warning(lengths: Iterable[int], task: str) -> str:
+    """Returns a warning of sequences of a single step each, in which nothing recurs, or nothing.
+
+    Args:
+      lengths: What training sequences are padded or packed to.
+      task: The task; with next a sequence is a step shorter there than it was.
+    """
+    if task == "next" or max(lengths, default=0) != 1:
+        return ""
+    return (
+        "warning: every sequence has a single step, so that nothing recurs: the id has to be the sequence's, not the"
+        " step's; if a line is a whole sequence, write a line a step, or only its values and its class: --skip-lines=1"
+        " leaves the header out, --label-column=first or last says where the class is"
     )
 
 

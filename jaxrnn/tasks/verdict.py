@@ -153,6 +153,11 @@ def _from_before(rows: Encoded, encoding: Encoding) -> dict[str, NDArray[np.floa
     return {"repeat_last": latest, "continue_step": latest + step, "training_mean": mean}
 
 
+def interval_of(errors: NDArray[Any], groups: NDArray[Any], *, are_named: bool) -> dict[str, Any]:
+    """Returns what `mean_error_interval` does; with named groups it says, as "drawn", that these were drawn."""
+    return mean_error_interval(errors, groups) | ({"drawn": "groups"} if are_named else {})
+
+
 def judge_predictions(
     predicted: NDArray[Any],
     rows: Encoded,
@@ -161,6 +166,7 @@ def judge_predictions(
     figure: str,
     figures: dict[str, float],
     groups: NDArray[Any],
+    are_named: bool,
     against: dict[str, dict[str, float]],
 ) -> Verdict:
     """Judges predictions.
@@ -172,12 +178,13 @@ def judge_predictions(
       figure: The name of the main figure.
       figures: The predictions' own.
       groups: (rows,): rows of the same number are drawn together.
+      are_named: Whether the groups are those of a column; else rows of a group hold the same.
       against: The baselines' figures.
     """
     each = _each(predicted, rows, encoding)
     if rows.every:
         groups = np.repeat(groups, rows.lengths)
-    interval = mean_error_interval(each, groups)
+    interval = interval_of(each, groups, are_named=are_named)
     others = {baseline: found[figure] for baseline, found in against.items()}
     is_higher_better = figure in HIGHER_IS_BETTER
     compared = compare_with_baselines(figures[figure], others, figure=figure, higher_is_better=is_higher_better)

@@ -93,6 +93,23 @@ def rows_of(text: str) -> list[list[str]]:
     return list(csv.reader(io.StringIO(text)))
 
 
+@pytest.mark.slow
+def test_lines_that_are_whole_sequences_are_told_from_steps(tmp_path):
+    table = tmp_path / "wide.csv"
+    lines = [f"u{n},{'up' if n % 2 else 'down'},{n % 5},{n % 7},{n % 2}" for n in range(30)]
+    table.write_text("\n".join(["unit,side,v0,v1,v2", *lines]) + "\n")
+    done = call("train", "--task=classify", f"--data={table}", "--id-column=unit", "--label-column=side",
+                *SMALL, f"--run-dir={tmp_path / 'steps'}")  # fmt: skip
+    assert done.code == 0
+    assert "warning: every sequence has a single step" in done.err
+    table.write_text("\n".join(["side,v0,v1,v2", *(line.split(",", 1)[1] for line in lines)]) + "\n")
+    done = call("train", "--task=classify", f"--data={table}", "--skip-lines=1", "--label-column=first",
+                *SMALL, f"--run-dir={tmp_path / 'rows'}")  # fmt: skip
+    assert done.code == 0
+    assert "single step" not in done.err
+    assert "30 sequences, 90 steps; lengths 3 to 3" in done.err
+
+
 def test_predict_classify(runs, units):
     done = call("predict", f"--checkpoint={runs['classify']}", "--probabilities", units)
     header, *lines = rows_of(done.out)

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import jaxrnn
-from jaxrnn.data.tables.tokens import tokenise
+from jaxrnn.data.readers.tokens import tokenise
 from jaxrnn.foundation.errors import DataError, UserError
 
 REVIEWS = ['Good, "very"\ngood', "ü日本、e\u0301 \U0001f600!", "don't\tstop  (3.5%)", "a_b\u00a0c\u2003d $5"]

@@ -7,8 +7,11 @@ import tracemalloc
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
+from made_models import make_model
 
+import jaxrnn
 from jaxrnn import eval as eval_command
 from jaxrnn import train
 from jaxrnn.tasks.bootstrap import MAX_GROUPS, mean_error_interval
@@ -19,6 +22,7 @@ from jaxrnn.tasks.judgement import (
     describe_near_zero,
     judge,
     leakage_warning,
+    single_step_warning,
     weigh_near_zero,
 )
 
@@ -245,3 +249,33 @@ def test_train_and_eval_say_it_all(tmp_path, capsys, split):
     (tmp_path / "other.csv").write_text("1,2,3\n4,5,6\n")
     assert eval_command.main([f"--checkpoint={tmp_path / 'run'}", f"--data={tmp_path / 'other.csv'}"]) == 0
     assert "warning" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("column", ["group", None])
+def test_an_interval_says_whether_groups_were_drawn(column):
+    homes = [f"home {number % 3}" for number in range(12)]
+    table = pa.table(
+        {
+            "id": np.repeat(np.arange(12), 2),
+            "x0": np.arange(24.0),
+            "kind": np.repeat(["no", "yes"] * 6, 2),
+            "group": np.repeat(homes, 2),
+        }
+    )
+    model = make_model({"task": "classify", "cell": "rnn", "hidden_size": 2}, inputs=1, categories=(), statics=0)
+    given = {"id_column": "id", "input_columns": "x0", "label_column": "kind", "group_column": column}
+    evaluation = model.evaluate(jaxrnn.read(table, **given))
+    said = "4,000 bootstrap resamples of the " + ("3 groups" if column else "12 distinct rows")
+    assert said in evaluation.verdict.notes[0]
+    assert evaluation.verdict.interval["distinct_rows"] == (3 if column else 12)
+    assert evaluation.verdict.interval.get("drawn") == ("groups" if column else None)
+    one = model.evaluate(jaxrnn.read(table.slice(0, 2), **given))
+    assert one.verdict.notes[0] == "accuracy has no confidence interval: 1 " + ("group" if column else "distinct row")
+
+
+def test_sequences_of_a_single_step_are_told():
+    for task in ("classify", "regress", "tag"):
+        assert "every sequence has a single step" in single_step_warning((1,), task)
+        assert not single_step_warning((1, 2), task)
+    assert not single_step_warning((1,), "next")
+    assert not single_step_warning((), "classify")

@@ -33,6 +33,15 @@ def is_number(table: "Table", column: str) -> bool:
     return _is_numeric(array.type)
 
 
+def is_mostly_numbers(table: "Table", column: str) -> bool:
+    """Whether a column of texts has more numbers than cells that are neither numbers nor missing."""
+    array = column_of(table, column)
+    if not is_text(array.type):
+        return False
+    values, bad = parse_numbers(array)
+    return bool((~np.isnan(values)).sum() > bad.sum())
+
+
 def counts_rows(table: "Table", column: str) -> bool:
     """Whether a column of numbers only counts the rows, from any number; a few values may rise by 1 by chance."""
     values = numbers(table, column)

@@ -5,10 +5,10 @@ import typing
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
+from jaxrnn.data.readers.tokens import Tokens
 from jaxrnn.settings.checking import require
 
 Names = str | Sequence[str]
-Tokens = Literal["character", "word", "byte"]
 
 _SINGLE = ("id_column", "time_column", "label_column", "text_column", "group_column")
 _SEVERAL = (
@@ -43,6 +43,9 @@ class Columns:
         before, or "mask" for 0 and a further input that is 1 there.
       targets_may_be_missing: It holds for targets too, but "mask" leaves them NaN, without a mark; else a target that
         is missing is refused.
+      of_model: The inputs that a model reads, where a table's are not named: those of them that there are; None to take
+        all columns of numbers without a role.
+      may_lack: Arguments above whose columns a table need not have.
 
     Raises:
       UserError: A column has two roles, or an option is not one of its values.
@@ -63,6 +66,8 @@ class Columns:
     each_step_has_a_label: bool = False
     missing: Literal["error", "forward", "mask"] = "error"
     targets_may_be_missing: bool = False
+    of_model: tuple[str, ...] | None = None
+    may_lack: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for field in _SEVERAL:
@@ -99,6 +104,21 @@ class Columns:
         single = [(getattr(self, field), field) for field in _SINGLE]
         listed = [(name, field) for field in _SEVERAL for name in getattr(self, field)]
         return [(name, field) for name, field in [*single, *listed] if name is not None]
+
+    def of_table(self, names: Sequence[str]) -> "Columns":
+        """Takes the roles from columns that a table lacks and need not have.
+
+        Args:
+          names: The columns that there are.
+        """
+        kept: dict[str, Any] = {}
+        for role in self.may_lack:
+            given = getattr(self, role)
+            if role in _SEVERAL:
+                kept[role] = given if set(given) <= set(names) else ()
+            else:
+                kept[role] = given if given in names else None
+        return dataclasses.replace(self, **kept)
 
     def with_own(self, own: Mapping[str, Names], names: Sequence[str]) -> "Columns":
         """Gives columns the roles that their format says they have, where the caller has named no other column.

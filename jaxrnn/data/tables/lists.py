@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from jaxrnn.data.readers.options import FLOAT32_OVERFLOW
+from jaxrnn.data.readers.tokens import tokenise
 from jaxrnn.data.sequences import CATEGORIES, IDS, INPUTS, LABELS, Field, Sequences, encode
 from jaxrnn.data.tables.columns import Tokens
-from jaxrnn.data.tables.tokens import tokenise
 from jaxrnn.foundation.errors import UserError
 from jaxrnn.settings.checking import require
 

@@ -1,5 +1,6 @@
 """Reads sequences as a configuration says."""
 
+import contextlib
 import dataclasses
 import os
 from collections.abc import Callable, Iterable
@@ -8,19 +9,24 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from jaxrnn.data.encoding import Encoding
 from jaxrnn.data.readers.complaints import naming
 from jaxrnn.data.readers.sources import open_file
-from jaxrnn.data.sequences import CATEGORIES, INPUTS, KNOWN, Sequences
+from jaxrnn.data.sequences import CATEGORIES, INPUTS, KNOWN, LABELS, Sequences, mark_of
 from jaxrnn.data.series.frequency import Frequency
 from jaxrnn.data.series.known_ahead import match_known
-from jaxrnn.data.tables.reading import read
+from jaxrnn.data.tables.columns import Columns, TextOptions
+from jaxrnn.data.tables.ragged_rows import FIRST, LAST
+from jaxrnn.data.tables.reading import read, read_source
 from jaxrnn.foundation.errors import DataError
 from jaxrnn.foundation.files import hash_file
+from jaxrnn.foundation.messages import say
 from jaxrnn.settings.checking import SettingError
 from jaxrnn.settings.columns_config import SEVERAL, names_in
 from jaxrnn.settings.config import Config
 
 SEQUENCE_SUFFIXES = (".ts", ".tsf", ".jsonl")
+NO_LABEL = "none"  # in place of the label's column: the rows to predict from have none
 # What a file to predict from may lack, though the training file had it.
 _ANSWERS: dict[str, Any] = {"label_column": None, "target_columns": (), "group_column": None}
 
@@ -54,7 +60,9 @@ def _answers(config: Config) -> dict[str, Any]:
     return left
 
 
-def load_sequences(source: Any, config: Config, *, with_answers: bool = True) -> Sequences:
+def load_sequences(
+    source: Any, config: Config, *, with_answers: bool = True, encoding: Encoding | None = None
+) -> Sequences:
     """Reads sequences.
 
     Args:
@@ -62,11 +70,15 @@ def load_sequences(source: Any, config: Config, *, with_answers: bool = True) ->
         strings holds texts, not paths.
       config: Says what the columns are.
       with_answers: Whether what is to be predicted has to be there; else it is read if it is.
+      encoding: What the model says of columns that is to read them; None to train one. Where the configuration names no
+        inputs, those of the model are read; groups are read if they are there.
 
     Raises:
       DataError: It is not what it should be.
     """
     options = read_options(config)
+    if encoding is not None:
+        options |= {"of_model": _inputs_of(encoding), "may_lack": ("group_column",)}
     if isinstance(source, list | tuple):
         column = config.columns.text_column
         if column is not None and all(isinstance(text, str) for text in source):
@@ -74,15 +86,57 @@ def load_sequences(source: Any, config: Config, *, with_answers: bool = True) ->
         if not any(isinstance(path, str | os.PathLike) for path in source):  # arrays, whose features have no names
             options = {"max_bytes": options["max_bytes"]}
     if with_answers:
-        return read(source, **options)
+        return _read(source, options)
+    answers = {role: nothing for role, nothing in _answers(config).items() if role in options}
+    options |= {"may_lack": tuple(answers)}
+    label = options.get("label_column")
+    if label in (FIRST, LAST, NO_LABEL):
+        return _read_rows(source, options, encoding, has_labels=label != NO_LABEL)
     try:
-        return read(source, **options)
+        return _read(source, options)
+    except DataError:  # of an answer, or of what is needed
+        return _read(source, options | answers)
+
+
+def _read_rows(source: Any, options: dict[str, Any], encoding: Encoding | None, *, has_labels: bool) -> Sequences:
+    """Reads rows to predict from, which may lack the label that those of training have at one end.
+
+    Classes tell whether it is there. Where a number is predicted, nothing does: then it is taken to be there, and said.
+    """
+    without = options | {"label_column": None}
+    tries = [options, without | {"header": False}] if has_labels else [without, without | {"header": False}]
+    try:
+        found = _read(source, tries[0])
     except DataError as error:
         try:
-            left = {key: value for key, value in _answers(config).items() if key in options}
-            return read(source, **(options | left))
+            return _read(source, tries[1])
         except DataError:
             raise error from None
+    if not has_labels or encoding is None or LABELS not in found.rows:
+        return found
+    if not encoding.classes:
+        say(
+            f"took the {options['label_column']} value of each row as its label, as in training; if the rows have none,"
+            f" give --label-column={NO_LABEL}"
+        )
+    elif not set(found.rows[LABELS].texts()) & set(encoding.classes):
+        with contextlib.suppress(DataError):  # classes that the model has not seen
+            return _read(source, tries[1])
+    return found
+
+
+def _read(source: Any, options: dict[str, Any]) -> Sequences:
+    """Reads as `jaxrnn.read` does, which has not all of the options of `Columns`."""
+    given = dict(options)
+    max_bytes = given.pop("max_bytes")
+    of_text = {field.name: given.pop(field.name) for field in dataclasses.fields(TextOptions) if field.name in given}
+    return read_source(source, Columns(**given), TextOptions(**of_text), max_bytes=max_bytes)
+
+
+def _inputs_of(encoding: Encoding) -> tuple[str, ...]:
+    """Returns the columns of numbers that a model reads, without the marks of what is missing there."""
+    names = encoding.inputs.names
+    return tuple(name for name in names if name not in map(mark_of, names))
 
 
 def future_known(
@@ -124,7 +178,7 @@ def _read_texts(texts: Iterable[str], config: Config, column: str) -> Sequences:
 
 
 def load_hashed_sequences(
-    path: str, config: Config, *, check: Callable[[str], None] | None = None
+    path: str, config: Config, *, check: Callable[[str], None] | None = None, encoding: Encoding | None = None
 ) -> tuple[Sequences, str]:
     """Reads a file as `load_sequences` does; returns its sequences and its SHA-256.
 
@@ -132,6 +186,7 @@ def load_hashed_sequences(
       path: A file.
       config: Says what the columns are.
       check: Called with the SHA-256 before anything is parsed; it may raise.
+      encoding: As `load_sequences` takes it.
 
     Raises:
       DataError: The file is not what it should be, or was written to meanwhile.
@@ -141,7 +196,7 @@ def load_hashed_sequences(
     if check is not None:
         check(sha256)
     try:
-        sequences = load_sequences(path, config)
+        sequences = load_sequences(path, config, encoding=encoding)
     except SettingError as error:  # one that only the columns of a file show to be wrong
         raise error.renamed(f"--{error.key.replace('_', '-')}") from error
     if hash_file(path) != sha256:

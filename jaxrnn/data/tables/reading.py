@@ -133,8 +133,22 @@ def read(
     options = TextOptions(
         delimiter=delimiter, comment=comment, skip_lines=skip_lines, decimal=decimal, header=header, row_end=row_end
     )
+    return read_source(source, columns, options, max_bytes=max_bytes, labels=labels, ids=ids)
+
+
+def read_source(
+    source: Any,
+    columns: Columns,
+    options: TextOptions,
+    *,
+    max_bytes: int,
+    labels: Sequence[Any] | None = None,
+    ids: Sequence[Any] | None = None,
+) -> Sequences:
+    """Does what `read` does, whose arguments are in `columns` and `options`."""
+    tokens = columns.tokens
     is_list = isinstance(source, list | tuple)
-    is_texts = is_list and text_column is None and tokens is not None
+    is_texts = is_list and columns.text_column is None and tokens is not None
     paths = None if is_texts else paths_of(source)
     for name, given in (("label", labels), ("id", ids)):
         hint = "; if the list holds texts, give tokens" if is_list else ""
@@ -182,6 +196,7 @@ def _frame(source: Any) -> Table:
 def _read_any(table: Table, columns: Columns) -> Sequences:
     if table.form == RAGGED_ROWS:  # the label's place is the name of no column
         columns = dataclasses.replace(columns, label_column=None)
+    columns = columns.of_table(table.content.column_names)
     is_text, has_lists = columns.text_column is not None, is_wide(table)
     require(is_text or columns.tokens is None, "tokens", columns.tokens, "none without text_column")
     if is_text or has_lists or table.part_of is not None:

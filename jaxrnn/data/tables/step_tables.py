@@ -30,28 +30,13 @@ from jaxrnn.data.sequences import (
 from jaxrnn.data.series.units import say_time
 from jaxrnn.data.tables import cells
 from jaxrnn.data.tables.columns import Columns, Names
+from jaxrnn.data.tables.unnamed_columns import inputs_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-# Columns of such names are rarely values: a table that has one is read when its role is given.
-_NO_VALUES = {
-    "",
-    "unnamed: 0",
-    "index",
-    "__index_level_0__",
-    "id",
-    "unique_id",
-    "ds",
-    "date",
-    "time",
-    "timestamp",
-    "year",
-}
 # What becomes of targets that are missing, where they may be: they have no marks.
 _MISSING_TARGETS = {"error": "error", "forward": "forward", "mask": "keep"}
-_ROLES = "--input-columns, --category-columns, --target-columns, --static-columns, --label-column, --id-column"
-_ROLES += ", --time-column, --known-columns, --text-column"
 
 
 @dataclass(frozen=True)
@@ -116,7 +101,7 @@ def read_table(table: Table, columns: Columns) -> Sequences:
         is there twice, or what belongs to a whole sequence changes within it; names line and column.
     """
     require_columns(table, columns)
-    inputs = columns.input_columns or _find_inputs(table, columns)
+    inputs = inputs_of(table, columns)
     if not (inputs or columns.category_columns or columns.target_columns or columns.known_columns):
         table.refuse_whole(found="no column to read", expected="one at least", remedy="give --input-columns")
     order, lengths, ids, times = arrange(table, columns)
@@ -176,36 +161,6 @@ def require_columns(table: Table, columns: Columns) -> None:
             table.refuse_whole(found=f"no column {quote(name)}", expected=f"one of {listed}", remedy=remedy)
     if not table.content.num_rows:
         table.refuse_whole(found="no rows", expected="one a step", remedy="check that it is the right file")
-
-
-def _find_inputs(table: Table, columns: Columns) -> list[str]:
-    """Takes the columns of numbers that have no role, if none of them looks like anything but values."""
-    taken = {name for name, _ in columns.roles()}
-    left = [name for name in table.content.column_names if name not in taken]
-    are_numbers = {name: cells.is_number(table, name) for name in left}
-    for name in left:
-        if not are_numbers[name]:
-            found, expected = f"the column {quote(name)}, which is not of numbers, without a role", "only numbers"
-        elif name.lower() in _NO_VALUES or cells.counts_rows(table, name):
-            found, expected = (
-                f"the column {quote(name)} without a role",
-                "values: it looks like an index, an id or a time",
-            )
-        else:
-            continue
-        remedy = f"say what each column is ({_ROLES}), for one {_likely_role(table, columns, name, left, are_numbers)}"
-        table.refuse_whole(found=found, expected=expected, remedy=remedy)
-    return left
-
-
-def _likely_role(table: Table, columns: Columns, name: str, left: list[str], are_numbers: dict[str, bool]) -> str:
-    """Returns a flag that may well be missing: of times, of ids, or else of the columns that are values."""
-    if not are_numbers[name] and columns.time_column is None and cells.holds_times(table, name):
-        return f"--time-column={name}"
-    if not are_numbers[name] and columns.id_column is None and cells.repeats(table, name):
-        return f"--id-column={name}"
-    chosen = ",".join(name for name in left if name.lower() not in _NO_VALUES and are_numbers[name])
-    return f"--input-columns={chosen or 'NAME'}"
 
 
 def arrange(

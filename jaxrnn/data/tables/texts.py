@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from jaxrnn.data.readers.complaints import quote
+from jaxrnn.data.readers.tokens import tokenise
 from jaxrnn.data.sequences import CATEGORIES, Field, Sequences
 from jaxrnn.data.tables import cells
 from jaxrnn.data.tables.columns import Columns
 from jaxrnn.data.tables.step_tables import Arranged, Table, arrange, read_rows, require_columns
-from jaxrnn.data.tables.tokens import tokenise
 from jaxrnn.data.tables.wide_tables import require_each_id_once
 
 if TYPE_CHECKING:

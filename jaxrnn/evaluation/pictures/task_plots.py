@@ -67,6 +67,9 @@ def plot_classes(evaluation: SequenceEvaluation, classes: tuple[str, ...], path:
     matrix_axes.set_ylabel("true class")
     if len(classes) <= MAX_CLASSES_NAMED:
         names = [label_text(text, 12) for text in classes]
+        beside = 0.06 * max(map(len, names))  # inches
+        width, height = figure.get_size_inches()
+        figure.subplots_adjust(left=(0.65 + beside) / width, bottom=(0.5 + beside) / height)
         matrix_axes.set_xticks(range(len(classes)), names, rotation=90 if max(map(len, names)) > 3 else 0, fontsize=8)
         matrix_axes.set_yticks(range(len(classes)), names, fontsize=8)
         for (row, column), count in np.ndenumerate(counts):
@@ -116,7 +119,10 @@ def plot_sequences(evaluation: SequenceEvaluation, model: TrainedModel, path: Pa
       model: The model that predicted them.
       path: The PNG file's path.
     """
+    assert model.encoding is not None
     rows, errors = evaluation.rows, error_of_each(evaluation, model)
+    has_numbers = bool(rows.inputs.shape[1])
+    names = model.encoding.inputs.names if has_numbers else [name for name, _ in model.encoding.categories]
     order = np.argsort(errors, kind="stable")
     number = min(NUM_SEQUENCES_DRAWN, len(order))
     middle = (len(order) - number) // 2
@@ -124,8 +130,14 @@ def plot_sequences(evaluation: SequenceEvaluation, model: TrainedModel, path: Pa
     figure, grid = new_figure(number, num_rows=2)
     for place, (axes, sequence) in enumerate(zip(np.ravel(grid), chosen, strict=True)):
         steps = slice(rows.offsets[sequence], rows.offsets[sequence + 1])
-        drawn = rows.inputs if rows.inputs.shape[1] else rows.categories
-        axes.plot(drawn[steps, :MAX_FEATURES_DRAWN], linewidth=0.9, marker="." if len(drawn[steps]) < 3 else None)
+        drawn = (rows.inputs if has_numbers else rows.categories)[steps, :MAX_FEATURES_DRAWN]
+        for column, name in zip(drawn.T, names, strict=False):
+            marker = "." if len(drawn) < 3 else None
+            axes.plot(column, linewidth=0.9, marker=marker, label=label_text(name, 16))
+        if place == 0 and len(names) > 1:
+            axes.legend(fontsize=7)
+        if place % number == 0:
+            axes.set_ylabel("normalised" if has_numbers else "number of the category", fontsize=8)
         if rows.every:
             _shade_tags(axes, evaluation, rows, int(sequence))
         kind = "typical" if place < number else "worst"

@@ -1,15 +1,16 @@
 """Texts to tokens: characters, words or bytes, numbered by a vocabulary of all that occur."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from jaxrnn.data.sequences import encode
-from jaxrnn.data.tables.columns import Tokens
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+Tokens = Literal["character", "word", "byte"]
 
 _CODE_POINTS = 0x110000
 # Punctuation and symbols of Unicode: each is a word of its own.

@@ -5,6 +5,8 @@ SequenceClassifier(epochs=50).fit(sequences, labels).predict(others)
 """
 
 import dataclasses
+import os
+from collections.abc import Mapping
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -63,7 +65,9 @@ class _SequenceEstimator(BaseEstimator):
 
     def _fit(self, sequences: Sequences, task: str) -> None:
         settings = {key: value for key, value in self.get_params(deep=False).items() if key not in _NO_SETTINGS}
-        for key, value in (self.settings or {}).items():
+        given = self.settings or {}
+        require(isinstance(given, Mapping), "settings", given, "a dictionary of keys of the configuration")
+        for key, value in given.items():
             require(key not in settings, f"settings: {key}", value, "no such key: it is an argument of the estimator")
             argument = _SAID_OTHERWISE.get(key)
             require(argument is None, f"settings: {key}", value, f"no such key: give {argument}")
@@ -172,7 +176,11 @@ class SequenceClassifier(ClassifierMixin, _SequenceEstimator):
         """
         sequences, y = self._read_both(X, y)
         check_classification_targets(y)
-        self.classes_, codes = np.unique(y, return_inverse=True)
+        try:
+            self.classes_, codes = np.unique(y, return_inverse=True)
+        except TypeError as error:
+            raise ValueError("y: got classes of several types; expected one that can be sorted") from error
+        require(len(self.classes_) > 1, "y", f"one class, {self.classes_[0]!r}", "two or more to tell apart")
         labels = Field(("label",), codes[:, None].astype(np.int32), (tuple(map(str, range(len(self.classes_)))),))
         self._fit(dataclasses.replace(sequences, rows={LABELS: labels}), "classify")
         return self
@@ -309,6 +317,9 @@ def _is_list(X: Any) -> bool:
 
 
 def _read_list(X: Any) -> Sequences:
+    for number, sequence in enumerate(X):  # jaxrnn.read would take them for paths
+        is_text = isinstance(sequence, str | bytes | os.PathLike)
+        require(not is_text, f"X: sequence {number}", "a text", "(length, features) or (length,) numbers")
     return read(list(X))
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from jaxrnn.commands.sequence_prediction import predict_sequences
 from jaxrnn.data.ragged import Ragged
 from jaxrnn.data.readers.complaints import naming
-from jaxrnn.data.readers.exact_parser import parse_line
+from jaxrnn.data.readers.exact_parser import HEADER_REMEDY, parse_line
 from jaxrnn.data.readers.loading import load_rows
 from jaxrnn.evaluation.trained_model import TrainedModel
 from jaxrnn.foundation.errors import UserError
@@ -73,7 +73,9 @@ def predict(
             try:
                 load_rows(source, reader, min_length=1)
             except UserError as error:
-                raise UserError(f"{error}; besides, {missing}") from error
+                may_be_table = source != "-" and HEADER_REMEDY in str(error)  # which a model of tables would take
+                first, second = (missing, error) if may_be_table else (error, missing)
+                raise UserError(f"{first}; besides, {second}") from error
         raise
     if model.encoding is not None:
         is_forecast = model.config.task.task == "forecast"

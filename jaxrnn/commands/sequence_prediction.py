@@ -111,8 +111,8 @@ def lay_out_forecasts(
     table = model.forecast(sequences, horizon, known=known)
     names = ["id", "time", *table.column_names[2:]]
     times = table.column(1).to_numpy()
-    columns = [column.to_pylist() for column in table.columns]
-    columns[1] = texts_of_times(times)
+    # Python has no times behind the year 9999.
+    columns = [texts_of_times(times) if at == 1 else column.to_pylist() for at, column in enumerate(table.columns)]
     first = names.index(STEP) + 1 + (TARGET in names)
     columns[first:] = [[float(f"{value:.{DIGITS}g}") for value in column] for column in columns[first:]]
     return names, (list(line) for line in zip(*columns, strict=True))

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jaxrnn.data.columns import CollectedColumns, ColumnMoments, as_moments, moments_of
-from jaxrnn.data.sequences import CATEGORIES, INPUTS, LABELS, STATICS, TARGETS, Field, Sequences, mark_of
+from jaxrnn.data.sequences import CATEGORIES, INPUTS, LABELS, STATICS, TARGETS, Field, Sequences, ids_of, mark_of
 from jaxrnn.foundation.errors import DataError
 from jaxrnn.foundation.escaping import escape, shorten
 
@@ -236,8 +236,16 @@ def targets_of(sequences: Sequences) -> tuple[tuple[str, ...], NDArray[np.float6
         return of_rows.names, np.asarray(of_rows.values, np.float64)
     labels, field = sequences.rows.get(LABELS), sequences.steps.get(TARGETS)
     if labels is not None:
-        values = np.array([_as_number(text, labels.names[0]) for text in labels.vocabulary[0]], np.float64)
-        return labels.names, values[labels.values[:, 0]][:, None]
+        values = np.array([_as_number(text) for text in labels.vocabulary[0]])[labels.values[:, 0]]
+        if not np.isfinite(values).all():
+            row = int(np.argmax(~np.isfinite(values)))
+            name, found = escape(shorten(labels.names[0])), escape(shorten(labels.texts()[row]))
+            sequence = escape(shorten(str(ids_of(sequences)[row])))
+            raise DataError(
+                f"column {name!r}, sequence {sequence!r}: found {found!r}; expected a number with task = regress; mend it,"
+                " or leave the sequence out"
+            )
+        return labels.names, values[:, None]
     if field is None:
         raise DataError(
             "found no number of a sequence to predict; expected one; name its column by --label-column, or several by"
@@ -273,12 +281,8 @@ def values_of(sequences: Sequences) -> tuple[tuple[str, ...], NDArray[np.float64
     return field.names, np.asarray(field.values, np.float64)
 
 
-def _as_number(text: str, name: str) -> float:
+def _as_number(text: str) -> float:
     try:
-        value = float(text)
+        return float(text)
     except ValueError:
-        value = float("nan")
-    if not np.isfinite(value):
-        found = escape(shorten(text))
-        raise DataError(f"column {escape(shorten(name))!r}: found {found!r}; expected a number with task = regress")
-    return value
+        return float("nan")

@@ -1,6 +1,7 @@
 """A model without a run, written as a run directory that can be loaded."""
 
 import dataclasses
+import os
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ def save_model(
     Raises:
       UserError: The directory holds something, or cannot be written.
     """
-    run_dir = RunDirectory.choose(str(directory), name="", resume=False)
+    run_dir = RunDirectory.choose(os.fspath(directory), name="", resume=False)
     run_dir.create(config)
     metadata = {
         "config": config.to_flat(),

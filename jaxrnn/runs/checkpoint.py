@@ -36,6 +36,11 @@ FORMAT_VERSION = 1
 BYTES_BESIDE_ARRAYS = 128 * 1024  # a dozen small files
 
 
+def _without_parents(path: Path) -> Path:
+    """Returns an absolute path without "..", which TensorStore takes for no path; a link may be followed for that."""
+    return path.resolve() if ".." in path.parts else path.absolute()
+
+
 class Checkpointer:
     """The steps below one directory.
 
@@ -59,7 +64,7 @@ class Checkpointer:
         read_only: bool = False,
         warn: Callable[[str], None] = lambda text: None,
     ):
-        self.directory = Path(directory).absolute()
+        self.directory = _without_parents(Path(directory))
         self._warn = warn
         self._verified: set[int] = set()
         if read_only and not self.directory.is_dir():

@@ -75,6 +75,11 @@ class RunDirectory:
         if run_dir is not None:
             chosen = cls(run_dir)
             _require_usable(run_dir)
+            if resume and not chosen.config.is_file() and chosen.checkpoints.is_dir():
+                raise UserError(
+                    f"{chosen.config}: found no such file beside checkpoints; expected that of the run; put back a"
+                    " copy; jaxrnn.predict and jaxrnn.eval take the run without it, and a new one may begin elsewhere"
+                )
             if resume and not chosen.config.is_file():
                 raise UserError(f"--resume: {run_dir} holds no run; leave --resume out to start one there")
             if resume:

@@ -196,10 +196,16 @@ def test_an_empty_path_is_not_standard_input():
 
 
 def test_a_run_that_is_not_there_is_named_beside_what_is_wrong_with_the_rows():
-    Path("table.csv").write_text("shop,month,sales\na,2024-05,1\n")
-    refusal = Refusal(predict, "--checkpoint=runs/none", "table.csv")
-    assert refusal.found == "'shop'"
+    Path("rows.csv").write_text("1,2,x\n")
+    refusal = Refusal(predict, "--checkpoint=runs/none", "rows.csv")
+    assert refusal.found == "'x'"
     assert "besides, runs/none: no such directory" in refusal.remedy
+
+
+def test_a_run_that_is_not_there_is_named_before_a_header_that_its_model_may_read(capsys):
+    Path("table.csv").write_text("shop,month,sales\na,2024-05,1\n")
+    assert predict.main(["--checkpoint=runs/none", "table.csv"]) == 2
+    assert re.match(r"error: runs/none: no such directory; .*; besides, table.csv:1:1: ", capsys.readouterr().err)
 
 
 def test_evaluation_refuses_as_training_does(trained_run):

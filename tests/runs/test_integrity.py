@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 from small_runs import EPOCHS, arrays_of, assert_same_run, call, content_of, step_of, train_small
 
+import jaxrnn
 from jaxrnn.evaluation.trained_model import TrainedModel
 from jaxrnn.runs import checkpoint
 from jaxrnn.runs.checkpoint import MANIFEST_NAME, Checkpointer, CheckpointError
 from jaxrnn.runs.step_files import COMMIT_NAME
+from jaxrnn.training import run_opening
 
 pytestmark = pytest.mark.usefixtures("programs_kept")  # its runs compile the same few
 # Orbax stores smaller arrays inline, with its metadata: a run whose arrays are all smaller proves nothing.
@@ -234,12 +236,63 @@ class TestOtherRuns:
             ('optimizer = "adam"', 'optimizer = "rmsprop"', "opt_state/0/0/mu/"),
         ],
     )
-    def test_a_checkpoint_of_another_model_is_refused_by_the_name_of_the_parameter(self, run_copy, old, new, named):
+    def test_a_checkpoint_of_another_model_is_refused_by_the_name_of_the_parameter(
+        self, run_copy, monkeypatch, old, new, named
+    ):
         config = run_copy / "config.toml"
         text = config.read_text()
         assert old in text
         config.write_text(text.replace(old, new))
+        monkeypatch.setattr(run_opening, "_require_unedited", lambda *given: None)  # which would say so before
         done = call("train", "--resume", f"--run-dir={run_copy}")
         assert done.code == 2
         assert named in done.err
         assert str(step_of(run_copy, -1)) in done.err
+
+    @pytest.mark.parametrize(
+        ("old", "new", "said"),
+        [
+            ("hidden_size = 24", "hidden_size = 25", "hidden_size: the checkpoint has 24, the file 25"),
+            ("seed = 0", "seed = 1", "seed: the checkpoint has 0, the file 1"),
+            (
+                'normalizer = "standard"',
+                'normalizer = "none"',
+                "normalizer: the checkpoint has 'standard', the file 'none'",
+            ),
+        ],
+    )
+    def test_a_config_that_was_edited_is_refused_with_the_difference(self, run_copy, old, new, said):
+        config = run_copy / "config.toml"
+        text = config.read_text()
+        assert text.count(old) == 1
+        config.write_text(text.replace(old, new))
+        before = content_of(run_copy)
+        done = call("train", "--resume", f"--run-dir={run_copy}", f"--epochs={EPOCHS + 1}")
+        assert done.code == 2
+        assert f"{config}: has been changed since the run wrote it:\n  {said}\n" in done.err
+        assert content_of(run_copy) == before
+
+    def test_a_run_without_its_config_is_told_what_is_missing(self, run_copy):
+        (run_copy / "config.toml").unlink()
+        done = call("train", "--resume", f"--run-dir={run_copy}")
+        assert done.code == 2
+        assert f"{run_copy / 'config.toml'}: found no such file beside checkpoints; " in done.err
+        assert call("eval", f"--checkpoint={run_copy}").code == 0
+
+    def test_a_path_through_the_folder_above(self, run_copy, small_rows, monkeypatch):
+        (run_copy.parent / "below").mkdir()
+        monkeypatch.chdir(run_copy.parent / "below")
+        around = f"../{run_copy.name}"
+        found = [
+            call("predict", f"--checkpoint={path}", small_rows).out for path in (run_copy, around, f"{around}/best")
+        ]
+        assert found[0]
+        assert found[1:] == found[:1] * 2
+        done = call("train", "--resume", f"--run-dir={around}", f"--epochs={EPOCHS + 1}")
+        assert done.code == 0, done.err
+        jaxrnn.load(around).save("../below/../saved")
+        assert jaxrnn.load("../saved").step == jaxrnn.load(run_copy.parent / "saved").step
+        linked = run_copy.parent / "linked" / "deeper"
+        linked.parent.mkdir()
+        linked.symlink_to(run_copy.parent / "below")
+        assert call("predict", f"--checkpoint={linked}/../{run_copy.name}/best", small_rows).code == 0, "not linked/.."

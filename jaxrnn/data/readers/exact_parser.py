@@ -15,6 +15,7 @@ from jaxrnn.data.readers.options import FLOAT32_OVERFLOW, MAX_FIELD_LENGTH, Read
 from jaxrnn.foundation.errors import DataError
 
 # A part of what float() takes: no underscores, no digits but ASCII's, no nan, no infinity.
+HEADER_REMEDY = "if the first line is a header"
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 _NON_FINITE = re.compile(r"[+-]?(?:nan|inf|infinity)", re.IGNORECASE)
 _WORD = re.compile(r"[^\W\d_]")
@@ -161,7 +162,7 @@ def _header_remedy(line: str, line_number: int, options: ReadOptions) -> str:
     fields = line[:_ADVICE_LENGTH].split(options.delimiter)
     if line_number > 1 or options.header or any(_is_number(field) for field in fields):
         return ""
-    return "; if the first line is a header, give --header, or of a table the columns, such as --input-columns"
+    return f"; {HEADER_REMEDY}, give --header, or of a table the columns, such as --input-columns"
 
 
 def _short_row_remedy(line: str, options: ReadOptions) -> str:

@@ -97,6 +97,8 @@ def read_sequences(
       >>> [row.tolist() for row in rows]
       [[3.0, 5.0, 7.0], [1.0, 2.0]]
     """
+    if not isinstance(path, str | os.PathLike):
+        raise TypeError(f"path: got {type(path).__name__}; expected the path of a file")
     return read_sequences_with_report(
         path,
         delimiter=delimiter,

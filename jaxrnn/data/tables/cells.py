@@ -68,7 +68,8 @@ def numbers(table: "Table", column: str) -> NDArray[np.float64]:
     elif array.type == pa.float64() and not array.null_count:
         values = np.asarray(column_of(table, column))
     elif _is_numeric(array.type) or pa.types.is_boolean(array.type) or pa.types.is_null(array.type):
-        values = np.asarray(array.cast(pa.float64()).fill_null(float("nan")), np.float64)
+        # Whole numbers beyond 2^53 are rounded, as they are where they are written as text.
+        values = np.asarray(array.cast(pa.float64(), safe=False).fill_null(float("nan")), np.float64)
     else:
         found = f"the column {quote(column)} of type {quote(str(array.type))}"
         table.refuse_whole(found=found, expected="numbers", remedy=_NO_NUMBER)
@@ -194,6 +195,13 @@ def times(table: "Table", column: str) -> NDArray[Any]:
         row = int(np.argmax(np.asarray(array.is_null())))
         table.refuse(row, column, found="no time", expected="one at every step", remedy="fill it in, or remove the row")
     if pa.types.is_temporal(kind) and not pa.types.is_time(kind) and not pa.types.is_duration(kind):
+        if pa.types.is_timestamp(kind) and kind.unit == "ns":
+            is_finer = np.asarray(array.cast(pa.int64())) % 1000 != 0
+            if is_finer.any():
+                row = int(np.argmax(is_finer))
+                time = np.datetime64(int(array[row].value), "ns")
+                remedy = "round them, in pandas by .dt.floor('us')"
+                table.refuse(row, column, found=quote(str(time)), expected="microseconds at most", remedy=remedy)
         with _refused(table, column):
             return np.asarray(array.cast(pa.timestamp("us")))
     if pa.types.is_integer(kind):
@@ -235,7 +243,7 @@ def _times_of_text(table: "Table", column: str, array: "pa.Array") -> NDArray[An
         with contextlib.suppress(pa.ArrowInvalid, pa.ArrowNotImplementedError):
             return np.asarray(cut.cast(kind))
     values, bad = parse_numbers(array)
-    bad = bad | np.isnan(values)
+    bad = bad | ~np.isfinite(values)
     if bad.any():
         # The first that is neither: a column of times with one word among them is a column of times.
         row = next(

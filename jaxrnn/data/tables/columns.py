@@ -2,7 +2,7 @@
 
 import dataclasses
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 from jaxrnn.data.readers.tokens import Tokens
@@ -72,6 +72,7 @@ class Columns:
     def __post_init__(self) -> None:
         for field in _SEVERAL:
             given = getattr(self, field)
+            require(isinstance(given, str | Iterable), field, given, "a name, or several")
             names = (given,) if isinstance(given, str) else tuple(given)
             require(len(set(names)) == len(names), field, given, "each column once")
             object.__setattr__(self, field, names)

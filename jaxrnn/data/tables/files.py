@@ -22,7 +22,7 @@ from jaxrnn.data.readers.sources import (
 from jaxrnn.data.tables.columnar_tables import read_columnar
 from jaxrnn.data.tables.columns import Columns, TextOptions
 from jaxrnn.data.tables.delimited import read_delimited, read_plain_file
-from jaxrnn.data.tables.json_lines import is_json_lines, read_json_lines
+from jaxrnn.data.tables.json_lines import is_json_lines, read_json_lines, refuse_json_list
 from jaxrnn.data.tables.ragged_rows import holds_rows, read_rows
 from jaxrnn.data.tables.step_tables import Table
 from jaxrnn.data.tables.ts_files import is_ts, read_ts
@@ -111,6 +111,7 @@ def _read_file(
         is_table = is_columnar(stream)
         head = stream.peek(_HEAD_BYTES)[:_HEAD_BYTES]
         is_delimited = not (is_table or is_json_lines(head) or is_ts(head))
+        refuse_json_list(head, path)
         if is_delimited and stream is raw and is_only:
             table = _read_plain_file(file, status.st_size, head, path, columns, options)
             if table is not None:

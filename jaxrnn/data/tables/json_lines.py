@@ -1,6 +1,7 @@
 """JSON Lines: an object a line, each a sequence of its own, or a step."""
 
 import json
+import re
 from typing import Any, NoReturn
 
 from jaxrnn.data.readers.complaints import complaint, quote
@@ -20,6 +21,17 @@ _EXPECTED = 'an object such as {"id": "a", "values": [1, 2], "label": "x"}'
 def is_json_lines(head: bytes) -> bool:
     """Whether a file begins as an object does."""
     return head.removeprefix(b"\xef\xbb\xbf").lstrip()[:1] == b"{"
+
+
+def refuse_json_list(head: bytes, name: str) -> None:
+    """Refuses a file that is one list of objects.
+
+    Raises:
+      DataError: It is.
+    """
+    if re.match(rb"(?:\xef\xbb\xbf)?\s*\[\s*\{", head):
+        remedy = "write one on each line, in pandas by to_json(path, orient='records', lines=True)"
+        raise complaint(name, 1, found="a list of objects", expected="an object a line", remedy=remedy)
 
 
 def read_json_lines(content: bytes, *, name: str) -> Table:
@@ -85,6 +97,10 @@ def _array(values: list[Any], key: str, name: str, lines: list[int]) -> Any:
     except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
         kinds = [_kind(value) for value in values]
         row = next((number for number, kind in enumerate(kinds) if kind != kinds[0]), 0)
+        huge = next((number for number, value in enumerate(values) if _is_huge(value)), None)
+    if huge is not None:
+        found, expected = f"a huge whole number in {quote(key)}", "one that 64 bits hold, below 9223372036854775808"
+        raise complaint(name, lines[huge], found=found, expected=expected, remedy="write it as a text, or as a decimal")
     # Outside of the clause: what pyarrow says names no line.
     raise complaint(
         name,
@@ -93,6 +109,12 @@ def _array(values: list[Any], key: str, name: str, lines: list[int]) -> Any:
         expected=f"{kinds[0]}, as in line {lines[0]}" if row else "numbers, texts or lists of them",
         remedy="mend the line",
     )
+
+
+def _is_huge(value: Any) -> bool:
+    if isinstance(value, list):
+        return any(map(_is_huge, value))
+    return isinstance(value, int) and not -(2**63) <= value < 2**63
 
 
 def _kind(value: Any) -> str:

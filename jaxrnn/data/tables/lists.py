@@ -37,6 +37,7 @@ def read_arrays(
         except ValueError as error:  # lists of different lengths in it
             raise UserError(f"{name}: got lists of different lengths; expected {expected}") from error
         require(values.dtype.kind in "fiu" or not values.size, name, values.dtype, expected)
+        require(len(np.atleast_1d(values)) > 0, name, "no steps", "one at least")
         values = values[:, None] if values.ndim == 1 else values
         require(values.ndim == 2, name, f"shape {values.shape}", expected)
         found.append(values.astype(np.float64))
@@ -110,6 +111,7 @@ def _as_text(field: str, number: int, value: Any) -> str:
     """Returns a label or an id as the cell of a DataFrame becomes one, so that each finds the other's classes."""
     name = f"{field} {number}"
     if not isinstance(value, str):
+        require(not isinstance(value, bytes), name, "bytes", "a text or a number; decode them")
         require(np.ndim(value) == 0, name, type(value).__name__, "a text or a number")
         if isinstance(value, bool | np.bool_):
             return str(value).lower()

@@ -5,13 +5,14 @@ sequences = jaxrnn.read("panel.csv", id_column="unit", time_column="hour", input
 """
 
 import dataclasses
+import datetime
 from collections.abc import Sequence
 from typing import Any, Literal
 
 from jaxrnn.data.readers.complaints import complaint, quote
 from jaxrnn.data.readers.options import ReadOptions
 from jaxrnn.data.sequences import Sequences
-from jaxrnn.data.tables.columnar_tables import without_views
+from jaxrnn.data.tables.columnar_tables import with_plain_texts
 from jaxrnn.data.tables.columns import Columns, Names, TextOptions, Tokens
 from jaxrnn.data.tables.files import paths_of, read_files
 from jaxrnn.data.tables.lists import read_arrays, read_text_list
@@ -187,10 +188,38 @@ def _frame(source: Any) -> Table:
             numbered = [field.name for field in content.schema
                         if field.name.startswith("__index_level_") and pa.types.is_integer(field.type)]  # fmt: skip
             content = content.drop_columns(numbered)
-        return Table("the table", without_views(content))
     except (pa.ArrowException, ValueError) as error:  # ValueError: pandas has two columns of one name
+        column = _column_of_several_kinds(source) if is_pandas else None
+        found = quote(str(error)) if column is None else f"values of different kinds in the column {quote(column)}"
         remedy = "give each column one type"
-        raise complaint("the table", found=quote(str(error)), expected="plain columns", remedy=remedy) from error
+        raise complaint("the table", found=found, expected="plain columns", remedy=remedy) from error
+    if is_pandas:
+        _require_zones_alike(source)
+    return Table("the table", with_plain_texts(content, "the table"))
+
+
+def _column_of_several_kinds(frame: Any) -> str | None:
+    """Returns the name of the first column that Arrow has no type for."""
+    import pyarrow as pa
+
+    for number, name in enumerate(frame.columns):
+        try:
+            pa.array(frame.iloc[:, number], from_pandas=True)
+        except (pa.ArrowException, ValueError):
+            return str(name)
+    return None
+
+
+def _require_zones_alike(frame: Any) -> None:
+    """Refuses a column of times some of which name their zone, which Arrow would take for times of UTC."""
+    for number, name in enumerate(frame.columns):
+        if frame.dtypes.iloc[number].kind != "O":
+            continue
+        kinds = {value.tzinfo is not None for value in frame.iloc[:, number] if isinstance(value, datetime.datetime)}
+        if len(kinds) > 1:
+            found = f"times with a zone and without one in the column {quote(str(name))}"
+            expected, remedy = "a zone at every time, or at none", "mend them, all in one form"
+            raise complaint("the table", found=found, expected=expected, remedy=remedy)
 
 
 def _read_any(table: Table, columns: Columns) -> Sequences:

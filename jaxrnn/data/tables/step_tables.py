@@ -3,6 +3,7 @@
 A table says where its rows stand in a file, so that every message names the line and the column.
 """
 
+import decimal
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -192,6 +193,7 @@ def arrange(
             second = order[1:][same].min()
             first = order[np.flatnonzero(order == second)[0] - 1]
             before = table.line_beside(int(first), int(second))
+            _require_same_cells(table, columns.time_column, int(first), int(second))
             whose = "" if ids is None else f" of {quote(ids[codes[second]])}"
             table.refuse(
                 int(second),
@@ -201,6 +203,25 @@ def arrange(
                 remedy="remove one of the two, or name what tells them apart with --id-column",
             )
     return order, np.bincount(codes).astype(np.int64), ids, times
+
+
+def _require_same_cells(table: Table, column: str, first: int, second: int) -> None:
+    """Refuses two times that are different numbers, and the same one in 64 bits."""
+    content = table.content.column(column)
+    other, this = (str(content[row].as_py()).strip() for row in (first, second))
+    try:
+        are_same = decimal.Decimal(other) == decimal.Decimal(this)
+    except decimal.InvalidOperation:  # no numbers
+        return
+    if not are_same:
+        table.refuse(
+            second,
+            column,
+            found=f"the time {quote(this)}, in 64 bits the same number as {quote(other)} in"
+            f" {table.line_beside(first, second)}",
+            expected="times that 64 bits tell apart",
+            remedy="count them from a later begin",
+        )
 
 
 class Arranged:

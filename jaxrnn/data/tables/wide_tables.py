@@ -100,7 +100,7 @@ def require_each_id_once(table: Table, column: str) -> None:
         column,
         found=f"the id {quote(ids[codes[second]])} again, as in {table.line_beside(first, second)}",
         expected="each id once",
-        remedy="remove one of the two",
+        remedy="remove one of the two; or if a row is a step, write a column for each of its features, not a list",
     )
 
 

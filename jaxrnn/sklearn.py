@@ -175,8 +175,8 @@ class SequenceClassifier(ClassifierMixin, _SequenceEstimator):
           ValueError: As the class says; or there are fewer than two classes.
         """
         sequences, y = self._read_both(X, y)
-        check_classification_targets(y)
         try:
+            check_classification_targets(y)
             self.classes_, codes = np.unique(y, return_inverse=True)
         except TypeError as error:
             raise ValueError("y: got classes of several types; expected one that can be sorted") from error

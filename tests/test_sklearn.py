@@ -2,6 +2,7 @@
 
 import pickle
 import tomllib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -240,3 +241,19 @@ class TestRefused:
     def test_missing_values(self):
         with pytest.raises(ValueError, match=r"array 1: got .NaN"):
             SequenceClassifier(**SMALL).fit([[0.0, 1.0], [0.0, np.nan]], [0, 1])
+
+
+@pytest.mark.parametrize("X", [["good film", "bad film"] * 3, [Path("a.csv")] * 6, [b"a", b"b"] * 3])
+def test_texts_are_not_taken_for_paths(X):
+    with pytest.raises(ValueError, match=r"X: sequence 0: got 'a text'; expected \(length, features\)"):
+        SequenceClassifier(epochs=1).fit(X, [0, 1] * 3)
+
+
+def test_answers_and_settings_that_cannot_be():
+    X = [np.ones(3)] * 4
+    with pytest.raises(ValueError, match=r"y: got .*one class, .*'a'.*; expected two or more to tell apart"):
+        SequenceClassifier(epochs=1).fit(X, ["a"] * 4)
+    with pytest.raises(ValueError, match="y: got classes of several types"):
+        SequenceClassifier(epochs=1).fit(X, np.array(["a", None, "b", "b"], object))
+    with pytest.raises(ValueError, match="settings: got 'x'; expected a dictionary"):
+        SequenceClassifier(epochs=1, settings="x").fit(X, ["a", "b"] * 2)

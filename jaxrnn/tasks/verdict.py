@@ -166,7 +166,7 @@ def judge_predictions(
     figure: str,
     figures: dict[str, float],
     groups: NDArray[Any],
-    are_named: bool,
+    are_named: bool = False,
     against: dict[str, dict[str, float]],
 ) -> Verdict:
     """Judges predictions.

@@ -1,12 +1,18 @@
 """What is drawn of forecasts, held against plain loops; and that anything can be drawn."""
 
+import dataclasses
 import warnings
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from made_forecasts import make_forecasts, make_series
+from made_models import make_model
 
+import jaxrnn
+from jaxrnn.commands.sequence_prediction import lay_out_forecasts
 from jaxrnn.data.series.date_ticks import as_numbers, date_ticks
+from jaxrnn.data.series.frequency import Frequency
 from jaxrnn.evaluation.forecast_views import (
     MOST_HORIZONS_BEFORE,
     bars_of,
@@ -180,3 +186,14 @@ def test_anything_can_be_drawn(name, tmp_path):
         plot_forecast_errors(evaluation, tmp_path / "errors.png")
     for path in tmp_path.iterdir():
         assert path.read_bytes().startswith(b"\x89PNG")
+
+
+def test_steps_behind_the_year_9999_are_laid_out():
+    days = np.arange(np.datetime64("9999-12-15"), np.datetime64("10000-01-01"))
+    table = pa.table({"id": ["a"] * len(days), "day": days, "y0": np.arange(float(len(days)))})
+    model = make_model({"task": "forecast", "horizon": 2}, inputs=0, categories=(), statics=0)
+    series = jaxrnn.read(table, id_column="id", time_column="day", target_columns="y0")
+    encoding = dataclasses.replace(model.encoding, frequency=Frequency.of(series))
+    header, lines = lay_out_forecasts(dataclasses.replace(model, encoding=encoding), series, None, None)
+    assert header[:3] == ["id", "time", "step"]
+    assert [line[1] for line in lines] == ["10000-01-01", "10000-01-02"]

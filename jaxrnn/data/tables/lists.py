@@ -37,7 +37,6 @@ def read_arrays(
         except ValueError as error:  # lists of different lengths in it
             raise UserError(f"{name}: got lists of different lengths; expected {expected}") from error
         require(values.dtype.kind in "fiu" or not values.size, name, values.dtype, expected)
-        require(len(np.atleast_1d(values)) > 0, name, "no steps", "one at least")
         values = values[:, None] if values.ndim == 1 else values
         require(values.ndim == 2, name, f"shape {values.shape}", expected)
         found.append(values.astype(np.float64))

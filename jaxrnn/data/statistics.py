@@ -242,7 +242,7 @@ def targets_of(sequences: Sequences) -> tuple[tuple[str, ...], NDArray[np.float6
             name, found = escape(shorten(labels.names[0])), escape(shorten(labels.texts()[row]))
             sequence = escape(shorten(str(ids_of(sequences)[row])))
             raise DataError(
-                f"column {name!r}, sequence {sequence!r}: found {found!r}; expected a number with task = regress; mend"
+                f"sequence {sequence!r}: column {name!r}: found {found!r}; expected a number with task = regress; mend"
                 " it, or leave the sequence out"
             )
         return labels.names, values[:, None]

@@ -137,7 +137,7 @@ def test_a_label_that_is_no_number_is_named_with_its_sequence():
     model = pytest.importorskip("made_models").make_model({"task": "regress"}, inputs=1, categories=(), statics=0)
     table = table_of(x0=[1.0, 2.0, 3.0], y=["1.5", "1.5", "?"])
     sequences = jaxrnn.read(table, id_column="id", input_columns="x0", label_column="y")
-    with pytest.raises(DataError, match=r"column 'y', sequence 'b': found '\?'; expected a number with task = regress"):
+    with pytest.raises(DataError, match=r"sequence 'b': column 'y': found '\?'; expected a number with task = regress"):
         model.evaluate(sequences)
 
 

@@ -18,7 +18,7 @@ from jaxrnn.data.series.known_ahead import match_known
 from jaxrnn.data.tables.columns import Columns, TextOptions
 from jaxrnn.data.tables.ragged_rows import FIRST, LAST
 from jaxrnn.data.tables.reading import read, read_source
-from jaxrnn.foundation.errors import DataError
+from jaxrnn.foundation.errors import DataError, UserError
 from jaxrnn.foundation.files import hash_file
 from jaxrnn.foundation.messages import say
 from jaxrnn.settings.checking import SettingError
@@ -110,7 +110,7 @@ def _read_rows(source: Any, options: dict[str, Any], encoding: Encoding | None, 
     except DataError as error:
         try:
             return _read(source, tries[1])
-        except DataError:
+        except UserError:  # no file of rows, perhaps
             raise error from None
     if not has_labels or encoding is None or LABELS not in found.rows:
         return found
@@ -120,7 +120,7 @@ def _read_rows(source: Any, options: dict[str, Any], encoding: Encoding | None, 
             f" give --label-column={NO_LABEL}"
         )
     elif not set(found.rows[LABELS].texts()) & set(encoding.classes):
-        with contextlib.suppress(DataError):  # classes that the model has not seen
+        with contextlib.suppress(UserError):  # classes that the model has not seen
             return _read(source, tries[1])
     return found
 

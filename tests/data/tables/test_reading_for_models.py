@@ -1,5 +1,6 @@
 """What a trained model reads of files: its own columns, whatever else is there and whichever answers are missing."""
 
+import pyarrow as pa
 import pytest
 
 import jaxrnn
@@ -123,6 +124,10 @@ def test_rows_that_lack_the_class_of_training(tmp_path):
     assert read(("7", "8"), "7,2\n8,2,3\n", label_column="none") == [[7.0, 2.0], [8.0, 2.0, 3.0]]
     with pytest.raises(DataError, match=r"rows.csv:2:2: found 'x'"):
         read(("up", "down"), "up,1\ndown,x\n")
+    with pytest.raises(DataError, match="the table: found no column 'first'"):
+        load_sequences(pa.table({"x": [1.0]}), config, encoding=encoding_of("x"))
+    with pytest.raises(DataError, match="the table: found the column 'x' of type 'struct"):
+        load_sequences(pa.table({"x": [{"a": 1}]}), config, with_answers=False, encoding=encoding_of("x"))
 
 
 def test_rows_that_may_lack_the_number_of_training(tmp_path, capsys):

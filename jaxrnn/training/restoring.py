@@ -1,10 +1,13 @@
 """Where a run goes on from, and what is said of one that diverged."""
 
+import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from jaxrnn.foundation.errors import DivergedError
+from jaxrnn.foundation.files import to_json
 from jaxrnn.parallel.devices import to_host
 from jaxrnn.parallel.state_sharding import place_state, with_shardings
 from jaxrnn.runs.checkpoint import Checkpointer, CheckpointError, named_leaves
@@ -14,6 +17,21 @@ from jaxrnn.training.train_state import DIVERGED, RUNNING, STOPPED_EARLY, EpochP
 from jaxrnn.training.trainer import Trainer
 
 Saved = tuple[int, tuple[int, int]] | None
+# A run may go on with these changed: what it computes does not depend on them, but for the last bits.
+WITHOUT_EFFECT = {
+    "checkpoint_seconds",
+    "max_bytes",
+    "max_row_length",
+    "data",
+    "validation_data",
+    "test_data",
+    "devices",
+    "mesh",
+    "remat_steps",
+    "tensorboard",
+}
+# With these changed it goes on another way than it began.
+FROM_HERE_ON = {"epochs", "patience", "learning_rate", "clip_norm", "weight_decay"}
 
 
 def as_tree(position: Position) -> dict[str, Any]:
@@ -35,6 +53,7 @@ def restore_position(trainer: Trainer, checkpointer: Checkpointer | None) -> tup
     if checkpointer is None or step is None:
         return Position(place_state(trainer.initial_state(), trainer.mesh)), None
     metadata = checkpointer.read_metadata(step)
+    _require_same_run(trainer.config, metadata, checkpointer.directory / str(step))
     stored = set(checkpointer.stored_arrays(step))
     is_within = bool(metadata.get("batch"))
     if "batch" not in metadata:  # an earlier version's, which counted pieces: its run goes on from the epoch's start
@@ -56,6 +75,28 @@ def restore_position(trainer: Trainer, checkpointer: Checkpointer | None) -> tup
     batches = 0 if progress is None else int(np.max(np.asarray(progress.batches)))  # those of all members
     position = Position(state, progress, batches)
     return position, (step, position.key)
+
+
+def _require_same_run(config: Config, metadata: dict[str, Any], step_dir: Path) -> None:
+    """Refuses to go on from a step of another configuration: somebody has changed config.toml.
+
+    What an earlier version did not know, or this one does not, is left out of account.
+    """
+    stored = metadata.get("config")
+    # A second training is as long as the first says, and its warm-up no longer.
+    free = WITHOUT_EFFECT | FROM_HERE_ON | ({"warmup_epochs"} if config.task.refit else set())
+    now = json.loads(to_json(config.to_flat()))
+    saved = {key: value for key, value in stored.items() if key in now} if isinstance(stored, dict) else {}
+    lines = [
+        f"  {key}: the checkpoint has {value!r}, the configuration {now[key]!r}"
+        for key, value in saved.items()
+        if key not in free and value != now[key]
+    ]
+    if lines:
+        raise CheckpointError(
+            f"{step_dir}: was saved by a run of another configuration:\n" + "\n".join(lines)
+            + "\nput config.toml back as the run wrote it, or start a new run without --resume"
+        )  # fmt: skip
 
 
 def _with_patience(trainer: Trainer, state: TrainState) -> TrainState:

@@ -5,7 +5,6 @@ from typing import Any
 
 import jax
 
-from jaxrnn.evaluation.step_metadata import read_settings
 from jaxrnn.foundation.errors import UserError
 from jaxrnn.foundation.messages import say
 from jaxrnn.nn.engine import cpu_kernels
@@ -18,22 +17,7 @@ from jaxrnn.runs.run_origin import read_recurrence
 from jaxrnn.runs.scalar_log import ScalarLog
 from jaxrnn.settings.config import Config
 from jaxrnn.training.fit import Fit
-
-# A run may go on with these changed: what it computes does not depend on them, but for the last bits.
-WITHOUT_EFFECT = {
-    "checkpoint_seconds",
-    "max_bytes",
-    "max_row_length",
-    "data",
-    "validation_data",
-    "test_data",
-    "devices",
-    "mesh",
-    "remat_steps",
-    "tensorboard",
-}
-# With these changed it goes on another way than it began.
-FROM_HERE_ON = {"epochs", "patience", "learning_rate", "clip_norm", "weight_decay"}
+from jaxrnn.training.restoring import FROM_HERE_ON, WITHOUT_EFFECT
 
 
 def take_over(config: Config, run_dir: RunDirectory, stack: contextlib.ExitStack) -> None:
@@ -133,7 +117,6 @@ def _describe_environment(description: dict[str, Any]) -> dict[str, Any]:
 
 def _check_changes(config: Config, run_dir: RunDirectory) -> None:
     saved = read_config(run_dir.config)
-    _require_unedited(saved, run_dir)
     changed = {key: value for key, value in config.to_flat().items() if value != saved[key]}
     refused = changed.keys() - WITHOUT_EFFECT - FROM_HERE_ON
     lines = [
@@ -149,31 +132,6 @@ def _check_changes(config: Config, run_dir: RunDirectory) -> None:
         )
     for key, value in changed.items():
         say(f"{key}: {saved[key]!r} until now, {value!r} from here on")
-
-
-def _require_unedited(saved: dict[str, Any], run_dir: RunDirectory) -> None:
-    """Refuses a config.toml that somebody has changed: the run would go on as another one.
-
-    Raises:
-      UserError: The newest checkpoint has another configuration, in what may not change.
-    """
-    if not run_dir.checkpoints.is_dir():
-        return
-    with Checkpointer(run_dir.checkpoints, read_only=True) as checkpointer:
-        step = checkpointer.newest_good()
-        if step is None:
-            return
-        metadata = checkpointer.read_metadata(step)
-    stored = read_settings(metadata, str(run_dir.checkpoints / str(step)))[0].to_flat()
-    # A second training has the best epoch of the first for its last one, and may be no longer than its warm-up.
-    free = WITHOUT_EFFECT | FROM_HERE_ON | ({"warmup_epochs"} if saved["refit"] else set())
-    edited = [key for key, value in saved.items() if key not in free and value != stored[key]]
-    if edited:
-        lines = "\n".join(f"  {key}: the checkpoint has {stored[key]!r}, the file {saved[key]!r}" for key in edited)
-        raise UserError(
-            f"{run_dir.config}: has been changed since the run wrote it:\n{lines}\nput it back as it was, or start a"
-            " new run without --resume"
-        )
 
 
 def _warn_of_another_recurrence(run_dir: RunDirectory) -> None:

@@ -13,7 +13,7 @@ from jaxrnn.evaluation.trained_model import TrainedModel
 from jaxrnn.runs import checkpoint
 from jaxrnn.runs.checkpoint import MANIFEST_NAME, Checkpointer, CheckpointError
 from jaxrnn.runs.step_files import COMMIT_NAME
-from jaxrnn.training import run_opening
+from jaxrnn.training import restoring
 
 pytestmark = pytest.mark.usefixtures("programs_kept")  # its runs compile the same few
 # Orbax stores smaller arrays inline, with its metadata: a run whose arrays are all smaller proves nothing.
@@ -243,7 +243,7 @@ class TestOtherRuns:
         text = config.read_text()
         assert old in text
         config.write_text(text.replace(old, new))
-        monkeypatch.setattr(run_opening, "_require_unedited", lambda *given: None)  # which would say so before
+        monkeypatch.setattr(restoring, "_require_same_run", lambda *given: None)  # which would say so before
         done = call("train", "--resume", f"--run-dir={run_copy}")
         assert done.code == 2
         assert named in done.err
@@ -252,12 +252,12 @@ class TestOtherRuns:
     @pytest.mark.parametrize(
         ("old", "new", "said"),
         [
-            ("hidden_size = 24", "hidden_size = 25", "hidden_size: the checkpoint has 24, the file 25"),
-            ("seed = 0", "seed = 1", "seed: the checkpoint has 0, the file 1"),
+            ("hidden_size = 24", "hidden_size = 25", "hidden_size: the checkpoint has 24, the configuration 25"),
+            ("seed = 0", "seed = 1", "seed: the checkpoint has 0, the configuration 1"),
             (
                 'normalizer = "standard"',
                 'normalizer = "none"',
-                "normalizer: the checkpoint has 'standard', the file 'none'",
+                "normalizer: the checkpoint has 'standard', the configuration 'none'",
             ),
         ],
     )
@@ -269,7 +269,7 @@ class TestOtherRuns:
         before = content_of(run_copy)
         done = call("train", "--resume", f"--run-dir={run_copy}", f"--epochs={EPOCHS + 1}")
         assert done.code == 2
-        assert f"{config}: has been changed since the run wrote it:\n  {said}\n" in done.err
+        assert f"{step_of(run_copy, -1)}: was saved by a run of another configuration:\n  {said}\n" in done.err
         assert content_of(run_copy) == before
 
     def test_a_run_without_its_config_is_told_what_is_missing(self, run_copy):

@@ -90,6 +90,7 @@ def predict(
             as_json=wishes.as_json,
             horizon=wishes.horizon,
             known=wishes.known,
+            given=given,
         )
         return
     _refuse(model, "--known-data", wishes.known is not None)

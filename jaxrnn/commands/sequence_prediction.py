@@ -3,7 +3,7 @@
 import csv
 import itertools
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 import numpy as np
@@ -28,6 +28,7 @@ def predict_sequences(
     as_json: bool,
     horizon: int | None = None,
     known: str | None = None,
+    given: Collection[str] = (),
 ) -> None:
     """Prints what a model predicts for the sequences of a file, in their order.
 
@@ -38,6 +39,7 @@ def predict_sequences(
       as_json: Print JSON Lines in place of CSV.
       horizon: With task = forecast the steps ahead to print; None for all.
       known: With task = forecast the file of what is known ahead.
+      given: Settings that are not the run's.
 
     Raises:
       UserError: Bad data, or no file; nothing is printed then.
@@ -48,7 +50,7 @@ def predict_sequences(
     if probabilities and not model.classes:
         raise UserError(f"--probabilities: got the flag; expected none with task = {model.config.task.task}")
     with naming(path):
-        sequences = load_sequences(path, model.config, with_answers=False, encoding=model.encoding)
+        sequences = load_sequences(path, model.config, with_answers=False, encoding=model.encoding, given=given)
         if model.config.task.task == "forecast":
             header, lines = lay_out_forecasts(model, sequences, horizon, known)
         else:

@@ -64,7 +64,9 @@ def open_sequences(model: TrainedModel, path: str | None, given: Mapping[str, An
                 " files themselves"
             )
     else:
-        sequences, sha256 = load_hashed_sequences(path, model.config.replace_flat(dict(given)), encoding=model.encoding)
+        sequences, sha256 = load_hashed_sequences(
+            path, model.config.replace_flat(dict(given)), encoding=model.encoding, given=given
+        )
     described = model.metadata.get("data")
     if described is not None and described["sha256"] == sha256:
         say(

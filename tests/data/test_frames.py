@@ -30,5 +30,5 @@ def test_a_column_alone_is_no_table():
     with pytest.raises(TypeError, match="source: got Series; expected"):
         jaxrnn.read(pandas.Series([1.0, 2.0], name="a"))
     twice = pandas.DataFrame([[1.0, 2.0]], columns=["a", "a"])
-    with pytest.raises(DataError, match=r"^the table: found .*Duplicate column names"):
+    with pytest.raises(DataError, match=r"^the table: found two columns named 'a'; expected names that differ"):
         jaxrnn.read(twice)

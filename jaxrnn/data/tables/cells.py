@@ -135,16 +135,19 @@ def runs(table: "Table", column: str) -> Runs:
             found = f"the column {quote(column)} of type {quote(str(array.type))}"
             remedy = "leave it out, or write it as text"
             table.refuse_whole(found=found, expected="texts or numbers", remedy=remedy)
-    indices = array.indices
+    dictionary, indices = _decoded(array.dictionary), array.indices
+    if _holds_bytes(dictionary.type):
+        found, remedy = f"bytes that are not UTF-8 in {quote(column)}", "write it as text, or leave it out"
+        table.refuse_whole(found=found, expected="text", remedy=remedy)
     places = np.asarray(
-        indices.cast(pa.int64()).fill_null(len(array.dictionary)) if indices.null_count else indices, copy=None
+        indices.cast(pa.int64()).fill_null(len(dictionary)) if indices.null_count else indices, copy=None
     )
     last = np.flatnonzero(np.append(places[1:] != places[:-1], True)[: places.size])
     places, ends = places[last].astype(np.int64), last + 1 if ends is None else ends[last]
     # A dictionary may hold what no cell has: a category of pandas that is not used.
-    is_used = np.bincount(places, minlength=len(array.dictionary) + 1) > 0
+    is_used = np.bincount(places, minlength=len(dictionary) + 1) > 0
     used = np.flatnonzero(is_used)
-    listed, is_lost = _as_texts(array.dictionary.take(pa.array(used, mask=used == len(array.dictionary))))
+    listed, is_lost = _as_texts(dictionary.take(pa.array(used, mask=used == len(dictionary))))
     places = (np.cumsum(is_used) - 1)[places]
     if is_lost.any():
         table.refuse(
@@ -320,7 +323,24 @@ def column_of(table: "Table", column: str, *, decode: bool = True) -> "pa.Array"
         array = pc.run_end_decode(array)
     if pa.types.is_string_view(array.type):
         array = array.cast(pa.large_string())
+    return _decoded(array)
+
+
+def _decoded(array: "pa.Array") -> "pa.Array":
+    """Returns bytes as the text that they are, if they are UTF-8: some writers of Parquet do not say so."""
+    import pyarrow as pa
+
+    if not _holds_bytes(array.type):
+        return array
+    with contextlib.suppress(pa.ArrowInvalid):
+        return array.cast(pa.large_binary()).cast(pa.large_string())
     return array
+
+
+def _holds_bytes(kind: "pa.DataType") -> bool:
+    import pyarrow as pa
+
+    return pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind)
 
 
 def _has_whole_runs(array: "pa.RunEndEncodedArray") -> bool:

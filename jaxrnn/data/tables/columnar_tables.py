@@ -3,7 +3,6 @@
 from typing import TYPE_CHECKING
 
 from jaxrnn.data.readers.columnar_sizes import arrow_sizes, parquet_sizes, whole_file
-from jaxrnn.data.readers.complaints import complaint, quote
 from jaxrnn.data.readers.sources import too_many_bytes
 from jaxrnn.data.tables.step_tables import Table
 
@@ -27,58 +26,26 @@ def read_columnar(content: bytes, *, name: str, max_bytes: int) -> Table:
     with whole_file(name):
         table = _parquet(content, name, max_bytes) if content[:4] == b"PAR1" else _arrow(content, name, max_bytes)
         table.validate(full=True)
-        return Table(name, with_plain_texts(table, name))
+        return Table(name, without_views(table))
 
 
-def with_plain_texts(table: "pa.Table", name: str) -> "pa.Table":
-    """Returns a table whose texts lie as Arrow's functions take them.
-
-    Polars has views, which many of them do not take; other writers do not say that their bytes are text.
-
-    Args:
-      table: Any.
-      name: What messages call it.
-
-    Raises:
-      DataError: Bytes are not UTF-8; names the column.
-    """
+def without_views(table: "pa.Table") -> "pa.Table":
+    """Returns a table whose texts, and bytes, lie as Arrow's functions take them; many do not take polars's views."""
     import pyarrow as pa
 
-    columns = []
-    for field, column in zip(table.schema, table.columns, strict=True):
-        kind = _without_views(field.type)
-        if kind == field.type:
-            columns.append(column)
-            continue
-        try:
-            if pa.types.is_fixed_size_binary(field.type):
-                column = column.cast(pa.binary())
-            elif _holds_bytes(field.type) and pa.types.is_dictionary(field.type):
-                column = pa.chunked_array([chunk.dictionary_decode() for chunk in column.chunks], field.type.value_type)
-                kind = pa.large_string()
-            columns.append(column.cast(kind))
-        except pa.ArrowInvalid as error:
-            found = f"bytes that are not UTF-8 in the column {quote(field.name)}"
-            remedy = "write the column as text, or leave it out of the file"
-            raise complaint(name, found=found, expected="text", remedy=remedy) from error
-    return pa.table(columns, names=table.column_names) if columns else table
-
-
-def _holds_bytes(kind: "pa.DataType") -> bool:
-    import pyarrow as pa
-
-    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
-    are = (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_binary_view, pa.types.is_fixed_size_binary)
-    return any(is_so(kind) for is_so in are)
+    schema = pa.schema([pa.field(field.name, _without_views(field.type)) for field in table.schema])
+    return table if schema.types == table.schema.types else table.cast(schema)
 
 
 def _without_views(kind: "pa.DataType") -> "pa.DataType":
     import pyarrow as pa
 
-    if pa.types.is_string_view(kind) or _holds_bytes(kind):
+    if pa.types.is_string_view(kind):
         return pa.large_string()
-    if pa.types.is_dictionary(kind) and pa.types.is_string_view(kind.value_type):
-        return pa.dictionary(kind.index_type, pa.large_string(), ordered=kind.ordered)
+    if pa.types.is_binary_view(kind):
+        return pa.large_binary()
+    if pa.types.is_dictionary(kind) and _without_views(kind.value_type) != kind.value_type:
+        return pa.dictionary(kind.index_type, _without_views(kind.value_type), ordered=kind.ordered)
     if pa.types.is_large_list(kind):
         return pa.large_list(_without_views(kind.value_type))
     return pa.list_(_without_views(kind.value_type)) if pa.types.is_list(kind) else kind

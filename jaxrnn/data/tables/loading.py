@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
 import numpy as np
@@ -61,7 +61,12 @@ def _answers(config: Config) -> dict[str, Any]:
 
 
 def load_sequences(
-    source: Any, config: Config, *, with_answers: bool = True, encoding: Encoding | None = None
+    source: Any,
+    config: Config,
+    *,
+    with_answers: bool = True,
+    encoding: Encoding | None = None,
+    given: Collection[str] = (),
 ) -> Sequences:
     """Reads sequences.
 
@@ -72,13 +77,15 @@ def load_sequences(
       with_answers: Whether what is to be predicted has to be there; else it is read if it is.
       encoding: What the model says of columns that is to read them; None to train one. Where the configuration names no
         inputs, those of the model are read; groups are read if they are there.
+      given: Settings that are not those of training but of this call: their columns have to be there.
 
     Raises:
       DataError: It is not what it should be.
     """
     options = read_options(config)
     if encoding is not None:
-        options |= {"of_model": _inputs_of(encoding), "may_lack": ("group_column",)}
+        may_lack = tuple({"group_column"} - set(given))
+        options |= {"of_model": _inputs_of(encoding), "may_lack": may_lack}
     if isinstance(source, list | tuple):
         column = config.columns.text_column
         if column is not None and all(isinstance(text, str) for text in source):
@@ -87,7 +94,8 @@ def load_sequences(
             options = {"max_bytes": options["max_bytes"]}
     if with_answers:
         return _read(source, options)
-    answers = {role: nothing for role, nothing in _answers(config).items() if role in options}
+    is_named = set(given) if config.columns.label_column != NO_LABEL else set()
+    answers = {role: nothing for role, nothing in _answers(config).items() if role in options and role not in is_named}
     options |= {"may_lack": tuple(answers)}
     label = options.get("label_column")
     if label in (FIRST, LAST, NO_LABEL):
@@ -112,14 +120,15 @@ def _read_rows(source: Any, options: dict[str, Any], encoding: Encoding | None, 
             return _read(source, tries[1])
         except UserError:  # no file of rows, perhaps
             raise error from None
-    if not has_labels or encoding is None or LABELS not in found.rows:
-        return found
+    labels = found.rows.get(LABELS)
+    if not has_labels or encoding is None or labels is None or labels.names == (options["label_column"],):
+        return found  # a table may have a column of that name
     if not encoding.classes:
         say(
             f"took the {options['label_column']} value of each row as its label, as in training; if the rows have none,"
             f" give --label-column={NO_LABEL}"
         )
-    elif not set(found.rows[LABELS].texts()) & set(encoding.classes):
+    elif not set(labels.texts()) & set(encoding.classes):
         with contextlib.suppress(UserError):  # classes that the model has not seen
             return _read(source, tries[1])
     return found
@@ -178,7 +187,12 @@ def _read_texts(texts: Iterable[str], config: Config, column: str) -> Sequences:
 
 
 def load_hashed_sequences(
-    path: str, config: Config, *, check: Callable[[str], None] | None = None, encoding: Encoding | None = None
+    path: str,
+    config: Config,
+    *,
+    check: Callable[[str], None] | None = None,
+    encoding: Encoding | None = None,
+    given: Collection[str] = (),
 ) -> tuple[Sequences, str]:
     """Reads a file as `load_sequences` does; returns its sequences and its SHA-256.
 
@@ -187,6 +201,7 @@ def load_hashed_sequences(
       config: Says what the columns are.
       check: Called with the SHA-256 before anything is parsed; it may raise.
       encoding: As `load_sequences` takes it.
+      given: As `load_sequences` takes it.
 
     Raises:
       DataError: The file is not what it should be, or was written to meanwhile.
@@ -196,7 +211,7 @@ def load_hashed_sequences(
     if check is not None:
         check(sha256)
     try:
-        sequences = load_sequences(path, config, encoding=encoding)
+        sequences = load_sequences(path, config, encoding=encoding, given=given)
     except SettingError as error:  # one that only the columns of a file show to be wrong
         raise error.renamed(f"--{error.key.replace('_', '-')}") from error
     if hash_file(path) != sha256:

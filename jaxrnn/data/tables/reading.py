@@ -5,14 +5,13 @@ sequences = jaxrnn.read("panel.csv", id_column="unit", time_column="hour", input
 """
 
 import dataclasses
-import datetime
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from jaxrnn.data.readers.complaints import complaint, quote
 from jaxrnn.data.readers.options import ReadOptions
 from jaxrnn.data.sequences import Sequences
-from jaxrnn.data.tables.columnar_tables import with_plain_texts
+from jaxrnn.data.tables.columnar_tables import without_views
 from jaxrnn.data.tables.columns import Columns, Names, TextOptions, Tokens
 from jaxrnn.data.tables.files import paths_of, read_files
 from jaxrnn.data.tables.lists import read_arrays, read_text_list
@@ -20,7 +19,11 @@ from jaxrnn.data.tables.ragged_rows import FORM as RAGGED_ROWS
 from jaxrnn.data.tables.step_tables import Table, read_table
 from jaxrnn.data.tables.texts import read_texts
 from jaxrnn.data.tables.wide_tables import is_wide, read_wide_table
+from jaxrnn.foundation.errors import DataError
 from jaxrnn.settings.checking import require
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 _BESIDE_TEXTS = ("id_column", "label_column")  # roles by a format that columns beside texts have too
 
@@ -183,43 +186,45 @@ def _frame(source: Any) -> Table:
     import pyarrow as pa
 
     try:
-        content = pa.table(source)
+        content = without_views(pa.table(source))
         if is_pandas:  # rows that were chosen from a DataFrame have numbers, which are no column of it
             numbered = [field.name for field in content.schema
                         if field.name.startswith("__index_level_") and pa.types.is_integer(field.type)]  # fmt: skip
             content = content.drop_columns(numbered)
     except (pa.ArrowException, ValueError) as error:  # ValueError: pandas has two columns of one name
-        column = _column_of_several_kinds(source) if is_pandas else None
-        found = quote(str(error)) if column is None else f"values of different kinds in the column {quote(column)}"
-        remedy = "give each column one type"
-        raise complaint("the table", found=found, expected="plain columns", remedy=remedy) from error
-    if is_pandas:
-        _require_zones_alike(source)
-    return Table("the table", with_plain_texts(content, "the table"))
+        raise _complaint_about(source if is_pandas else None, str(error)) from error
+    return Table("the table", content if not is_pandas else _with_zones_alike(content, source))
 
 
-def _column_of_several_kinds(frame: Any) -> str | None:
-    """Returns the name of the first column that Arrow has no type for."""
+def _complaint_about(frame: Any, reason: str) -> DataError:
+    """Makes the complaint about a table that Arrow does not take; names the column of a DataFrame of pandas."""
     import pyarrow as pa
 
-    for number, name in enumerate(frame.columns):
-        try:
-            pa.array(frame.iloc[:, number], from_pandas=True)
-        except (pa.ArrowException, ValueError):
-            return str(name)
-    return None
+    found, expected, remedy = quote(reason), "plain columns", "give each column one type"
+    if frame is not None and not frame.columns.is_unique:
+        name = str(frame.columns[frame.columns.duplicated()][0])
+        found, expected, remedy = f"two columns named {quote(name)}", "names that differ", "rename them"
+    elif frame is not None:
+        for number, name in enumerate(frame.columns):
+            try:
+                pa.array(frame.iloc[:, number], from_pandas=True)
+            except (pa.ArrowException, ValueError):
+                found = f"values of different kinds in the column {quote(str(name))}"
+                break
+    return complaint("the table", found=found, expected=expected, remedy=remedy)
 
 
-def _require_zones_alike(frame: Any) -> None:
-    """Refuses a column of times some of which name their zone, which Arrow would take for times of UTC."""
-    for number, name in enumerate(frame.columns):
-        if frame.dtypes.iloc[number].kind != "O":
-            continue
-        kinds = {value.tzinfo is not None for value in frame.iloc[:, number] if isinstance(value, datetime.datetime)}
-        if len(kinds) > 1:
-            found = f"times with a zone and without one in the column {quote(str(name))}"
-            expected, remedy = "a zone at every time, or at none", "mend them, all in one form"
-            raise complaint("the table", found=found, expected=expected, remedy=remedy)
+def _with_zones_alike(content: "pa.Table", frame: Any) -> "pa.Table":
+    """Puts texts in the place of objects that are times of which some name their zone: Arrow takes others for UTC's."""
+    import pyarrow as pa
+
+    for number in range(min(frame.shape[1], content.num_columns)):
+        if frame.dtypes.iloc[number].kind == "O" and pa.types.is_timestamp(content.schema.types[number]):
+            times = [None if time is None or time != time else time for time in frame.iloc[:, number]]  # NaT is no time
+            if len({time.tzinfo is not None for time in times if time is not None}) > 1:
+                texts = pa.array([None if time is None else str(time) for time in times], pa.string())
+                content = content.set_column(number, content.schema.names[number], texts)
+    return content
 
 
 def _read_any(table: Table, columns: Columns) -> Sequences:

@@ -36,13 +36,19 @@ def inputs_of(table: "Table", columns: Columns) -> list[str]:
         of numbers without a role are, if none of them looks like anything but values.
 
     Raises:
-      DataError: A column without a role is no number, or may be something else than values.
+      DataError: A column without a role is no number, or may be something else than values; or a table has none of a
+        model's columns.
     """
     if columns.input_columns:
         return list(columns.input_columns)
-    held = [name for name in columns.of_model or () if name in table.content.column_names]
-    is_told = columns.of_model is not None and bool(held or not columns.of_model)
-    return held if is_told else _find_inputs(table, columns)
+    if columns.of_model is None:
+        return _find_inputs(table, columns)
+    held = [name for name in columns.of_model if name in table.content.column_names]
+    if columns.of_model and not held:
+        found = f"none of the columns that the model reads, such as {quote(columns.of_model[0])}"
+        remedy = "rename the columns, or name others by --input-columns"
+        table.refuse_whole(found=found, expected="all of them", remedy=remedy)
+    return held
 
 
 def _find_inputs(table: "Table", columns: Columns) -> list[str]:

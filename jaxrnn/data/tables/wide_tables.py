@@ -43,7 +43,11 @@ def read_wide_table(table: Table, columns: Columns) -> Sequences:
         require_each_id_once(table, columns.id_column)
     taken = {name for name, _ in columns.roles()}
     lists = [name for name in table.content.column_names if _is_list(_type_of(table, name))]
-    used = [name for name in lists if name in taken or not columns.input_columns]
+    model, free = columns.of_model, () if columns.input_columns else lists
+    if model is not None:  # NAME.0, NAME.1 and so on are features of a list
+        held = [name for name in free if any(one == name or one.startswith(f"{name}.") for one in model)]
+        free = held if held or not model else free
+    used = [name for name in lists if name in taken or name in free]
     if not used:
         table.refuse_whole(
             found="no lists in the columns that are named", expected="one", remedy="mend --input-columns"

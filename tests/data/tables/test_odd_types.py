@@ -75,8 +75,9 @@ def test_bytes_that_are_no_text_are_refused_by_the_name_of_their_column(tmp_path
     table = table_of(k=[b"warm", b"\xff", b"cold"])
     pq.write_table(table, tmp_path / "table.parquet")
     for source in (table, tmp_path / "table.parquet"):
-        with pytest.raises(DataError, match="found bytes that are not UTF-8 in the column 'k'; expected text"):
+        with pytest.raises(DataError, match="found bytes that are not UTF-8 in 'k'; expected text"):
             jaxrnn.read(source, **ROLES, category_columns="k")
+        assert jaxrnn.read(source, **ROLES) == jaxrnn.read(table_of(), **ROLES), "nobody reads them"
     with pytest.raises(UserError, match="labels 1: got 'bytes'; expected a text or a number; decode them"):
         read_arrays([np.ones(2), np.ones(3)], labels=["a", b"a"])
 
@@ -89,8 +90,18 @@ def test_frames_of_mixed_columns(tmp_path):
         jaxrnn.read(frame, **ROLES)
     zone, time = datetime.UTC, pd.Timestamp("2024-01-02")
     frame["y"], frame["t"] = 1.0, pd.Series([time.tz_localize(zone), time, time], dtype=object)
-    with pytest.raises(DataError, match="times with a zone and without one in the column 't'"):
+    with pytest.raises(
+        DataError, match=r"the table:1:2: found '2024-01-02 00:00:00.00:00'; expected a zone at every time"
+    ):
         jaxrnn.read(frame, **ROLES)
+    assert len(jaxrnn.read(frame, **ROLES | {"time_column": None})) == 2, "nobody reads them"
+    frame["t"] = pd.Series([pd.NaT, time.tz_localize(zone), time.tz_localize(zone)], dtype=object)
+    with pytest.raises(DataError, match="the table:1:2: found no time"):
+        jaxrnn.read(frame, **ROLES)
+    frame.columns = ["id", "t", "x", "x"]
+    with pytest.raises(DataError, match="the table: found two columns named 'x'; expected names that differ; rename"):
+        jaxrnn.read(frame, **ROLES)
+    frame.columns = ["id", "t", "x", "y"]
     frame["t"] = pd.Series([time, time + pd.Timedelta(days=1), time], dtype=object)
     assert jaxrnn.read(frame, **ROLES).steps["times"].values[1, 0] == np.datetime64("2024-01-03")
 
@@ -109,6 +120,7 @@ def test_times_finer_than_a_microsecond_are_refused_with_their_row():
         ("9007199254740993.0", "9007199254740992.0", "in 64 bits the same number as '9007199254740993.0' in line 2"),
         ("1", "1.0", "found the time '1.0' of 'a' again, as in line 2"),
         ("2024-01-01", "2024-01-01 00:00", "of 'a' again, as in line 2"),
+        ("20240101", "20240101", "of 'a' again, as in line 2"),
     ],
 )
 def test_times_that_are_the_same_or_none(tmp_path, first, second, said):
@@ -147,3 +159,9 @@ def test_arguments_of_other_types(tmp_path):
             jaxrnn.read_sequences(path)
     with pytest.raises(UserError, match="input_columns: got 5; expected a name, or several"):
         jaxrnn.read(table_of(), input_columns=5)
+
+
+def test_a_time_behind_the_year_9999_that_is_there_twice():
+    times = pa.array([2**60, 2**60, 0]).cast(pa.timestamp("us"))
+    with pytest.raises(DataError, match=r"the table:2:2: found the time '38504-\d\d-\d\d.* again, as in line 1"):
+        jaxrnn.read(table_of(t=times), **ROLES)

@@ -112,7 +112,7 @@ def test_rows_that_lack_the_class_of_training(tmp_path):
     def read(classes, text, **columns):
         path.write_text(text)
         given = config_of(**columns) if columns else config
-        found = load_sequences(str(path), given, with_answers=False, encoding=encoding_of("value", classes=classes))
+        found = load_sequences(str(path), given, with_answers=False, encoding=encoding_of("values", classes=classes))
         return [array[:, 0].tolist() for array in found.arrays()]
 
     assert read(("up", "down"), "up,1\ndown,2,3\nup,2.5,3.5,4.5\n") == expected
@@ -135,7 +135,7 @@ def test_rows_that_may_lack_the_number_of_training(tmp_path, capsys):
     path.write_text("1,5,6\n2,7\n3,8,9,10\n")
 
     def read(**columns):
-        encoding = encoding_of("value", classes=())
+        encoding = encoding_of("values", classes=())
         given = config_of("regress", **columns)
         return load_sequences(str(path), given, with_answers=False, encoding=encoding).lengths.tolist()
 
@@ -157,3 +157,46 @@ def test_a_cell_that_is_no_number_among_numbers_is_named_where_no_inputs_are(wri
     rows[0][column], rows[1][column] = "low", ""
     with pytest.raises(DataError, match="which is not of numbers, without a role"):
         jaxrnn.read(write(HEADER, rows), **ROLES)
+
+
+def test_none_of_the_columns_of_the_model(write):
+    config = config_of(**ROLES, category_columns="note")
+    path = write(["unit", "state", "note", "z"], [["a", "well", "so", "1"], ["b", "sick", "so", "2"]])
+    for with_answers in (True, False):
+        with pytest.raises(DataError, match=r"none of the columns that the model reads, such as 'x'; expected all of"):
+            load_sequences(path, config, with_answers=with_answers, encoding=encoding_of("x", "y"))
+
+
+def test_columns_that_are_named_now_have_to_be_there(write):
+    config, encoding = config_of(**ROLES, group_column="home"), encoding_of("x", "y")
+    path = write(HEADER, ROWS)
+    assert "groups" not in load_sequences(path, config, encoding=encoding, given=("input_columns",)).rows
+    with pytest.raises(DataError, match="no column 'home'"):
+        load_sequences(path, config, encoding=encoding, given=("group_column",))
+    wrong = config_of(id_column="unit", label_column="stat")
+    with pytest.raises(DataError, match="no column 'stat'"):
+        load_sequences(path, wrong, with_answers=False, encoding=encoding, given=("label_column",))
+    assert "labels" not in load_sequences(path, wrong, with_answers=False, encoding=encoding).rows
+
+
+def test_lists_that_the_model_does_not_read_are_passed_over(tmp_path):
+    path, config = tmp_path / "rows.jsonl", config_of()
+    encoding = encoding_of("values.0", "values.1")
+    row = '{"id": "a", "label": "well", "values": [[1, 2], [3, 4]], "words": ["p"], "other": [], "one": [1, 2]}'
+    path.write_text(row + "\n")
+    for with_answers in (True, False):
+        found = load_sequences(str(path), config, with_answers=with_answers, encoding=encoding)
+        assert inputs_of(found) == (("values.0", "values.1"), [[1.0, 2.0], [3.0, 4.0]])
+    categories = config_of(category_columns="words")
+    found = load_sequences(str(path), categories, encoding=encoding_of())
+    assert "inputs" not in found.steps
+    assert found.steps["categories"].texts() == ["p"]
+
+
+@pytest.mark.parametrize("name", ["first", "last", "none"])
+def test_a_label_column_of_a_table_that_is_called_as_a_place_is(write, capsys, name):
+    path = write(["unit", name, "x", "y"], [["a", "1", "1", "2"], ["b", "2", "5", "6"]])
+    config = config_of("regress", id_column="unit", label_column=name)
+    found = load_sequences(path, config, with_answers=False, encoding=encoding_of("x", "y", classes=()))
+    assert inputs_of(found) == (("x", "y"), [[1.0, 2.0], [5.0, 6.0]])
+    assert not capsys.readouterr().err

@@ -50,6 +50,7 @@ _WRITING = "runs/test_run_lock.py"
 _TABLES = "data/test_tables.py"
 _PLAIN = "data/test_native_text.py data/test_native_records.py data/test_fuzz_reader.py"
 _TASKS = "tasks/test_tasks.py"
+_READING = "data/tables/test_reading_for_models.py data/tables/test_odd_types.py"
 _SEQUENCES = "training/test_sequence_training.py"
 _FORECASTS = "tasks/test_forecast.py evaluation/test_forecasting.py models/test_forecast_model.py"
 MUTATIONS = [
@@ -88,6 +89,17 @@ MUTATIONS = [
         "data/readers/native/records.py", "if self._native.JaxrnnSurvey1(", "if not self._native.JaxrnnSurvey1(", _PLAIN
     ),
     Mutation("data/tables/delimited.py", "row + first_line", "row + 2", _PLAIN),
+    Mutation("data/tables/loading.py", '{"group_column"} - set(given)', '{"group_column"}', _READING),
+    Mutation("data/tables/loading.py", "if role in options and role not in is_named}", "if role in options}", _READING),
+    Mutation("data/tables/loading.py", "elif not set(labels.texts())", "elif set(labels.texts())", _READING),
+    Mutation("data/tables/loading.py", "if name not in marks", "if True", _READING),
+    Mutation("data/tables/unnamed_columns.py", "if columns.of_model is None", "if True", _READING),
+    Mutation("data/tables/unnamed_columns.py", "and cells.is_mostly_numbers(table, name)", "and False", _READING),
+    Mutation("data/tables/wide_tables.py", "held if held or not model else free", "free", _READING),
+    Mutation("data/tables/cells.py", "safe=False", "safe=True", _READING),
+    Mutation("data/tables/cells.py", "~np.isfinite(values)", "np.isnan(values)", _READING),
+    Mutation("training/restoring.py", "key not in free and value != now[key]", "False", "runs/test_integrity.py"),
+    Mutation("tasks/verdict.py", '"groups"} if are_named', '"groups"} if False', "tasks/test_judgement.py"),
     Mutation("data/tables/delimited.py", "and not options.skip_lines\n", "\n", _PLAIN),
     Mutation("data/tables/cells.py", "decode or not _has_whole_runs(array)", "decode", _PLAIN),
     Mutation("nn/recurrent_layer.py", "layer == 0 and not is_watched", "False", "nn/test_transformations.py"),

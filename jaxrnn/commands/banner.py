@@ -56,7 +56,7 @@ def print_banner(data: TrainingData, params: Any) -> None:
         f" {plan.batch_rows:,} rows a batch"
     )
     seen = [leakage_warning(*data.shared_rows), overlap_warning(*data.overlapping)]
-    seen.append(single_step_warning(plan.lengths, data.config.task.task) if plan.encoding is not None else "")
+    seen.append(single_step_warning(plan.lengths, data.config.task.task))
     for warning in [*seen, *alike_warnings(plan.encoding, data.config)]:
         if warning:
             say(warning)

@@ -90,10 +90,10 @@ def fit(
         data.has_validation or not chosen.training.patience,
         "patience", chosen.training.patience, "0 without validation rows",
     )  # fmt: skip
-    plan = source.plan
-    single = single_step_warning(plan.lengths, chosen.task.task) if plan.encoding is not None else ""
-    for warning in [*([single] if single else []), *alike_warnings(plan.encoding, chosen)]:
-        say(warning)
+    single = single_step_warning(source.plan.lengths, chosen.task.task)
+    for warning in [single, *alike_warnings(source.plan.encoding, chosen)]:
+        if warning:
+            say(warning)
     if chosen.task.refit and validation is None and data.has_validation:
         first, _ = _train(chosen, source, None, progress=progress)
         chosen = of_second_training(chosen, best_epochs(first))

@@ -106,7 +106,7 @@ class Columns:
         listed = [(name, field) for field in _SEVERAL for name in getattr(self, field)]
         return [(name, field) for name, field in [*single, *listed] if name is not None]
 
-    def of_table(self, names: Sequence[str]) -> "Columns":
+    def without_absent(self, names: Sequence[str]) -> "Columns":
         """Takes the roles from columns that a table lacks and need not have.
 
         Args:

@@ -112,12 +112,12 @@ def _read_rows(source: Any, options: dict[str, Any], encoding: Encoding | None, 
     Classes tell whether it is there. Where a number is predicted, nothing does: then it is taken to be there, and said.
     """
     without = options | {"label_column": None}
-    tries = [options, without | {"header": False}] if has_labels else [without, without | {"header": False}]
+    headless = without | {"header": False}
     try:
-        found = _read(source, tries[0])
+        found = _read(source, options if has_labels else without)
     except DataError as error:
         try:
-            return _read(source, tries[1])
+            return _read(source, headless)
         except UserError:  # no file of rows, perhaps
             raise error from None
     labels = found.rows.get(LABELS)
@@ -130,7 +130,7 @@ def _read_rows(source: Any, options: dict[str, Any], encoding: Encoding | None, 
         )
     elif not set(labels.texts()) & set(encoding.classes):
         with contextlib.suppress(UserError):  # classes that the model has not seen
-            return _read(source, tries[1])
+            return _read(source, headless)
     return found
 
 
@@ -144,8 +144,8 @@ def _read(source: Any, options: dict[str, Any]) -> Sequences:
 
 def _inputs_of(encoding: Encoding) -> tuple[str, ...]:
     """Returns the columns of numbers that a model reads, without the marks of what is missing there."""
-    names = encoding.inputs.names
-    return tuple(name for name in names if name not in map(mark_of, names))
+    marks = {mark_of(name) for name in encoding.inputs.names}
+    return tuple(name for name in encoding.inputs.names if name not in marks)
 
 
 def future_known(

@@ -230,7 +230,7 @@ def _with_zones_alike(content: "pa.Table", frame: Any) -> "pa.Table":
 def _read_any(table: Table, columns: Columns) -> Sequences:
     if table.form == RAGGED_ROWS:  # the label's place is the name of no column
         columns = dataclasses.replace(columns, label_column=None)
-    columns = columns.of_table(table.content.column_names)
+    columns = columns.without_absent(table.content.column_names)
     is_text, has_lists = columns.text_column is not None, is_wide(table)
     require(is_text or columns.tokens is None, "tokens", columns.tokens, "none without text_column")
     if is_text or has_lists or table.part_of is not None:

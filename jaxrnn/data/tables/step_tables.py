@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from jaxrnn.data.readers.complaints import complaint, quote
 from jaxrnn.data.readers.large_columns import rise_within, side_by_side
+from jaxrnn.data.readers.plain_numbers import is_text
 from jaxrnn.data.sequences import (
     CATEGORIES,
     GROUPS,
@@ -208,7 +209,7 @@ def arrange(
 def _require_same_cells(table: Table, column: str, first: int, second: int) -> None:
     """Refuses two times that are different numbers, and the same one in 64 bits."""
     content = table.content.column(column)
-    if not cells.is_text(content.type):
+    if not is_text(content.type):
         return
     other, this = (str(content[row].as_py()).strip() for row in (first, second))
     try:

@@ -67,8 +67,12 @@ def test_a_model_of_categories_alone_reads_no_numbers(write):
 def test_marks_of_missing_inputs_are_no_columns(write):
     config = config_of(**ROLES, missing="mask")
     path = write([*HEADER, "note"], [[*row, "so"] for row in ROWS])
-    found = load_sequences(path, config, encoding=encoding_of("x", "y", "x is missing", "y is missing"))
-    assert found.steps["inputs"].names == ("x", "y", "x is missing", "y is missing")
+    marked = ("x", "y", "x is missing", "y is missing")
+    assert load_sequences(path, config, encoding=encoding_of(*marked)).steps["inputs"].names == marked
+    path = write([*HEADER, "x is missing"], [[*row, "1"] for row in ROWS])
+    found = load_sequences(path, config, encoding=encoding_of(*marked)).steps["inputs"]
+    assert found.names == marked
+    assert not found.values[:, 2:].any(), "a column of that name is another"
 
 
 def test_an_input_that_is_missing_is_named(write):
